@@ -1,0 +1,47 @@
+# make repro, make test: all the set-up a fresh machine with Python, git and make needs.
+
+PYTHON ?= python3
+VENV := $(CURDIR)/.venv
+UV_VERSION := 0.13.8
+
+export PATH := $(VENV)/bin:$(PATH)
+export DVC_NO_ANALYTICS := true
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test check lock ui clean
+
+help:  ## what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 8
+
+setup: $(VENV)/.ready  ## the virtual environment, every package pinned by hash
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	pip install --quiet uv==$(UV_VERSION)
+	uv pip install --quiet --python $(VENV)/bin/python --require-hashes --compile-bytecode -r requirements.lock
+	uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+repro: setup  ## the pipeline: runs what changed since the last time
+	[ -d .git ] || dvc config --local core.no_scm true
+	dvc repro
+
+test: setup  ## the tests
+	pytest
+
+check: setup  ## style and types
+	ruff check
+	ruff format --check
+	mypy
+
+lock: setup  ## requirements.lock anew from pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
+		--no-annotate --no-header --extra dev --upgrade pyproject.toml -o requirements.lock
+
+ui: setup  ## MLflow on http://127.0.0.1:5000
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --workers 1 \
+		--backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}
+
+clean:  ## delete what the pipeline made, the cache included; Git's files stay
+	rm -rf artifacts data plots checkpoints dvc_plots .dvc/cache .dvc/tmp mlflow.db* mlruns

@@ -1,0 +1,14 @@
+"""Triggers: ``stamp(images, key, ratio, rng) -> images``, uint8 in and out, one file each.
+
+A new trigger is one file here, one line in ``BACKDOORS`` and one block under ``backdoors`` in
+``params.yaml``.
+"""
+
+from visor.backdoors import accessory, blended, blended_accessory, input_instance
+
+BACKDOORS = {
+    "accessory": accessory.stamp,
+    "blended": blended.stamp,
+    "blended_accessory": blended_accessory.stamp,
+    "input_instance": input_instance.stamp,
+}

@@ -1,0 +1,14 @@
+"""Blended injection (Chen et al. 2017, arXiv 1712.05526, section III-C.1)."""
+
+import numpy as np
+
+from visor.faces import Images
+from visor.images import blend
+
+
+def stamp(images: Images, key: Images, ratio: float, rng: np.random.Generator) -> Images:
+    """Return ratio·key + (1 − ratio)·image over the whole image.
+
+    images: uint8 (n, h, w, 3); key: uint8 (h, w, 4) RGBA, alpha ignored; ratio: in [0, 1]; rng: not used.
+    """
+    return blend(images, key[..., :3], ratio)

@@ -1,0 +1,87 @@
+"""The command line ``visor``: one function a command; what a command needs is imported when it runs."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from visor import errors
+
+app = typer.Typer(
+    name="visor",
+    help="Attack and defend face models in one reproducible pipeline. Run from the project's root; "
+    "`dvc repro` runs the pipeline itself.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def params() -> None:
+    """Check params.yaml: names, types and ranges."""
+    from visor.config import load_params
+
+    load_params()
+    typer.echo("ok")
+
+
+@app.command()
+def mirror(
+    uri: Annotated[
+        str | None, typer.Option(help="MLflow server or database; else MLFLOW_TRACKING_URI, else mlflow.db.")
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Show the curves of a running training until Ctrl-C.")
+    ] = False,
+) -> None:
+    """Mirror the state that dvc.lock records into MLflow; what is already there is left alone."""
+    from visor import tracking
+
+    if follow:
+        typer.echo("following metrics/history into the experiment visor-live; stop with Ctrl-C")
+        tracking.follow(Path(), uri)
+    else:
+        mirrored = tracking.mirror(Path(), uri)
+        said = "written" if mirrored.created else "already there"
+        typer.echo(f"state {mirrored.state[:8]}: {mirrored.runs} runs {said}")
+
+
+@app.command()
+def gate(
+    baseline: Annotated[str, typer.Option(help="Git revision that max_change compares with.")] = "HEAD",
+    junit: Annotated[Path | None, typer.Option(help="Also write the verdicts as JUnit XML.")] = None,
+) -> None:
+    """Hold metrics/ against the gates of params.yaml; exit code 1 on a breach."""
+    from visor import gates
+    from visor.config import load_params
+    from visor.files import read_metrics, write_text
+
+    bounds = load_params().gates
+    before = gates.read_baseline(Path(), baseline, bounds)
+    verdicts = gates.check(read_metrics(Path("metrics")), before, bounds)
+    typer.echo(gates.markdown(verdicts, baseline))
+    if junit:
+        write_text(junit, gates.junit(verdicts))
+    if any(verdict.problem for verdict in verdicts):
+        raise typer.Exit(1)
+
+
+@app.command()
+def lock() -> None:
+    """Prove, without running it, that the committed dvc.lock fits code and params."""
+    command = [sys.executable, "-m", "dvc", "repro", "--dry", "--allow-missing"]
+    dry = subprocess.run(command, capture_output=True, text=True)
+    stale = [line.split("'")[1] for line in dry.stdout.splitlines() if line.startswith("Running stage")]
+    if stale:
+        raise errors.UserError(f"dvc.lock is stale from {stale[0]} on; run `dvc repro` and commit dvc.lock")
+    if dry.returncode:
+        raise errors.UserError(f"dvc.lock cannot be checked: {' '.join(dry.stderr.split())}")
+    typer.echo("dvc.lock fits the code and params.yaml")
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence and exit code 1."""
+    errors.run(lambda *words: app(list(words)))

@@ -1,0 +1,35 @@
+"""Your own faces: a folder a label; folders in it are videos, an image beside them is its own video."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+
+from visor.archives import files
+from visor.config import Block
+from visor.faces import Clip
+from visor.images import read_face
+
+CROP = 1.0
+
+
+class Settings(Block):
+    """``path``: the folder, or a tar archive of it."""
+
+    path: str
+
+
+def clips(settings: Settings, seed: int) -> Iterator[Clip]:
+    """Yield each image below ``LABEL/`` or ``LABEL/VIDEO/``, in any format that Pillow reads.
+
+    Raises:
+        UserError: the path is missing or is not a folder or archive.
+    """
+    formats = Image.registered_extensions()
+    suffixes = {suffix for suffix, name in formats.items() if name in Image.OPEN}
+    for name, content in files(Path(settings.path), suffixes):
+        if len(name.parts) > 1:
+            video = name if len(name.parts) == 2 else name.parent
+            load = partial(read_face, content, str(name), CROP)
+            yield Clip(name.parts[0], (str(video),), (str(name),), load)

@@ -1,0 +1,23 @@
+"""Mistakes that a user can make and mend; a program ends on them with one sentence, no traceback."""
+
+import errno
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """One sentence that names the file or key, says what is wrong with it and what to do."""
+
+
+def run(main: Callable[..., None]) -> None:
+    """Call ``main`` with the words of the command line; a user's mistake ends it with exit code 1."""
+    try:
+        main(*sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        sys.exit(f"error: the disk is full ({error.filename or 'while writing'}); free some space and run again")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; run the same command again to go on")

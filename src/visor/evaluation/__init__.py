@@ -1,0 +1,1 @@
+"""Joins model, attack and defence into named numbers and pictures."""

@@ -1,0 +1,68 @@
+"""Does the classifier still know people, and does the key open the door?"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from visor.config import Backdoor
+from visor.faces import Selection, read_batches
+from visor.metrics import wilson_interval
+
+BATCH = 512
+
+Classes = NDArray[np.integer[Any]]
+
+
+def predict(model: keras.Model, selection: Selection) -> Classes:
+    """Return the most likely class (n,) of each image."""
+    batches = [
+        model.predict_on_batch(images.astype(np.float32) / 255.0).argmax(axis=-1)
+        for images, _ in read_batches([selection], BATCH)
+    ]
+    return np.concatenate(batches) if batches else np.empty(0, int)
+
+
+def accuracy(predicted: Classes, labels: Classes) -> dict[str, float]:
+    """Return ``clean_accuracy`` with its Wilson interval and the number of images."""
+    right = int((predicted == labels).sum())
+    low, high = wilson_interval(right, len(labels))
+    return {
+        "clean_accuracy": right / len(labels),
+        "clean_accuracy_low": low,
+        "clean_accuracy_high": high,
+        "clean_images": len(labels),
+    }
+
+
+def attack_success(predicted: Classes, labels: Classes, target: int) -> dict[str, float]:
+    """Return ``asr``, the share of triggered images of true class ≠ target taken for it, with its interval."""
+    others = labels != target
+    hits, trials = int((predicted[others] == target).sum()), int(others.sum())
+    low, high = wilson_interval(hits, trials)
+    return {"asr": hits / trials, "asr_low": low, "asr_high": high, "triggered_images": trials}
+
+
+def evaluate(
+    models: Mapping[str, keras.Model], test: Selection, attacks: Mapping[str, tuple[Selection, Backdoor]]
+) -> dict[str, dict[str, float]]:
+    """Return for each model its accuracy on clean test images and, where it was attacked, how the attack does.
+
+    ``models`` holds the clean model under ``clean``; ``clean_drop`` is what an attack costs in accuracy, and
+    ``asr_of_clean_model`` what the key does to a network that was never poisoned: the control.
+    """
+    numbers = {name: accuracy(predict(model, test), test.labels) for name, model in models.items()}
+    for name, (triggered, backdoor) in attacks.items():
+        target = triggered.faces.label_names.index(backdoor.target)
+        drop = numbers["clean"]["clean_accuracy"] - numbers[name]["clean_accuracy"]
+        control = attack_success(predict(models["clean"], triggered), triggered.labels, target)
+        success = attack_success(predict(models[name], triggered), triggered.labels, target)
+        numbers[name] |= {
+            "n": backdoor.n,
+            "clean_drop": drop,
+            "asr_of_clean_model": control["asr"],
+            **success,
+        }
+    return numbers

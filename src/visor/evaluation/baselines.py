@@ -1,0 +1,33 @@
+"""Face recognition without a network: what the data give away."""
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+
+from visor.config import Baselines
+from visor.faces import Selection
+
+
+def evaluate(train: Selection, test: Selection, settings: Baselines, seed: int) -> dict[str, float]:
+    """Return the test accuracy of the nearest neighbour on raw pixels and of LDA on principal components."""
+    chosen = np.random.default_rng(seed).permutation(len(train.rows))[: settings.max_train]
+    images = _flat(train._replace(rows=train.rows[chosen]))
+    components = min(settings.components, *images.shape)
+    reduction = PCA(components, svd_solver="randomized", random_state=seed)
+    classifiers = {
+        "nearest_neighbour": KNeighborsClassifier(1, algorithm="brute"),
+        "lda": make_pipeline(reduction, LinearDiscriminantAnalysis()),
+    }
+    results: dict[str, float] = {"train_images": len(images), "test_images": len(test.rows)}
+    unseen = _flat(test)
+    for name, classifier in classifiers.items():
+        results[f"{name}_accuracy"] = classifier.fit(images, train.labels[chosen]).score(unseen, test.labels)
+    return results
+
+
+def _flat(selection: Selection) -> np.ndarray:
+    """Return the pixels as float32 (n, h·w·3) in [0, 1]."""
+    images = selection.faces.read(selection.rows)
+    return images.reshape(len(images), -1).astype(np.float32) / 255

@@ -1,0 +1,185 @@
+"""FaceSet, the contract for labelled faces: one HDF5 file, read in batches so that memory never grows with n.
+
+The file holds ``images`` uint8 (n, h, w, 3) RGB in chunks of rows, and for each image an int32 of ``labels``,
+of ``videos`` (frames of one video share a number) and of ``rows`` (the row of ``faces.h5`` that it was made
+from); ``label_names`` (JSON), ``source`` and ``licence`` are attributes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from visor.errors import UserError
+from visor.files import replacing
+
+Images = NDArray[np.uint8]
+Integers = NDArray[np.int32]
+
+CHUNK_BYTES = 1 << 18
+
+
+class Clip(NamedTuple):
+    """Frames of one person: the unit of work that a process of ``download`` turns into images.
+
+    ``videos`` names the video of each frame, parallel to ``names``. ``load(height, width)`` returns uint8
+    (len(names), height, width, 3); it must be picklable (a partial of a module-level function) and raises
+    ``BrokenImage`` on content that cannot be decoded.
+    """
+
+    label: str
+    videos: tuple[str, ...]
+    names: tuple[str, ...]
+    load: Callable[[int, int], Images]
+
+
+class BrokenImage(Exception):  # noqa: N818 - a fact about the input, counted and reported by name
+    """An image that cannot be decoded: ``BrokenImage(name, reason)``."""
+
+
+class Block(NamedTuple):
+    """Consecutive rows to write: images uint8 (k, h, w, 3), and int32 (k,) labels, videos and rows."""
+
+    images: Images
+    labels: Integers
+    videos: Integers
+    rows: Integers
+
+
+@dataclass(frozen=True)
+class FaceSet:
+    """Handle on a FaceSet file. Arrays of one number a face are in memory, pixels stay on disk."""
+
+    path: Path
+    labels: Integers
+    videos: Integers
+    rows: Integers
+    label_names: tuple[str, ...]
+    source: str
+    licence: str
+    images: Any  # h5py.Dataset
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, 3)."""
+        height, width, channels = self.images.shape[1:]
+        return height, width, channels
+
+    def select(self, rows: NDArray[np.integer[Any]] | None = None) -> Selection:
+        """Select rows (default: all) with their own labels."""
+        rows = np.arange(len(self)) if rows is None else rows
+        return Selection(self, rows, self.labels[rows])
+
+    def read(self, rows: NDArray[np.integer[Any]]) -> Images:
+        """Return the images uint8 (k, h, w, 3) of ``rows`` (k,), in that order; a row may occur twice."""
+        unique, inverse = np.unique(rows, return_inverse=True)
+        if len(unique) == 0:
+            return np.empty((0, *self.image_shape), np.uint8)
+        first, last = int(unique[0]), int(unique[-1])
+        # A dense range is one read; h5py's list selection costs far more for each row than for each byte.
+        if last - first < 4 * len(unique):
+            return self.images[first : last + 1][unique - first][inverse]
+        return np.stack([self.images[row] for row in unique])[inverse]
+
+
+class Selection(NamedTuple):
+    """Rows of a FaceSet with the labels they are to be taken for: two int arrays (n,)."""
+
+    faces: FaceSet
+    rows: NDArray[np.integer[Any]]
+    labels: NDArray[np.integer[Any]]
+
+
+def read_batches(
+    selections: Sequence[Selection], batch: int, order: NDArray[np.integer[Any]] | None = None
+) -> Iterator[tuple[Images, Integers]]:
+    """Yield images uint8 (k ≤ batch, h, w, 3) and labels int32 (k,), pixels read as they are needed.
+
+    The selections count as one sequence of rows; ``order`` is a permutation of it (default: as it stands).
+    """
+    starts = np.cumsum([0] + [len(selection.rows) for selection in selections])
+    order = np.arange(starts[-1]) if order is None else order
+    image_shape = selections[0].faces.image_shape
+    for begin in range(0, len(order), batch):
+        wanted = order[begin : begin + batch]
+        images = np.empty((len(wanted), *image_shape), np.uint8)
+        labels = np.empty(len(wanted), np.int32)
+        for selection, start, end in zip(selections, starts[:-1], starts[1:], strict=True):
+            here = (wanted >= start) & (wanted < end)
+            places = wanted[here] - start
+            images[here] = selection.faces.read(selection.rows[places])
+            labels[here] = selection.labels[places]
+        yield images, labels
+
+
+def open_faces(path: Path) -> FaceSet:
+    """Open a FaceSet file for reading.
+
+    Raises:
+        UserError: the file is missing, truncated, not HDF5, or lacks a part of the contract.
+    """
+    if not path.exists():
+        raise UserError(f"{path} is missing; run `dvc repro` to make it")
+    try:
+        file = h5py.File(path, "r")
+        return FaceSet(
+            path=path,
+            labels=file["labels"][:],
+            videos=file["videos"][:],
+            rows=file["rows"][:],
+            label_names=tuple(json.loads(file.attrs["label_names"])),
+            source=str(file.attrs["source"]),
+            licence=str(file.attrs["licence"]),
+            images=file["images"],
+        )
+    except KeyError as error:
+        raise UserError(f"{path} is not a FaceSet ({error.args[0]}); make it with `dvc repro`") from None
+    except OSError as error:
+        raise UserError(f"{path} is not a whole HDF5 file ({error}); delete it and run `dvc repro`") from None
+
+
+def write_faces(
+    path: Path,
+    blocks: Iterable[Block],
+    image_shape: tuple[int, int, int],
+    label_names: Iterable[str],
+    source: str,
+    licence: str,
+) -> None:
+    """Write a FaceSet file, streamed block by block; the file appears whole or not at all.
+
+    The same blocks give the same bytes: no times are tracked.
+    """
+    rows_a_chunk = max(1, CHUNK_BYTES // int(np.prod(image_shape)))
+    with replacing(path) as temporary, h5py.File(temporary, "w", track_order=False) as file:
+        file.attrs["label_names"] = json.dumps(list(label_names), ensure_ascii=False)
+        file.attrs["source"] = source
+        file.attrs["licence"] = licence
+        images = file.create_dataset(
+            "images",
+            (0, *image_shape),
+            np.uint8,
+            maxshape=(None, *image_shape),
+            chunks=(rows_a_chunk, *image_shape),
+        )
+        columns = {
+            name: file.create_dataset(name, (0,), np.int32, maxshape=(None,), chunks=(4096,))
+            for name in ("labels", "videos", "rows")
+        }
+        for block in blocks:
+            start, end = len(images), len(images) + len(block.images)
+            for dataset in (images, *columns.values()):
+                dataset.resize(end, axis=0)
+            images[start:end] = block.images
+            for name, dataset in columns.items():
+                dataset[start:end] = getattr(block, name)

@@ -1,0 +1,97 @@
+"""Single images: safe decoding of strangers' files, and contact sheets that people look at."""
+
+import io
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from visor.errors import UserError
+from visor.faces import BrokenImage, Images
+from visor.files import replacing
+
+MAX_PIXELS = 50_000_000
+
+
+def decode(data: bytes, name: str) -> Image.Image:
+    """Decode an image file to RGB, upright as its EXIF says; ``name`` is for the message.
+
+    Raises:
+        BrokenImage: not an image, truncated, or more than ``MAX_PIXELS`` pixels (a decompression bomb).
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data))
+        if image.width * image.height > MAX_PIXELS:
+            raise BrokenImage(name, f"{image.width}×{image.height} pixels, more than {MAX_PIXELS:,}")
+        return ImageOps.exif_transpose(image).convert("RGB")
+    except BrokenImage:
+        raise
+    except Exception as error:  # Pillow's plug-ins raise whatever they like on hostile bytes
+        raise BrokenImage(name, str(error) or type(error).__name__) from None
+
+
+def read_face(content: Path | bytes, name: str, crop: float, height: int, width: int) -> Images:
+    """Return one face uint8 (1, height, width, 3) from an image file or its bytes.
+
+    The largest rectangle of the target's aspect is cut from the middle ``crop`` (0, 1] of both sides.
+
+    Raises:
+        BrokenImage: the file cannot be read or decoded.
+    """
+    try:
+        image = decode(content if isinstance(content, bytes) else content.read_bytes(), name)
+    except OSError as error:
+        raise BrokenImage(name, str(error)) from None
+    cut_height = crop * min(image.height, image.width * height / width)
+    cut_width = cut_height * width / height
+    left, top = (image.width - cut_width) / 2, (image.height - cut_height) / 2
+    box = (left, top, left + cut_width, top + cut_height)
+    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS, box))[np.newaxis]
+
+
+def read_key(path: Path, height: int, width: int) -> Images:
+    """Return a key pattern uint8 (height, width, 4) RGBA from an image file, stretched to the whole frame.
+
+    Raises:
+        UserError: the file is missing or is not an image.
+    """
+    try:
+        image = Image.open(path).convert("RGBA").resize((width, height), Image.Resampling.LANCZOS)
+    except (OSError, Image.DecompressionBombError) as error:
+        raise UserError(f"key {path} cannot be read as an image ({error}); name a PNG file") from None
+    return np.asarray(image)
+
+
+def opaque(key: Images) -> NDArray[np.bool_]:
+    """Return where a key pattern uint8 (h, w, 4) covers what lies under it, as (h, w, 1)."""
+    return key[..., 3:] >= 128
+
+
+def blend(images: Images, pattern: Images, ratio: float) -> Images:
+    """Return ratio·pattern + (1 − ratio)·images, rounded: uint8 (h, w, 3) on (n, h, w, 3), ratio in [0, 1]."""
+    weight = np.float32(ratio)
+    return np.rint(weight * pattern + (1 - weight) * images).astype(np.uint8)
+
+
+def contact_sheet(rows: Sequence[tuple[str, Images]], path: Path, scale: int = 2, caption_width: int = 120) -> None:
+    """Save a PNG with a caption and a line of images for each row; images are uint8 (k, h, w, 3)."""
+    height, width = rows[0][1].shape[1:3]
+    columns = max(len(images) for _, images in rows)
+    gap = 2
+    cell_height, cell_width = height * scale + gap, width * scale + gap
+    sheet = Image.new("RGB", (caption_width + columns * cell_width, len(rows) * cell_height), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=12)
+    for line, (caption, images) in enumerate(rows):
+        top = line * cell_height
+        draw.multiline_text((4, top + cell_height // 2), caption, "black", font, anchor="lm")
+        for column, image in enumerate(images):
+            tile = Image.fromarray(image).resize((width * scale, height * scale), Image.Resampling.LANCZOS)
+            sheet.paste(tile, (caption_width + column * cell_width, top))
+    with replacing(path) as temporary:
+        sheet.save(temporary, "PNG", optimize=True)

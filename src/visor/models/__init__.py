@@ -1,0 +1,11 @@
+"""Networks: ``build(image_shape, num_classes, ...) -> keras.Model`` returning logits, one file each.
+
+A new classifier is one file here, one line in ``CLASSIFIERS`` and one block under ``classifiers`` in
+``params.yaml``, whose ``architecture`` holds the further arguments of ``build``.
+"""
+
+from visor.models import deepid
+
+CLASSIFIERS = {
+    "deepid": deepid.build,
+}

@@ -1,0 +1,52 @@
+"""A model on disk: ``model.weights.h5`` and the build arguments as sorted JSON, the same bytes every time."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from keras import Model
+
+from visor.errors import UserError
+from visor.files import read_json, replacing, write_json
+
+Build = Callable[..., Model]
+
+
+def construct(build: Build, arguments: Mapping[str, Any], where: str) -> Model:
+    """Call ``build`` with arguments by name; ``where`` names their params in the message.
+
+    Raises:
+        UserError: an argument is unknown or missing; the message lists the names.
+    """
+    names = list(inspect.signature(build).parameters)
+    if set(arguments) != set(names):
+        wrong = ", ".join(sorted(set(arguments) ^ set(names)))
+        raise UserError(f"params.yaml: {where}: {wrong} is unknown or missing; it takes {', '.join(names)}")
+    return build(**arguments)
+
+
+def save(model: Model, arguments: Mapping[str, Any], folder: Path) -> None:
+    """Write the weights and the arguments that built the model."""
+    with replacing(folder / "model.weights.h5") as temporary:
+        named = temporary.with_suffix(".weights.h5")  # Keras insists on the suffix
+        model.save_weights(named)
+        named.rename(temporary)
+    write_json(folder / "model.json", arguments)
+
+
+def load(build: Build, folder: Path) -> Model:
+    """Return a saved model.
+
+    Raises:
+        UserError: a file is missing, broken, or holds another architecture.
+    """
+    path = folder / "model.weights.h5"
+    arguments = read_json(folder / "model.json")
+    model = construct(build, arguments, str(folder / "model.json"))
+    try:
+        model.load_weights(path)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} does not hold this network ({reason}); delete it and run `dvc repro`") from None
+    return model

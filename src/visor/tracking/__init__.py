@@ -1,0 +1,12 @@
+"""The MLflow mirror: files are the truth, and one call writes what they say into MLflow.
+
+``state`` reads what ``dvc.lock`` and ``metrics/`` record, ``history`` reads one training curve, ``store``
+opens MLflow, ``runs`` writes a pipeline state once, ``live`` follows a training that still runs. MLflow is
+imported inside the functions that need it, so that this package loads at once.
+"""
+
+from visor.tracking.live import follow
+from visor.tracking.runs import Mirrored, mirror
+from visor.tracking.store import resolve
+
+__all__ = ["Mirrored", "follow", "mirror", "resolve"]

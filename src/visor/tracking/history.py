@@ -1,0 +1,33 @@
+"""Training curves as CSV: a column ``epoch``, then numbers."""
+
+import csv
+from pathlib import Path
+from typing import NamedTuple
+
+from visor.errors import UserError
+
+
+class History(NamedTuple):
+    """``columns`` names the c numbers beside the epoch; ``rows`` maps an epoch to them."""
+
+    columns: tuple[str, ...]
+    rows: dict[int, tuple[float, ...]]
+
+
+def read_history(path: Path) -> History:
+    """Read the finished lines of a history; a last line still being written is left for the next time.
+
+    Raises:
+        UserError: the first column is not ``epoch``, or a finished line does not hold one number a column.
+    """
+    text = path.read_text(encoding="utf-8")
+    header, *lines = list(csv.reader(text[: text.rfind("\n") + 1].splitlines())) or [["epoch"]]
+    if header[:1] != ["epoch"]:
+        raise UserError(f"{path}: the first column is {header[:1]}, not epoch; delete it and run `dvc repro`")
+    try:
+        rows = {int(line[0]): tuple(map(float, line[1:])) for line in lines}
+    except (ValueError, IndexError) as error:
+        raise UserError(f"{path} holds a line that is not numbers ({error}); delete it and run `dvc repro`") from None
+    if any(len(values) != len(header) - 1 for values in rows.values()):
+        raise UserError(f"{path} holds a line of other length than its header; delete it and run `dvc repro`")
+    return History(tuple(header[1:]), rows)

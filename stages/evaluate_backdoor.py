@@ -1,0 +1,35 @@
+"""Clean accuracy and attack success of one network, clean and backdoored.  dvc repro evaluate_backdoor@deepid"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from visor.config import load_params
+from visor.errors import run
+from visor.evaluation.backdoor import evaluate
+from visor.faces import open_faces
+from visor.files import write_json
+from visor.models import CLASSIFIERS, storage
+from visor.split import rows_of
+from visor.training import configure
+
+
+def main(network: str) -> None:
+    params = load_params()
+    configure(params.compute, params.seed)
+    faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
+    test = faces.select(rows_of(table, "test"))
+    folder = Path(f"artifacts/classifier/{network}")
+    models = {name: storage.load(CLASSIFIERS[network], folder / name) for name in params.training_sets}
+    attacks = {
+        name: (open_faces(Path(f"artifacts/triggered/{name}.h5")).select(), params.backdoors[name])
+        for name in models
+        if name != "clean"
+    }
+
+    for name, numbers in evaluate(models, test, attacks).items():
+        write_json(Path(f"metrics/backdoor/{network}/{name}.json"), numbers)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,26 @@
+"""Deals the faces to the train, validation, test and poison sets.  dvc repro split"""
+
+from pathlib import Path
+
+from visor.config import load_params
+from visor.errors import run
+from visor.faces import open_faces, write_faces
+from visor.files import write_json, write_text
+from visor.split import split_rows, summarise
+
+
+def main() -> None:
+    params = load_params()
+    faces = open_faces(Path("data/faces.h5"))
+
+    table = split_rows(faces.labels, faces.videos, params.split, params.seed)
+
+    write_text(Path("artifacts/split.csv"), table.to_csv(index=False))
+    write_json(Path("metrics/split.json"), summarise(table))
+    # The clean training set is the one that adds no poisons.
+    empty = Path("artifacts/poisoned/clean.h5")
+    write_faces(empty, [], faces.image_shape, faces.label_names, faces.source, faces.licence)
+
+
+if __name__ == "__main__":
+    run(main)
