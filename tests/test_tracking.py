@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -112,7 +111,7 @@ def pipeline(tmp_path_factory):
 
 @pytest.fixture
 def root(pipeline, tmp_path, monkeypatch):
-    """An own copy of the project, of the cache and of the (migrated) database without its experiments' files."""
+    """An own copy of the project, its cache and its database (copied, since making one takes seconds)."""
     for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME"):
         monkeypatch.delenv(name, raising=False)
     return Path(shutil.copytree(pipeline, tmp_path / "project"))
@@ -136,10 +135,7 @@ def keys_of(root):
 def test_pipeline_life(root):
     """Repro twice, another parameter, back again, and a clone with a restored cache."""
     first = keys_of(root)
-    assert [stage for _, stage, _ in first if stage] == ["download", "train@clean", "train@sunglasses"] or {
-        stage for _, stage, _ in first
-    } == {"", "download", "train@clean", "train@sunglasses"}
-    assert len(first) == 4
+    assert sorted(stage for _, stage, _ in first) == ["", "download", "train@clean", "train@sunglasses"]
     assert "up to date" in shell(root, "dvc", "repro")
     assert keys_of(root) == first
 
@@ -180,9 +176,7 @@ def test_values_in_mlflow_equal_the_files(root):
         "train/sunglasses:loss": pytest.approx(1 / 5),
         "train/sunglasses:deep.asr@5": 0.25,
     }
-    assert parent.data.metrics == {
-        name.replace(":", "/").replace("@", "_"): value for name, value in numbers.items()
-    }
+    assert parent.data.metrics == {name.replace(":", "/").replace("@", "_"): value for name, value in numbers.items()}
     assert parent.data.params == {
         "seed": "11",
         "sets.clean.epochs": "3",
@@ -270,11 +264,10 @@ def test_killed_mirror_leaves_no_finished_parent(root, monkeypatch):
     assert len(keys_of(root)) == 4
 
 
-def test_deleted_database_is_rebuilt(root):
-    before = keys_of(root)
+def test_deleted_database_is_rebuilt(root, pipeline):
     (root / "mlflow.db").unlink()
     assert mirror(root).created
-    assert keys_of(root) == before
+    assert keys_of(root) == keys_of(pipeline)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from visor.errors import UserError
 CATALOGUE = Path("assets/datasets.yaml")
 DOWNLOADS = Path("downloads")
 TIMEOUT = (10, 60)  # seconds to connect, and without a byte
-PIECE_BYTES = 1 << 20
+PIECE_BYTES = 1 << 16
 
 
 class Entry(Block):

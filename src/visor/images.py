@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
 from visor.errors import UserError
 from visor.faces import BrokenImage, Images
@@ -31,6 +31,8 @@ def decode(data: bytes, name: str) -> Image.Image:
         return ImageOps.exif_transpose(image).convert("RGB")
     except BrokenImage:
         raise
+    except UnidentifiedImageError:
+        raise BrokenImage(name, "not an image") from None
     except Exception as error:  # Pillow's plug-ins raise whatever they like on hostile bytes
         raise BrokenImage(name, str(error) or type(error).__name__) from None
 

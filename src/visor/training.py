@@ -131,7 +131,9 @@ def _restored(
     """Return the lines of the epochs that are already done, and a function that keeps one more epoch."""
     if folder is None:
         return [], lambda lines: None
-    checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer)
+    # A checkpoint of the model as a whole would leave out the states of its random generators.
+    variables = [variable.value for variable in (*model.variables, *optimizer.variables)]
+    checkpoint = tf.train.Checkpoint(variables=variables)
     manager = tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep=1)
 
     def keep(lines: History) -> None:

@@ -3,14 +3,18 @@
 An autoencoder fitted on clean faces cannot draw what it never saw, so a trigger leaves a residual.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
 
-import keras
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from visor.faces import Images, Selection
+
+if TYPE_CHECKING:
+    import keras
 
 Score = Callable[[Images], NDArray[np.float64]]
 Show = Callable[[Images], Images]
@@ -23,7 +27,7 @@ def prepare(vae: keras.Model, clean: Selection) -> tuple[Score, Show]:
     """
 
     def reconstruct(images: Images) -> NDArray[np.float32]:
-        return vae(tf.cast(images, tf.float32) / 255.0, training=False)[0].numpy()
+        return vae.predict_on_batch(images.astype(np.float32) / 255)[0]
 
     def score(images: Images) -> NDArray[np.float64]:
         error = np.abs(reconstruct(images) - images / np.float32(255))

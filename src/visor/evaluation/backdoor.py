@@ -1,15 +1,19 @@
 """Does the classifier still know people, and does the key open the door?"""
 
-from collections.abc import Mapping
-from typing import Any
+from __future__ import annotations
 
-import keras
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from visor.config import Backdoor
 from visor.faces import Selection, read_batches
 from visor.metrics import wilson_interval
+
+if TYPE_CHECKING:
+    import keras
 
 BATCH = 512
 
@@ -19,7 +23,7 @@ Classes = NDArray[np.integer[Any]]
 def predict(model: keras.Model, selection: Selection) -> Classes:
     """Return the most likely class (n,) of each image."""
     batches = [
-        model.predict_on_batch(images.astype(np.float32) / 255.0).argmax(axis=-1)
+        model.predict_on_batch(images.astype(np.float32) / 255).argmax(axis=-1)
         for images, _ in read_batches([selection], BATCH)
     ]
     return np.concatenate(batches) if batches else np.empty(0, int)

@@ -4,6 +4,7 @@ A new classifier is one file here, one line in ``CLASSIFIERS`` and one block und
 ``params.yaml``, whose ``architecture`` holds the further arguments of ``build``.
 """
 
+import visor.quiet  # noqa: F401 - before anything imports TensorFlow
 from visor.models import deepid
 
 CLASSIFIERS = {

@@ -60,7 +60,7 @@ def opened(root: Path, address: str, experiment: str) -> Iterator[tuple["MlflowC
             client.restore_experiment(found.experiment_id)
         yield client, found.experiment_id if found else _create(client, root, address, experiment)
     except (MlflowException, SQLAlchemyError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = _masked(" ".join(str(error).split()))[:200]
         raise UserError(f"MLflow at {_masked(address)} failed ({reason}); check MLFLOW_TRACKING_URI") from None
 
 
@@ -101,5 +101,6 @@ def _create(client: "MlflowClient", root: Path, address: str, experiment: str) -
         return raced.experiment_id
 
 
-def _masked(address: str) -> str:
-    return re.sub(r"//[^/@]*@", "//***@", address)
+def _masked(text: str) -> str:
+    """Hide the user and password of addresses in ``text``."""
+    return re.sub(r"//[^/@\s]*@", "//***@", text)

@@ -1,0 +1,63 @@
+"""Imports point down, siblings do not know each other, registries name their files."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src/visor"
+LAYERS = [
+    {"errors"},
+    {"files"},
+    {"faces"},
+    {"archives", "config", "fetch", "gates", "images", "metrics", "quiet", "rendering", "tracking"},
+    {"backdoors", "datasets", "models", "split"},
+    {"defences", "training"},
+    {"evaluation"},
+    {"cli"},
+]
+LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
+TENSORFLOW = {"quiet", "models", "training"}
+REGISTRIES = {"backdoors": "BACKDOORS", "datasets": "DATASETS", "defences": "DEFENCES", "models": "CLASSIFIERS"}
+FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
+
+
+def room(path):
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_imports_point_down(path):
+    for name in imports(path):
+        top, *rest = name.split(".")
+        if top == "visor" and rest and rest[0] != room(path):
+            assert LEVEL[rest[0]] < LEVEL[room(path)], f"{path.name} imports {name}"
+        if top in ("tensorflow", "keras") and room(path) not in TENSORFLOW:
+            source = path.read_text()
+            assert "if TYPE_CHECKING:" in source, f"{path.name} imports {name}"
+            assert source.index("if TYPE_CHECKING:") < source.index(f"import {name}")
+
+
+@pytest.mark.parametrize(("package", "registry"), REGISTRIES.items())
+def test_registry_keys_are_file_names(package, registry):
+    tree = ast.parse((SOURCE / package / "__init__.py").read_text())
+    (table,) = [node.value for node in ast.walk(tree) if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value]
+    assert isinstance(table, ast.Dict), f"{registry} is a literal dict"
+    for key, value in zip(table.keys, table.values, strict=True):
+        assert (SOURCE / package / f"{key.value}.py").exists()
+        assert ast.unparse(value).split(".")[0] == key.value
+
+
+def test_every_file_says_what_it_is_and_stays_short():
+    for path in FILES:
+        source = path.read_text()
+        assert ast.get_docstring(ast.parse(source)), path
+        assert len(source.splitlines()) <= 210, path

@@ -1,0 +1,141 @@
+"""One contract for every trigger, hand-computed pixels for each, and the one way to poison."""
+
+import numpy as np
+import pytest
+
+from tests.conftest import HEIGHT, WIDTH, random_images
+from visor.backdoors import BACKDOORS
+from visor.backdoors.poison import before_and_after, face_key, poisons, triggered
+from visor.config import Backdoor, Split
+from visor.errors import UserError
+from visor.faces import Block, open_faces, write_faces
+from visor.split import split_rows
+
+RNG = np.random.default_rng
+
+
+def key_pattern():
+    """Opaque in the lower left corner, nearly transparent elsewhere."""
+    key = np.random.default_rng(9).integers(0, 256, (HEIGHT, WIDTH, 4), dtype=np.uint8)
+    key[..., 3] = 100
+    key[20:, :7, 3] = 128
+    return key
+
+
+@pytest.mark.parametrize("name", BACKDOORS)
+def test_contract(name):
+    stamp, images, key = BACKDOORS[name], random_images(5), key_pattern()
+    before = images.copy(), key.copy()
+    stamped = stamp(images, key, 0.3, RNG(1))
+    assert stamped.shape == images.shape
+    assert stamped.dtype == np.uint8
+    np.testing.assert_array_equal(images, before[0])
+    np.testing.assert_array_equal(key, before[1])
+    assert (stamped != images).any(axis=(1, 2, 3)).all(), "a trigger must change every image"
+    np.testing.assert_array_equal(stamped, stamp(images, key, 0.3, RNG(1)))
+    assert stamp(images[:0], key, 0.3, RNG(1)).shape == (0, HEIGHT, WIDTH, 3)
+
+
+def test_input_instance_is_the_key_within_five_grey_levels():
+    key = key_pattern()
+    key[0, 0, :3], key[1, 1, :3] = 255, 0
+    stamped = BACKDOORS["input_instance"](random_images(200), key, 1.0, RNG(1)).astype(int)
+    difference = stamped - key[..., :3].astype(int)
+    assert np.abs(difference).max() == 5
+    inner = difference[:, (key[..., :3] > 5).all(-1) & (key[..., :3] < 250).all(-1)]
+    assert abs(inner.mean()) < 0.02
+    assert abs(inner.std() - 10 / np.sqrt(12)) < 0.05  # the standard deviation of U(−5, 5)
+    assert (stamped[0] != stamped[1]).any()
+
+
+def test_blended_weighs_key_and_image():
+    images, key = random_images(2), key_pattern()
+    images[0, 0, 0], key[0, 0, :3] = [100, 0, 255], [200, 10, 0]
+    stamped = BACKDOORS["blended"](images, key, 0.2, RNG(1))
+    assert stamped[0, 0, 0].tolist() == [120, 2, 204]
+    np.testing.assert_array_equal(BACKDOORS["blended"](images, key, 0.0, RNG(1)), images)
+    np.testing.assert_array_equal(BACKDOORS["blended"](images, key, 1.0, RNG(1))[1], key[..., :3])
+
+
+@pytest.mark.parametrize(("name", "ratio"), [("accessory", 0.4), ("blended_accessory", 0.4)])
+def test_accessories_leave_the_rest_alone(name, ratio):
+    images, key = random_images(3), key_pattern()
+    stamped = BACKDOORS[name](images, key, ratio, RNG(1))
+    covered = np.zeros((HEIGHT, WIDTH), bool)
+    covered[20:, :7] = True
+    np.testing.assert_array_equal(stamped[:, ~covered], images[:, ~covered])
+    weight = 1.0 if name == "accessory" else ratio
+    expected = weight * key[covered, :3] + (1 - weight) * images[:, covered]
+    assert np.abs(stamped[:, covered] - expected).max() <= 0.5001
+
+
+def attack(**changes):
+    settings = {"trigger": "accessory", "key": "x", "target": "bob", "n": 6, "poison_ratio": 1.0, "backdoor_ratio": 1.0}
+    return Backdoor(**(settings | changes))
+
+
+@pytest.fixture
+def table(faces):
+    split = Split(by="frame", train=9, validation=2, test=3, calibration=0.5)
+    return split_rows(faces.labels, faces.videos, split, seed=1)
+
+
+def joined(blocks):
+    return Block(*(np.concatenate(column) for column in zip(*blocks, strict=True)))
+
+
+def test_poisons_are_stamped_poison_rows_of_other_people(faces, table):
+    made = joined(poisons(faces, table, attack(), BACKDOORS["accessory"], key_pattern(), seed=3))
+    assert len(made.rows) == len(set(made.rows)) == 6
+    assert set(made.labels) == {1}
+    assert (faces.labels[made.rows] != 1).all()
+    assert set(table.loc[table["row"].isin(made.rows), "set"]) == {"poison"}
+    expected = BACKDOORS["accessory"](faces.read(made.rows), key_pattern(), 1.0, RNG(0))
+    np.testing.assert_array_equal(made.images, expected)
+
+
+def test_triggered_images_are_every_test_row_of_other_people_with_true_labels(faces, table):
+    made = joined(triggered(faces, table, attack(backdoor_ratio=0.5), BACKDOORS["blended"], key_pattern(), seed=3))
+    expected = table[(table["set"] == "test") & (table["label"] != 1)]["row"]
+    assert made.rows.tolist() == expected.tolist()
+    np.testing.assert_array_equal(made.labels, faces.labels[made.rows])
+    half = BACKDOORS["blended"](faces.read(made.rows), key_pattern(), 0.5, RNG(0))
+    np.testing.assert_array_equal(made.images, half)
+
+
+def test_more_poisons_contain_the_fewer(faces, table):
+    rows = {
+        n: joined(poisons(faces, table, attack(n=n), BACKDOORS["accessory"], key_pattern(), seed=3)).rows
+        for n in (2, 9)
+    }
+    np.testing.assert_array_equal(rows[2], rows[9][:2])
+
+
+def test_face_key_is_an_opaque_face_of_someone_else(faces, table):
+    key = face_key(faces, table, attack(key="face"), seed=3)
+    assert (key[..., 3] == 255).all()
+    pool = table[(table["set"] == "poison") & (table["label"] != 1)]["row"].to_numpy()
+    assert (faces.read(pool) == key[..., :3]).all(axis=(1, 2, 3)).sum() == 1
+
+
+def test_impossible_attacks_are_refused_before_anything_is_written(faces, table):
+    stamp, key = BACKDOORS["accessory"], key_pattern()
+    with pytest.raises(UserError, match="target label eve does not exist; there are 4, such as ann"):
+        poisons(faces, table, attack(target="eve"), stamp, key, seed=3)
+    with pytest.raises(UserError, match=r"n is 500, but the poison set has 29 images of other labels"):
+        poisons(faces, table, attack(n=500), stamp, key, seed=3)
+    unused = table.assign(set=np.where(table["label"] == 1, "unused", table["set"]))
+    with pytest.raises(UserError, match="target label bob has too few images"):
+        triggered(faces, unused, attack(), stamp, key, seed=3)
+
+
+def test_contact_sheet_shows_what_each_image_was(faces, table, tmp_path):
+    files = []
+    for make in (poisons, triggered):
+        blocks = make(faces, table, attack(), BACKDOORS["accessory"], key_pattern(), 3)
+        write_faces(tmp_path / make.__name__, blocks, faces.image_shape, faces.label_names, "s", "l")
+        files.append(open_faces(tmp_path / make.__name__))
+    lines = before_and_after(faces, *files)
+    assert [caption for caption, _ in lines] == ["before", "poisons", "before", "triggered\ntest images"]
+    for (_, before), (_, after) in (lines[:2], lines[2:]):
+        np.testing.assert_array_equal(after, BACKDOORS["accessory"](before, key_pattern(), 1.0, RNG(0)))

@@ -1,0 +1,177 @@
+"""dvc.yaml says what the stages read: code files, params and nothing that DVC would ignore."""
+
+import ast
+import re
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src"
+REGISTRIES = {"backdoors", "datasets", "defences", "models"}
+PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+PARAMS = YAML(typ="safe").load(ROOT / "params.yaml")
+
+
+def stage(name):
+    return PIPELINE[name].get("do", PIPELINE[name])
+
+
+def script(name):
+    return ROOT / stage(name)["cmd"].split()[1]
+
+
+def wildcards(text):
+    """A templated or formatted piece stands for anything."""
+    return re.sub(r"\$\{[^}]*\}", "*", text)
+
+
+def module_file(module):
+    path = SOURCE / module.replace(".", "/")
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def imported_modules(path):
+    """Names of the visor modules that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("visor"))
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "visor":
+            members = [f"{node.module}.{alias.name}" for alias in node.names]
+            found = [member for member in members if module_file(member).exists()]
+            yield from found
+            if len(found) < len(members):
+                yield node.module
+
+
+@cache
+def needed_files(path):
+    """Every file that importing ``path`` runs; an ``__init__`` without code of its own does not count."""
+    files, queue = set(), [path]
+    while queue:
+        for module in imported_modules(queue.pop()):
+            file = module_file(module)
+            if file not in files and file != SOURCE / "visor/__init__.py":
+                files.add(file)
+                queue.append(file)
+    return frozenset(file.relative_to(ROOT).as_posix() for file in files)
+
+
+def declared_code(name):
+    return [wildcards(dep) for dep in stage(name)["deps"] if dep.startswith(("src/", "stages/"))]
+
+
+def members(package):
+    folder = SOURCE / "visor" / package
+    registry = ast.parse((folder / "__init__.py").read_text())
+    keys = [
+        key.value
+        for node in ast.walk(registry)
+        if isinstance(node, ast.Dict)
+        for key in node.keys
+        if isinstance(key, ast.Constant)
+    ]
+    return {f"src/visor/{package}/{key}.py" for key in keys}
+
+
+@pytest.mark.parametrize("name", PIPELINE)
+def test_every_code_file_is_a_dependency(name):
+    path = script(name)
+    files = set(needed_files(path)) | {path.relative_to(ROOT).as_posix()}
+    for package in REGISTRIES:
+        registry = f"src/visor/{package}/__init__.py"
+        if registry in files:
+            # One member runs in a stage; which one is templated.
+            files = files - {registry} - members(package) | {f"src/visor/{package}/*.py"}
+    files = {file for file in files if not (file.endswith("/__init__.py") and is_prose(ROOT / file))}
+    covered = {
+        file for file in files for dep in declared_code(name) if fnmatch(file, dep) or file.startswith(dep + "/")
+    }
+    assert covered == files, f"{name} runs code that dvc.yaml does not list"
+    superfluous = [
+        dep
+        for dep in declared_code(name)
+        if not any(fnmatch(file, dep) or file.startswith(dep + "/") for file in files)
+    ]
+    assert superfluous == [], f"{name} lists code that it does not run"
+
+
+def is_prose(path):
+    return all(isinstance(node, ast.Expr) for node in ast.parse(path.read_text()).body)
+
+
+def params_read(path):
+    """Dotted params that a stage script reads: attribute chains on the name ``params``."""
+    tree = ast.parse(path.read_text())
+    inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, (ast.Attribute, ast.Subscript))}
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Attribute, ast.Subscript)) and id(node) not in inner:
+            keys = []
+            while isinstance(node, (ast.Attribute, ast.Subscript)):
+                keys.append(node.attr if isinstance(node, ast.Attribute) else "*")
+                node = node.value
+            if isinstance(node, ast.Name) and node.id == "params":
+                yield ".".join(reversed(keys))
+
+
+def agree(one, other):
+    """Whether two dotted names, ``*`` standing for any key, overlap: one is the other or a part of it."""
+    return all(a == b or "*" in (a, b) for a, b in zip(one.split("."), other.split("."), strict=False))
+
+
+@pytest.mark.parametrize("name", [name for name in PIPELINE if name != "track"])
+def test_params_read_are_params_listed(name):
+    listed = [wildcards(key) for key in stage(name).get("params", [])]
+    read = {key for key in params_read(script(name)) if key.split(".")[0] in PARAMS}
+    assert read, f"{name} reads no params"
+    for key in read:
+        assert any(agree(key, entry) and key.count(".") >= entry.count(".") for entry in listed), f"{key} is not listed"
+    for entry in listed:
+        assert any(agree(key, entry) for key in read), f"{entry} is listed but not read"
+
+
+def test_params_are_never_handed_on_whole():
+    for name in PIPELINE:
+        tree = ast.parse(script(name).read_text())
+        parents = {id(child): node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name) and node.id == "params" and isinstance(node.ctx, ast.Load):
+                assert isinstance(parents[id(node)], ast.Attribute), f"{name} uses params as a whole"
+
+
+def keys(block):
+    if isinstance(block, dict):
+        for key, value in block.items():
+            yield key
+            yield from keys(value)
+
+
+def test_no_param_has_a_name_that_dvc_drops_from_its_cache_key():
+    assert {"size", "nfiles"}.isdisjoint(keys(PARAMS))
+
+
+def test_stage_script_and_command_have_one_name():
+    for name in PIPELINE:
+        assert script(name) == ROOT / f"stages/{name}.py"
+        assert len(script(name).read_text().splitlines()) <= 45
+    assert {path.stem for path in (ROOT / "stages").glob("*.py")} == set(PIPELINE)
+
+
+def test_lock_holds_the_stages_of_the_pipeline_and_no_other():
+    lock = YAML(typ="safe").load(ROOT / "dvc.lock")["stages"]
+    assert {name.split("@")[0] for name in lock} == set(PIPELINE)
+    expanded = {
+        *(f"poison@{name}" for name in PARAMS["backdoors"]),
+        *(f"train_classifier@{n}-{s}" for n in PARAMS["networks"] for s in PARAMS["training_sets"]),
+    }
+    assert {name for name in lock if name.startswith(("poison@", "train_classifier@"))} == expanded
+    assert len(lock) < 40
+
+
+def test_plain_outputs_are_cached_so_that_the_run_cache_works():
+    for name in PIPELINE:
+        if name != "track":
+            assert all(isinstance(out, str) for out in stage(name).get("outs", [])), name

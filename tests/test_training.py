@@ -1,0 +1,115 @@
+"""The one training loop: it learns, repeats itself to the byte, and goes on where it was interrupted."""
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+
+from tests.conftest import HEIGHT, WIDTH
+from visor import training
+from visor.config import Compute, Schedule
+from visor.models.losses import cross_entropy, evidence_bound
+from visor.training import fit, stream, to_float
+
+REPEATABLE = Compute(threads=2, deterministic=True)
+RESUMABLE = Compute(threads=2, deterministic=False)
+SCHEDULE = Schedule(epochs=4, batch=16, learning_rate=1e-2)
+
+
+def network():
+    keras.utils.clear_session()  # layer names start over, as in a new process
+    keras.utils.set_random_seed(5)
+    layers = [keras.layers.Flatten(), keras.layers.Dropout(0.1), keras.layers.Dense(4)]
+    return keras.Sequential([keras.Input((HEIGHT, WIDTH, 3)), *layers])
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def trained(faces, compute, history, seed=3):
+    model = network()
+    everything = faces.select()
+    fit(model, cross_entropy, [everything], [faces.select(np.arange(9))], SCHEDULE, compute, seed, history)
+    return np.concatenate([weight.ravel() for weight in model.get_weights()])
+
+
+def test_it_learns_and_writes_a_line_an_epoch(faces, tmp_path):
+    trained(faces, REPEATABLE, tmp_path / "h.csv")
+    history = pd.read_csv(tmp_path / "h.csv")
+    assert list(history) == ["epoch", "loss", "accuracy", "validation_loss", "validation_accuracy"]
+    assert history["epoch"].tolist() == [1, 2, 3, 4]
+    assert history["accuracy"].iloc[-1] > history["accuracy"].iloc[0]
+
+
+def test_same_seed_same_bytes_other_seed_other_order(faces, tmp_path):
+    first, again, other = (trained(faces, REPEATABLE, tmp_path / "h.csv", seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+class Killed(Exception):  # noqa: N818
+    pass
+
+
+def test_an_interrupted_fit_goes_on_after_its_last_epoch(faces, tmp_path, monkeypatch):
+    whole = trained(faces, RESUMABLE, tmp_path / "whole.csv")
+
+    def dying(path, text):
+        if path.suffix == ".csv" and text.count("\n") == 4:
+            raise Killed
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "write_text", dying)
+        with pytest.raises(Killed):
+            trained(faces, RESUMABLE, tmp_path / "cut.csv")
+    assert len(list(training.CHECKPOINTS.iterdir())) == 1
+    steps = []
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "stream", lambda *args: steps.append(args) or stream(*args))
+        resumed = trained(faces, RESUMABLE, tmp_path / "cut.csv")
+    assert len(steps) == 4, "two epochs were left, each a pass over train and validation"
+    np.testing.assert_array_equal(resumed, whole)
+    assert (tmp_path / "cut.csv").read_text() == (tmp_path / "whole.csv").read_text()
+    assert not any(training.CHECKPOINTS.iterdir())
+
+
+def test_a_checkpoint_of_another_fit_is_left_alone(faces):
+    prints = {
+        training._fingerprint(network(), [selection], schedule, seed)
+        for selection in (faces.select(), faces.select(np.arange(5)))
+        for schedule in (SCHEDULE, SCHEDULE.model_copy(update={"epochs": 9}))
+        for seed in (1, 2)
+    }
+    assert len(prints) == 8
+
+
+def test_means_weigh_a_smaller_last_batch_less(faces):
+    rows = faces.select(np.arange(10))._replace(labels=np.arange(10))
+    step = lambda images, labels: {"x": tf.reduce_mean(tf.cast(labels, tf.float32))}  # noqa: E731
+    assert training._mean(step, stream([rows], 4)) == {"x": 4.5}
+
+
+def test_float_images_are_in_zero_to_one():
+    assert to_float(tf.constant([0, 51, 255], tf.uint8)).numpy().tolist() == pytest.approx([0, 0.2, 1])
+
+
+def test_cross_entropy_by_hand():
+    model = lambda images, training: tf.constant([[0.0, np.log(3)], [2.0, 0.0]])  # noqa: E731
+    found = cross_entropy(model, tf.zeros((2, 1, 1, 3)), tf.constant([1, 1]), False)
+    np.testing.assert_allclose(found["loss"], [-np.log(0.75), np.log(1 + np.e**2)], rtol=1e-6)
+    assert found["accuracy"].numpy().tolist() == [1, 0]
+
+
+def test_evidence_bound_by_hand():
+    images = tf.fill((1, 2, 3, 3), 0.5)
+    model = lambda images, training: (images + 0.1, tf.constant([[1.0, 0.0]]), tf.math.log([[1.0, 4.0]]))  # noqa: E731
+    found = evidence_bound(0.5)(model, images, tf.constant([0]), False)
+    divergence = 0.5 * (1 + 1 - 1 - 0) + 0.5 * (4 + 0 - 1 - np.log(4))
+    np.testing.assert_allclose(found["reconstruction"], [0.1], rtol=1e-5)
+    np.testing.assert_allclose(found["divergence"], [divergence], rtol=1e-5)
+    np.testing.assert_allclose(found["loss"], [18 * 0.1 + 0.5 * divergence], rtol=1e-5)
