@@ -4,9 +4,9 @@ from pathlib import Path
 
 from visor.config import build, load_params
 from visor.datasets import find
+from visor.datasets.catalogue import read_catalogue
 from visor.datasets.ingest import ingest
 from visor.errors import run
-from visor.fetch import read_catalogue
 from visor.files import write_json
 
 

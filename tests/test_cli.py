@@ -1,6 +1,7 @@
 """The command line as a user types it: exit codes, one sentence for a mistake, a quick start."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,26 +12,24 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent
 
-PARAMS = """\
-seed: 11
-compute: {threads: 1, deterministic: true}
-faces: {source: synthetic, height: 55, width: 47, min_images: 1, max_broken: 0}
-sources: {}
-split: {by: frame, train: 9, validation: 2, test: 3}
-backdoors: {}
-training_sets: [clean]
-classifiers: {}
-vae: {latent: 4, width: 5, beta: 1.0, epochs: 1, batch: 2, learning_rate: 1e-3, calibration: 0.5}
-threshold: {deviations: 1.0, false_positive_rate: 0.05}
+PARAMS = (
+    (SOURCE / "params.yaml").read_text().partition("\ngates:")[0]
+    + """
 gates:
   "scores:asr": {min: 0.5, max_change: 0.25}
 """
+)
 
 DVC_YAML = """\
 stages:
+  download:
+    cmd: mkdir -p artifacts/raw && echo faces > artifacts/raw/faces
+    params: [faces]
+    deps: [assets]
+    outs: [artifacts/raw]
   score:
     cmd: mkdir -p metrics && cp score.json metrics/scores.json
-    deps: [score.json]
+    deps: [data, score.json]
     params: [seed]
     metrics: [metrics/scores.json: {cache: false}]
 """
@@ -65,6 +64,9 @@ def pipeline(tmp_path_factory):
     (root / "params.yaml").write_text(PARAMS)
     (root / "dvc.yaml").write_text(DVC_YAML)
     (root / "score.json").write_text('{"asr": 0.75}')
+    (root / "assets").write_text("catalogue")
+    (root / "data.dvc").write_text("deps:\n- path: artifacts/raw\nouts:\n- path: data\n")
+    (root / ".gitignore").write_text("/artifacts/\n/data\n/mlflow.db*\n/mlruns/\n")
     run(root, "git", "init", "-q")
     run(root, "dvc", "init", "-q")
     run(root, "dvc", "repro", "-q")
@@ -144,10 +146,17 @@ def test_lock_fits_on_a_fresh_clone(root, tmp_path):
     assert (done.returncode, done.stdout) == (0, "dvc.lock fits the code and params.yaml\n")
 
 
-@pytest.mark.parametrize(("file", "old", "new"), [("params.yaml", "seed: 11", "seed: 12"), ("score.json", "7", "8")])
+@pytest.mark.parametrize(("file", "old", "new"), [("params.yaml", "seed: ", "seed: 1"), ("score.json", "7", "8")])
 def test_stale_lock(root, file, old, new):
     (root / file).write_text((root / file).read_text().replace(old, new))
-    assert "dvc.lock is stale from score on" in mistake(visor(root, "lock"))
+    assert "dvc.lock or data.dvc is stale from score on" in mistake(visor(root, "lock"))
+
+
+def test_stale_pin_of_the_data(root, tmp_path):
+    run(tmp_path, "git", "clone", "-q", str(root), "clone")
+    pin = tmp_path / "clone" / "data.dvc"
+    pin.write_text(re.sub(r"md5: \w+\.dir", f"md5: {32 * '0'}.dir", pin.read_text(), count=1))
+    assert "data.dvc is stale from artifacts/raw on" in mistake(visor(tmp_path / "clone", "lock"))
 
 
 def test_lock_without_a_pipeline(tmp_path):
@@ -157,7 +166,7 @@ def test_lock_without_a_pipeline(tmp_path):
 def test_mirror_twice(root):
     first, second = visor(root, "mirror"), visor(root, "mirror")
     assert first.returncode == 0, first.stderr
-    assert first.stdout.endswith(": 2 runs written\n")
+    assert first.stdout.endswith(": 3 runs written\n")
     assert second.stdout == first.stdout.replace("written", "already there")
     assert (root / "mlflow.db").exists()
 

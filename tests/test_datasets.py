@@ -1,12 +1,12 @@
 """One contract over every source of faces, and the mistakes their files may hold."""
 
+import errno
 import hashlib
 import io
 import itertools
 import os
 import signal
 import struct
-import subprocess
 import sys
 import tarfile
 import time
@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import h5py
@@ -24,11 +25,11 @@ from PIL import Image
 
 from visor import config
 from visor.config import build
-from visor.datasets import DATASETS, find, lfw, youtube_faces
+from visor.datasets import DATASETS, catalogue, find, lfw, youtube_faces
+from visor.datasets.catalogue import read_catalogue
 from visor.datasets.ingest import ingest
 from visor.errors import UserError
-from visor.faces import BrokenImage, Clip, open_faces
-from visor.fetch import read_catalogue
+from visor.faces import SPARE_BYTES, BrokenImage, Clip, open_faces
 from visor.images import read_face
 
 ROOT = Path(__file__).parents[1]
@@ -169,6 +170,16 @@ def test_every_source_has_a_case_and_a_catalogue_entry(monkeypatch):
     for name, module in DATASETS.items():
         assert module.__name__ == f"visor.datasets.{name}"
         assert read_catalogue(name).licence
+
+
+def test_catalogue_is_read_strictly(tmp_path, monkeypatch):
+    path = tmp_path / "datasets.yaml"
+    monkeypatch.setattr(catalogue, "CATALOGUE", path)
+    with pytest.raises(UserError, match="is missing"):
+        read_catalogue("lfw")
+    path.write_text("lfw: {title: Faces, colour: red}")
+    with pytest.raises(UserError, match=r"datasets\.yaml: lfw: "):
+        read_catalogue("lfw")
 
 
 @pytest.mark.parametrize("name", DATASETS)
@@ -356,9 +367,21 @@ def test_broken_images_are_counted_up_to_the_limit(tmp_path, capsys):
     assert "broken image Bo_Derek/Bo_Derek_0002.jpg: " in error
     assert "broken image Bo_Derek/Bo_Derek_0009.jpg: 9000×9000 pixels" in error
     before = sha256(tmp_path / "faces.h5")
-    with pytest.raises(UserError, match=r"more than 1 images .* Bo_Derek_0009\.jpg; mend"):
+    with pytest.raises(UserError, match=r"more than 1 images .*/Bo_Derek_0009\.jpg; mend"):
         take("lfw", case.settings, tmp_path / "faces.h5", max_broken=1)
     assert sha256(tmp_path / "faces.h5") == before
+
+
+def test_full_disk(tmp_path, monkeypatch):
+    free = SPARE_BYTES + 7 * HEIGHT * WIDTH * 3
+    settings = lfw_case(tmp_path).settings
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=free - 1))
+    with pytest.raises(OSError, match="No space left") as caught:
+        take("lfw", settings, tmp_path / "out" / "faces.h5")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "out" / "faces.h5"))
+    assert list((tmp_path / "out").iterdir()) == []
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=free))
+    take("lfw", settings, tmp_path / "out" / "faces.h5")
 
 
 def noise(seed: int, count: int, height: int, width: int):
@@ -422,23 +445,27 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
 def test_processes_end_with_their_parent(tmp_path, ending):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])}
-    script = tmp_path / "slow.py"
+    script, log = tmp_path / "slow.py", tmp_path / "stderr"
     script.write_text(SLOW)
-    with subprocess.Popen(
-        [sys.executable, str(script)], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
-    ) as parent:
-        me = psutil.Process(parent.pid)
-        deadline = time.monotonic() + 60
-        while len(workers := me.children()) < 3 or any(w.cpu_times().user < 0.2 for w in workers[1:]):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        time.sleep(1)
+    with log.open("w") as stderr:
+        command = [sys.executable, str(script)]
+        parent = psutil.Popen(command, cwd=tmp_path, env=environment, stderr=stderr, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while len(workers := parent.children()) < 3 or any(w.cpu_times().user < 0.2 for w in workers[1:]):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(1)
+    if ending == signal.SIGINT:
+        os.killpg(parent.pid, ending)  # Ctrl-C goes to every process of the terminal
+    else:
         parent.send_signal(ending)
-        error = parent.communicate(timeout=60)[1]
-    _, alive = psutil.wait_procs(workers, timeout=30)
+    _, alive = psutil.wait_procs([parent, *workers], timeout=20)
+    for process in alive:
+        process.kill()
     assert alive == []
-    assert list(tmp_path.iterdir()) == [script]
+    assert sorted(tmp_path.iterdir()) == [script, log]
+    error = log.read_text()
+    assert "Traceback" not in error
     if ending == signal.SIGINT:
         assert parent.returncode == 1
-        assert error.splitlines()[-1].startswith("interrupted; run the same command again")
-        assert "Traceback" not in error
+        assert error == "interrupted; run the same command again to go on\n"

@@ -11,7 +11,7 @@ import pytest
 
 from visor import fetch as module
 from visor.errors import UserError
-from visor.fetch import fetch, read_catalogue
+from visor.fetch import fetch
 
 CONTENT = os.urandom(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -129,13 +129,3 @@ def test_missing_file_and_no_network(server, tmp_path):
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/faces.tar.gz"
         with pytest.raises(UserError, match=r"cannot be fetched \(ConnectionError.*; check the network"):
             fetch(url, tmp_path / "faces.tar.gz", None)
-
-
-def test_catalogue_is_read_strictly(tmp_path, monkeypatch):
-    path = tmp_path / "datasets.yaml"
-    monkeypatch.setattr(module, "CATALOGUE", path)
-    with pytest.raises(UserError, match="is missing"):
-        read_catalogue("lfw")
-    path.write_text("lfw: {title: Faces, colour: red}")
-    with pytest.raises(UserError, match=r"datasets\.yaml: lfw: "):
-        read_catalogue("lfw")

@@ -35,29 +35,56 @@ def module_file(module):
 
 
 def imported_modules(path):
-    """Names of the visor modules that a file imports, anywhere in it."""
+    """Modules of visor that importing a file runs at once: the ones it names, and the packages around them."""
     for node in ast.walk(ast.parse(path.read_text())):
+        names = []
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.startswith("visor"))
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "visor":
-            members = [f"{node.module}.{alias.name}" for alias in node.names]
-            found = [member for member in members if module_file(member).exists()]
-            yield from found
-            if len(found) < len(members):
-                yield node.module
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "visor":
+                yield from (".".join(parts[:end]) for end in range(2, len(parts) + 1))
+
+
+def uses_registry(path, package):
+    """Whether a file takes a name of a registry that is not one of its modules: the table, or a look-up."""
+    return any(
+        isinstance(node, ast.ImportFrom)
+        and node.module == f"visor.{package}"
+        and any(not module_file(f"visor.{package}.{alias.name}").exists() for alias in node.names)
+        for node in ast.walk(ast.parse(path.read_text()))
+    )
 
 
 @cache
 def needed_files(path):
-    """Every file that importing ``path`` runs; an ``__init__`` without code of its own does not count."""
+    """Every file that decides what a script does. Of a registry that is the member a stage runs, written ``*``."""
     files, queue = set(), [path]
+    for package in REGISTRIES:
+        if uses_registry(path, package):
+            queue += [ROOT / member for member in members(package)]
+            files.add(f"src/visor/{package}/*.py")
+    any_member = set().union(*map(members, REGISTRIES))
     while queue:
-        for module in imported_modules(queue.pop()):
+        importer = queue.pop()
+        for module in imported_modules(importer):
             file = module_file(module)
-            if file not in files and file != SOURCE / "visor/__init__.py":
-                files.add(file)
+            name = file.relative_to(ROOT).as_posix()
+            registered = importer.name == "__init__.py" and name in any_member
+            if file.exists() and name not in files and not registered:
+                files.add(name)
                 queue.append(file)
-    return frozenset(file.relative_to(ROOT).as_posix() for file in files)
+    return {name for name in files if not (name.endswith("/__init__.py") and is_glue(ROOT / name))}
+
+
+def is_glue(path):
+    """Whether a package's ``__init__`` only imports, names and documents: it decides nothing."""
+    return all(
+        isinstance(node, (ast.Expr, ast.Import, ast.ImportFrom, ast.Assign))
+        for node in ast.parse(path.read_text()).body
+    )
 
 
 def declared_code(name):
@@ -80,27 +107,12 @@ def members(package):
 @pytest.mark.parametrize("name", PIPELINE)
 def test_every_code_file_is_a_dependency(name):
     path = script(name)
-    files = set(needed_files(path)) | {path.relative_to(ROOT).as_posix()}
-    for package in REGISTRIES:
-        registry = f"src/visor/{package}/__init__.py"
-        if registry in files:
-            # One member runs in a stage; which one is templated.
-            files = files - {registry} - members(package) | {f"src/visor/{package}/*.py"}
-    files = {file for file in files if not (file.endswith("/__init__.py") and is_prose(ROOT / file))}
-    covered = {
-        file for file in files for dep in declared_code(name) if fnmatch(file, dep) or file.startswith(dep + "/")
+    files = needed_files(path) | {path.relative_to(ROOT).as_posix()}
+    covers = {
+        dep: {file for file in files if fnmatch(file, dep) or file.startswith(dep + "/")} for dep in declared_code(name)
     }
-    assert covered == files, f"{name} runs code that dvc.yaml does not list"
-    superfluous = [
-        dep
-        for dep in declared_code(name)
-        if not any(fnmatch(file, dep) or file.startswith(dep + "/") for file in files)
-    ]
-    assert superfluous == [], f"{name} lists code that it does not run"
-
-
-def is_prose(path):
-    return all(isinstance(node, ast.Expr) for node in ast.parse(path.read_text()).body)
+    assert set().union(*covers.values()) == files, f"{name} runs code that dvc.yaml does not list"
+    assert [dep for dep, covered in covers.items() if not covered] == [], f"{name} lists code that it does not run"
 
 
 def params_read(path):

@@ -10,7 +10,7 @@ import pytest
 
 from visor.errors import UserError
 from visor.files import read_json, read_metrics
-from visor.tracking import mirror, resolve
+from visor.tracking import follow, mirror, resolve
 from visor.tracking.history import read_history
 from visor.tracking.live import update
 from visor.tracking.state import read_state
@@ -36,10 +36,10 @@ stages:
       metrics: ["metrics/train/${key}.json": {cache: false}]
       plots:
       - "metrics/history/${key}.csv": {cache: false}
-      - "metrics/figures/${key}": {cache: false}
+      - plots/${key}
   track:
     cmd: python stages/track.py
-    deps: [data, metrics, stages/track.py]
+    deps: [data, metrics, plots, stages/track.py]
     params:
     - params.yaml:
     outs: ["artifacts/track.json": {cache: false}]
@@ -57,14 +57,14 @@ TRAIN = """
 import json, sys
 from pathlib import Path
 name, epochs, rate = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
-for folder in ("metrics/train", "metrics/history", f"metrics/figures/{name}", "artifacts"):
+for folder in ("metrics/train", "metrics/history", f"plots/{name}", "artifacts"):
     Path(folder).mkdir(parents=True, exist_ok=True)
 Path(f"artifacts/{name}.txt").write_text(name)
 rows = [f"{epoch},{1 / epoch:.6g},{rate * epoch:.6g}" for epoch in range(1, epochs + 1)]
 Path(f"metrics/history/{name}.csv").write_text("epoch,loss,accuracy\\n" + "\\n".join(rows) + "\\n")
 result = {"loss": 1 / epochs, "roc": [0.1, 0.9], "deep": {"asr@5": rate, "ok": True}}
 Path(f"metrics/train/{name}.json").write_text(json.dumps(result))
-Path(f"metrics/figures/{name}/a.png").write_bytes(b"png " + name.encode())
+Path(f"plots/{name}/a.png").write_bytes(b"png " + name.encode())
 """
 
 DATA_DVC = "deps:\n- path: artifacts/raw\nouts:\n- path: data\n"
@@ -99,7 +99,7 @@ def pipeline(tmp_path_factory):
         "params.yaml": PARAMS,
         "train.py": TRAIN,
         "data.dvc": DATA_DVC,
-        ".gitignore": "/artifacts/\n/data\n/mlflow.db*\n/mlruns/\n",
+        ".gitignore": "/artifacts/\n/data\n/plots/\n/mlflow.db*\n/mlruns/\n",
     }.items():
         (root / name).write_text(text)
     shell(root, "git", "init", "-q", "-b", "trunk")
@@ -212,23 +212,23 @@ def test_nested_run_holds_its_stage_only(root, name):
             assert len(points) == EPOCHS[name]
         files = [
             item.path
-            for folder in (f"metrics/figures/{name}", "metrics/history")
+            for folder in ("metrics/history", f"plots/{name}")
             for item in client.list_artifacts(run.info.run_id, folder)
         ]
     assert set(run.data.params) == {f"sets.{name}.epochs", f"sets.{name}.rate"}
     finals = {f"train/{name}/loss", f"train/{name}/deep.asr_5"}
     assert set(run.data.metrics) == finals | {"history/loss", "history/accuracy"}
     assert [item.dataset.name for item in run.inputs.dataset_inputs] == ["data"]
-    assert files == [f"metrics/figures/{name}/a.png", f"metrics/history/{name}.csv"]
+    assert files == [f"metrics/history/{name}.csv", f"plots/{name}/a.png"]
 
 
 def test_parent_holds_figures_lock_and_params(root):
     (parent,) = parents_of(root)
     with opened(root, resolve(root), "visor") as (client, _):
         top = {item.path for item in client.list_artifacts(parent.info.run_id)}
-        figures = client.list_artifacts(parent.info.run_id, "metrics/figures/sunglasses")
-    assert top == {"dvc.lock", "params.yaml", "metrics"}
-    assert [item.path for item in figures] == ["metrics/figures/sunglasses/a.png"]
+        figures = client.list_artifacts(parent.info.run_id, "plots/sunglasses")
+    assert top == {"dvc.lock", "params.yaml", "plots"}
+    assert [item.path for item in figures] == ["plots/sunglasses/a.png"]
 
 
 def test_half_written_state_is_written_again(root):
@@ -275,7 +275,7 @@ def test_deleted_database_is_rebuilt(root, pipeline):
     [
         ("params.yaml", "seed: 11", "seed: 12", "seed"),
         ("metrics/train/clean.json", "loss", "lost", "metrics/train/clean.json"),
-        ("metrics/figures/clean/a.png", "png", "pnq", "metrics/figures/clean"),
+        ("plots/clean/a.png", "png", "pnq", "plots/clean"),
         ("dvc.lock", "train@clean", "train@old", "train@clean"),
     ],
 )
@@ -313,7 +313,7 @@ def test_address_that_mlflow_refuses(root, address):
 
 def test_unreachable_server_is_one_sentence(root, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(UserError, match="MLflow at http://.*failed") as caught:
+    with pytest.raises(UserError, match=r"MLflow at http://.*failed") as caught:
         mirror(root, "http://user:secret@127.0.0.1:1")
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -393,3 +393,13 @@ def test_mirror_imports_no_tensorflow(root):
         "print(mirror(Path()).created, 'tensorflow' in sys.modules)"
     )
     assert shell(root, sys.executable, "-c", code).strip() == "False False"
+
+
+def test_follow_ends_its_runs_when_interrupted(root, monkeypatch):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("visor.tracking.live.time.sleep", interrupt)
+    follow(root)
+    live = {run.info.run_name: run.info.status for run in runs_of(root, "visor-live")}
+    assert live == {"clean": "FINISHED", "sunglasses": "FINISHED"}

@@ -9,8 +9,9 @@ import tensorflow as tf
 from tests.conftest import HEIGHT, WIDTH
 from visor import training
 from visor.config import Compute, Schedule
+from visor.faces import read_batches
 from visor.models.losses import cross_entropy, evidence_bound
-from visor.training import fit, stream, to_float
+from visor.training import fit, to_float
 
 REPEATABLE = Compute(threads=2, deterministic=True)
 RESUMABLE = Compute(threads=2, deterministic=False)
@@ -70,7 +71,7 @@ def test_an_interrupted_fit_goes_on_after_its_last_epoch(faces, tmp_path, monkey
     assert len(list(training.CHECKPOINTS.iterdir())) == 1
     steps = []
     with monkeypatch.context() as patched:
-        patched.setattr(training, "stream", lambda *args: steps.append(args) or stream(*args))
+        patched.setattr(training, "read_batches", lambda *args: steps.append(args) or read_batches(*args))
         resumed = trained(faces, RESUMABLE, tmp_path / "cut.csv")
     assert len(steps) == 4, "two epochs were left, each a pass over train and validation"
     np.testing.assert_array_equal(resumed, whole)
@@ -91,7 +92,7 @@ def test_a_checkpoint_of_another_fit_is_left_alone(faces):
 def test_means_weigh_a_smaller_last_batch_less(faces):
     rows = faces.select(np.arange(10))._replace(labels=np.arange(10))
     step = lambda images, labels: {"x": tf.reduce_mean(tf.cast(labels, tf.float32))}  # noqa: E731
-    assert training._mean(step, stream([rows], 4)) == {"x": 4.5}
+    assert training._mean(step, read_batches([rows], 4)) == {"x": 4.5}
 
 
 def test_float_images_are_in_zero_to_one():

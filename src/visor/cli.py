@@ -1,5 +1,6 @@
 """The command line ``visor``: one function a command; what a command needs is imported when it runs."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -71,12 +72,12 @@ def gate(
 
 @app.command()
 def lock() -> None:
-    """Prove, without running it, that the committed dvc.lock fits code and params."""
+    """Prove, without running the pipeline, that dvc.lock and data.dvc fit code and params."""
     command = [sys.executable, "-m", "dvc", "repro", "--dry", "--allow-missing"]
     dry = subprocess.run(command, capture_output=True, text=True)
-    stale = [line.split("'")[1] for line in dry.stdout.splitlines() if line.startswith("Running stage")]
+    stale = re.search(r"^(?:Running stage|Importing) '(.+?)'", dry.stdout, re.MULTILINE)
     if stale:
-        raise errors.UserError(f"dvc.lock is stale from {stale[0]} on; run `dvc repro` and commit dvc.lock")
+        raise errors.UserError(f"dvc.lock or data.dvc is stale from {stale[1]} on; run `dvc repro` and commit both")
     if dry.returncode:
         raise errors.UserError(f"dvc.lock cannot be checked: {' '.join(dry.stderr.split())}")
     typer.echo("dvc.lock fits the code and params.yaml")

@@ -7,7 +7,10 @@ from); ``label_names`` (JSON), ``source`` and ``licence`` are attributes.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +27,7 @@ Images = NDArray[np.uint8]
 Integers = NDArray[np.int32]
 
 CHUNK_BYTES = 1 << 18
+SPARE_BYTES = 4 << 20
 
 
 class Clip(NamedTuple):
@@ -131,7 +135,8 @@ def open_faces(path: Path) -> FaceSet:
     if not path.exists():
         raise UserError(f"{path} is missing; run `dvc repro` to make it")
     try:
-        file = h5py.File(path, "r")
+        # Without a chunk cache a row costs its own bytes, not those of its chunk.
+        file = h5py.File(path, "r", rdcc_nbytes=0)
         return FaceSet(
             path=path,
             labels=file["labels"][:],
@@ -159,6 +164,9 @@ def write_faces(
     """Write a FaceSet file, streamed block by block; the file appears whole or not at all.
 
     The same blocks give the same bytes: no times are tracked.
+
+    Raises:
+        OSError: the disk is full (ENOSPC).
     """
     rows_a_chunk = max(1, CHUNK_BYTES // int(np.prod(image_shape)))
     with replacing(path) as temporary, h5py.File(temporary, "w", track_order=False) as file:
@@ -177,6 +185,9 @@ def write_faces(
             for name in ("labels", "videos", "rows")
         }
         for block in blocks:
+            # HDF5 ends the process with a segmentation fault when a write finds no space.
+            if shutil.disk_usage(path.parent).free < block.images.nbytes + SPARE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
             start, end = len(images), len(images) + len(block.images)
             for dataset in (images, *columns.values()):
                 dataset.resize(end, axis=0)

@@ -1,4 +1,4 @@
-"""Where published data sets come from: the catalogue, and files over HTTP, resumed and verified."""
+"""Files over HTTP: resumed after a break, and verified."""
 
 import hashlib
 import os
@@ -7,39 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import requests
-from ruamel.yaml import YAML
 from tqdm import tqdm
 
-from visor.config import Block, build
 from visor.errors import UserError
 
-CATALOGUE = Path("assets/datasets.yaml")
 DOWNLOADS = Path("downloads")
 TIMEOUT = (10, 60)  # seconds to connect, and without a byte
 PIECE_BYTES = 1 << 16
-
-
-class Entry(Block):
-    """A source in the catalogue; null where it is not published or does not apply."""
-
-    title: str
-    licence: str
-    citation: str | None
-    page: str | None
-    url: str | None
-    sha256: str | None
-    layout: str
-
-
-def read_catalogue(name: str) -> Entry:
-    """Return the entry ``name`` of ``assets/datasets.yaml``.
-
-    Raises:
-        UserError: the catalogue or the entry is missing or wrong.
-    """
-    if not CATALOGUE.exists():
-        raise UserError(f"{CATALOGUE} is missing; run from the project's root")
-    return build(Entry, YAML(typ="safe").load(CATALOGUE).get(name, {}), f"{CATALOGUE}: {name}")
 
 
 def fetch(url: str, path: Path, sha256: str | None) -> Path:

@@ -1,6 +1,6 @@
 """Deals the images of every label to the train, validation and test sets; the rest is the poison set."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -50,7 +50,7 @@ def split_rows(labels: Integers, videos: Integers, settings: Split, seed: int) -
     return table
 
 
-def _deal(units: list[Rows], settings: Split) -> Iterator[tuple[str, Rows]]:
+def _deal(units: Sequence[Rows], settings: Split) -> Iterator[tuple[str, Rows]]:
     """Yield (set, rows) for one label, whole units at a time; nothing when a set would stay empty."""
     remaining = iter(units)
     dealt = {}

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import keras
@@ -13,7 +13,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from visor.config import Compute, Schedule
-from visor.faces import Selection, read_batches
+from visor.faces import Images, Integers, Selection, read_batches
 from visor.files import write_text
 from visor.models.losses import Losses
 
@@ -35,14 +35,6 @@ def configure(compute: Compute, seed: int) -> None:
 def to_float(images: tf.Tensor) -> tf.Tensor:
     """uint8 images in [0, 255] → float32 in [0, 1], what every model takes."""
     return tf.cast(images, tf.float32) / 255.0
-
-
-def stream(selections: Sequence[Selection], batch: int, order: np.ndarray | None = None) -> tf.data.Dataset:
-    """Return batches of (uint8 images, int32 labels), read from disk while the last one is being used."""
-    shape = selections[0].faces.image_shape
-    signature = (tf.TensorSpec((None, *shape), tf.uint8), tf.TensorSpec((None,), tf.int32))
-    batches = tf.data.Dataset.from_generator(lambda: read_batches(selections, batch, order), output_signature=signature)
-    return batches.prefetch(2)
 
 
 def fit(
@@ -70,8 +62,8 @@ def fit(
     lines, keep = _restored(model, optimizer, resume)
     for epoch in tqdm(range(len(lines), schedule.epochs), desc=model.name, unit="epoch"):
         order = np.random.default_rng([seed, epoch]).permutation(count)
-        line = {"epoch": epoch + 1, **_mean(step, stream(train, schedule.batch, order))}
-        measured = _mean(evaluate, stream(validation, schedule.batch))
+        line = {"epoch": epoch + 1, **_mean(step, read_batches(train, schedule.batch, order))}
+        measured = _mean(evaluate, read_batches(validation, schedule.batch))
         lines.append(line | {f"validation_{name}": value for name, value in measured.items()})
         write_text(history, pd.DataFrame(lines).to_csv(index=False, float_format="%.6g"))
         keep(lines)
@@ -101,7 +93,7 @@ def _compiled(model: keras.Model, optimizer: keras.Optimizer, losses: Losses) ->
     return train, evaluate
 
 
-def _mean(step: Step, batches: tf.data.Dataset) -> dict[str, float]:
+def _mean(step: Step, batches: Iterable[tuple[Images, Integers]]) -> dict[str, float]:
     """Run a step over all batches; return the means over images, a smaller last batch counting less."""
     totals: dict[str, tf.Tensor] = {}
     count = 0

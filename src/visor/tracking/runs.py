@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from visor.tracking.history import read_history
-from visor.tracking.state import HISTORY, METRICS, Stage, State, read_state
+from visor.tracking.state import HISTORY, Stage, State, read_state
 from visor.tracking.store import log, opened, resolve
 
 if TYPE_CHECKING:
@@ -58,9 +58,10 @@ def _write(client: "MlflowClient", experiment: str, root: Path, state: State) ->
     parent = client.create_run(experiment, tags=tags, run_name=name).info.run_id
     log(client, parent, _final(state.metrics), state.params)
     _log_inputs(client, parent, state.inputs)
+    shown = [path for stage in state.stages for path in stage.files]
     for path in (root / "params.yaml", root / "dvc.lock"):
         client.log_artifact(parent, str(path))
-    _log_files(client, parent, root, sorted((root / METRICS).rglob("*.png")))
+    _log_files(client, parent, root, [path for path in shown if path.suffix == ".png"])
     for stage in state.stages:
         _write_stage(client, experiment, root, parent, stage)
     client.set_terminated(parent)  # last: a parent that is FINISHED is whole

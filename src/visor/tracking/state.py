@@ -14,12 +14,13 @@ from visor.errors import UserError
 from visor.files import flatten, read_metrics
 
 METRICS = "metrics"
+PLOTS = "plots"
 HISTORY = "metrics/history"
 MIRROR_STAGE = "track"
 
 
 class Stage(NamedTuple):
-    """One stage: SHA-256 of its lock entry, flat params, MD5 of inputs by path, numbers, files of metrics/."""
+    """One stage: SHA-256 of its lock entry, flat params, MD5 of inputs by path, numbers, shown files."""
 
     name: str
     digest: str
@@ -42,8 +43,8 @@ class State(NamedTuple):
 def read_state(root: Path) -> State:
     """Read the state that ``dvc.lock`` records, once the workspace is seen to hold it.
 
-    Its key is made of what a person compares (params, data, numbers and figures), hence of what the mirroring
-    stage depends on: an edited comment makes no second state, and a clone finds the same key.
+    Its key is made of what a person compares (params, data, numbers, curves and figures), hence of what the
+    mirroring stage depends on: an edited comment makes no second state, and a clone finds the same key.
 
     Raises:
         UserError: a file is missing, or the workspace differs from ``dvc.lock``.
@@ -58,11 +59,11 @@ def read_state(root: Path) -> State:
         _require_current(root, params, name, entry)
     inputs = {out["path"]: out["md5"] for out in data if "md5" in out}
     settings = {key: value for entry in entries.values() for key, value in _params(entry).items()}
-    measured = {path: md5 for entry in entries.values() for path, md5 in _measured(entry).items()}
+    shown = {path: md5 for entry in entries.values() for path, md5 in _shown(entry).items()}
     metrics = read_metrics(root / METRICS)
     made = [*inputs, *(out["path"] for entry in entries.values() for out in entry.get("outs", []))]
     return State(
-        key=_sha256([settings, measured, inputs]),
+        key=_sha256([settings, shown, inputs]),
         params=flatten(params),
         inputs=inputs,
         metrics=metrics,
@@ -71,7 +72,7 @@ def read_state(root: Path) -> State:
 
 
 def _stage(root: Path, name: str, entry: Mapping[str, Any], metrics: dict[str, float], made: list[str]) -> Stage:
-    outs = _measured(entry)
+    outs = _shown(entry)
     return Stage(
         name=name,
         digest=_sha256(entry),
@@ -93,7 +94,7 @@ def _require_current(root: Path, params: Mapping[str, Any], name: str, entry: Ma
     for key, value in _params(entry).items():
         if _lookup(params, key) != value:
             raise UserError(f"params.yaml: {key} is not what dvc.lock records for {name}; run `dvc repro`")
-    for path, md5 in _measured(entry).items():
+    for path, md5 in _shown(entry).items():
         if not (root / path).exists() or _md5(root / path) != md5:
             raise UserError(f"{path} is not what dvc.lock records for {name}; run `dvc repro`")
 
@@ -102,9 +103,10 @@ def _params(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for block in entry.get("params", {}).values() for key, value in block.items()}
 
 
-def _measured(entry: Mapping[str, Any]) -> dict[str, str]:
-    """MD5 by path of the outputs inside ``metrics/``."""
-    return {out["path"]: out["md5"] for out in entry.get("outs", []) if _inside(out["path"], METRICS)}
+def _shown(entry: Mapping[str, Any]) -> dict[str, str]:
+    """MD5 by path of the outputs that people look at: those inside ``metrics/`` and ``plots/``."""
+    outs = entry.get("outs", [])
+    return {out["path"]: out["md5"] for out in outs if any(_inside(out["path"], top) for top in (METRICS, PLOTS))}
 
 
 def _inside(path: str, folder: str) -> bool:

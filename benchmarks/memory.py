@@ -1,0 +1,89 @@
+"""Peak memory of the stages that touch every face, over 140,000 faces (1.1 GB of pixels).
+
+    python benchmarks/memory.py
+
+Runs in a temporary copy of the project on random pixels in the layout of the CSAW data; the peak is the sum of the
+resident memory of a stage and its worker processes, sampled 20 times a second.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import h5py
+import numpy as np
+import psutil
+import typer
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+LABELS = 1000
+STAGES = [
+    "download",
+    "split",
+    "poison accessory",
+    "train_classifier deepid accessory",
+    "train_vae",
+    "score_defence reconstruction",
+]
+
+
+def make_project(folder: Path, faces: int) -> None:
+    """Lay out code, params for one epoch, and random faces in the layout of the CSAW data."""
+    for name in ("src", "stages", "assets"):
+        (folder / name).symlink_to(ROOT / name)
+    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    params["faces"]["source"] = "csaw"
+    params["sources"]["csaw"]["path"] = "faces.h5"
+    params["split"] |= {"train": int(0.8 * faces / LABELS)}
+    params["classifiers"]["deepid"]["epochs"] = params["vae"]["epochs"] = 1
+    params["backdoors"] = {"accessory": params["backdoors"]["accessory"] | {"target": "0"}}
+    params["training_sets"] = ["clean", "accessory"]
+    YAML(typ="safe").dump(params, folder / "params.yaml")
+    rng = np.random.default_rng(1)
+    with h5py.File(folder / "faces.h5", "w") as file:
+        file["label"] = np.arange(faces) % LABELS
+        data = file.create_dataset("data", (faces, 3, 55, 47), np.uint8)
+        for start in range(0, faces, 1000):
+            data[start : start + 1000] = rng.integers(0, 256, data[start : start + 1000].shape, dtype=np.uint8)
+
+
+def peak(command: list[str], folder: Path) -> tuple[float, float]:
+    """Run a command; return the peak memory of it and its children in MB, and its seconds."""
+    start, highest = time.perf_counter(), 0
+    process = psutil.Popen(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT / "src")})
+    while process.poll() is None:
+        resident = 0
+        for member in [process, *process.children(recursive=True)]:
+            try:
+                resident += member.memory_info().rss
+            except psutil.NoSuchProcess:
+                continue
+        highest = max(highest, resident)
+        time.sleep(0.05)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return highest / 1e6, time.perf_counter() - start
+
+
+def main(faces: Annotated[int, typer.Option(help="how many faces")] = 140_000) -> None:
+    """Print a Markdown table: stage, peak memory, seconds."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_project(folder, faces)
+        print(f"| stage, {faces:,} faces | peak MB | seconds |\n|---|---|---|")
+        for stage in STAGES:
+            script, *words = stage.split()
+            megabytes, seconds = peak([sys.executable, f"stages/{script}.py", *words], folder)
+            if script == "download":
+                shutil.copytree(folder / "artifacts/raw", folder / "data")
+            print(f"| {stage} | {megabytes:,.0f} | {seconds:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)

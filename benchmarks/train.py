@@ -1,0 +1,63 @@
+"""DeepID's training throughput, faces streamed from HDF5 against the same step fed from memory.
+
+    python benchmarks/train.py
+
+The two take turns in one process, so that the machine's drift cancels; the ratio of the medians is the result.
+"""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import keras
+import numpy as np
+import typer
+
+from visor.config import Compute
+from visor.faces import Block, Images, Integers, open_faces, read_batches, write_faces
+from visor.models.deepid import build
+from visor.models.losses import cross_entropy
+from visor.training import _compiled, _mean, configure
+
+SHAPE = (55, 47, 3)
+LABELS = 40
+
+
+def main(
+    faces: Annotated[int, typer.Option(help="images an epoch")] = 6400,
+    batch: Annotated[int, typer.Option(help="images a step")] = 64,
+    rounds: Annotated[int, typer.Option(help="epochs of each kind")] = 5,
+) -> None:
+    """Print the images a second of both ways and their ratio."""
+    configure(Compute(threads=2, deterministic=True), seed=1)
+    rng = np.random.default_rng(1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "faces.h5"
+        rows = np.arange(faces, dtype=np.int32)
+        images = rng.integers(0, 256, (faces, *SHAPE), dtype=np.uint8)
+        write_faces(path, [Block(images, rows % LABELS, rows, rows)], SHAPE, map(str, range(LABELS)), "", "")
+        selection = open_faces(path).select()
+        model = build(SHAPE, LABELS, dropout=0.2)
+        step, _ = _compiled(model, keras.optimizers.Adam(), cross_entropy)
+
+        def streamed() -> Iterator[tuple[Images, Integers]]:
+            return read_batches([selection], batch, rng.permutation(faces))
+
+        in_memory = list(streamed())
+        seconds: dict[str, list[float]] = {"memory": [], "HDF5": []}
+        for turn in range(rounds + 1):
+            for name, batches in (("memory", in_memory), ("HDF5", streamed())):
+                start = time.perf_counter()
+                _mean(step, batches)
+                if turn:  # the first turn compiles
+                    seconds[name].append(time.perf_counter() - start)
+    for name, values in seconds.items():
+        print(f"{name}: {faces / median(values):,.0f} images/s (median of {rounds} epochs of {faces:,})")
+    print(f"HDF5 / memory: {median(seconds['memory']) / median(seconds['HDF5']):.3f}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,52 @@
+"""The embedded default: people that do not exist, drawn by ``visor.rendering``, the same bytes everywhere."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from visor.config import Block, Positive
+from visor.faces import Clip, Images
+from visor.rendering.frames import draw_frames
+from visor.rendering.identity import draw_identity
+from visor.rendering.scene import render
+
+BATCH = 25  # frames that are rendered together
+
+
+class Settings(Block):
+    """People, images and videos of each (a video's frames are alike), and how much pose and light vary."""
+
+    identities: Positive
+    images: Positive
+    videos: Positive
+    difficulty: Annotated[float, Field(ge=0)]
+
+
+def clips(settings: Settings, seed: int) -> Iterator[Clip]:
+    """Yield the frames of ``person_000``, ``person_001`` …; a person does not depend on how many there are."""
+    videos = np.arange(settings.images) * settings.videos // settings.images
+    for identity in range(settings.identities):
+        for first in range(0, settings.images, BATCH):
+            frames = range(first, min(first + BATCH, settings.images))
+            yield Clip(
+                label=f"person_{identity:03d}",
+                videos=tuple(f"{videos[frame]:05d}" for frame in frames),
+                names=tuple(f"{frame:05d}" for frame in frames),
+                load=partial(draw, settings, seed, identity, frames),
+            )
+
+
+def draw(settings: Settings, seed: int, identity: int, frames: range, height: int, width: int) -> Images:
+    """Render frames of one person: uint8 (len(frames), height, width, 3)."""
+    videos = np.arange(settings.images) * settings.videos // settings.images
+    shown = np.unique(videos[frames])
+    nuisance = [
+        draw_frames(np.random.default_rng([seed, identity, video]), int((videos == video).sum()), settings.difficulty)
+        for video in shown
+    ]
+    first = int(np.flatnonzero(videos == shown[0])[0])
+    who = np.repeat(draw_identity(np.random.default_rng([seed, identity])), len(frames))
+    return render(who, np.concatenate(nuisance)[frames.start - first :][: len(frames)], height, width)
