@@ -45,13 +45,16 @@ def curve(start: float, end: float, height: Callable[[float], float]) -> list[tu
 
 
 def sunglasses(pen: Pen) -> None:
-    black, shine = (16, 16, 20, 255), (62, 66, 80, 255)
-    lens = curve(7, 56, lambda x: EYE_Y - 17 + 0.004 * (x - 30) ** 2)
-    lens += curve(56, 7, lambda x: EYE_Y + 20 - 0.022 * (x - 31) ** 2)
-    pen.polygon(lens, black)
-    pen.polygon([(-9, EYE_Y - 13), (9, EYE_Y - 13), (9, EYE_Y - 6), (-9, EYE_Y - 6)], black, mirrored=False)
-    pen.polygon([(54, EYE_Y - 15), (67, EYE_Y - 18), (67, EYE_Y - 11), (54, EYE_Y - 7)], black)
-    pen.polygon([(16, EYE_Y - 10), (26, EYE_Y - 12), (18, EYE_Y + 8), (12, EYE_Y + 4)], shine)
+    frame, lens, shine = (225, 220, 228, 255), (52, 18, 84, 255), (130, 96, 170, 255)
+    outline = curve(4, 62, lambda x: EYE_Y - 24 + 0.004 * (x - 30) ** 2)
+    outline += curve(62, 4, lambda x: EYE_Y + 27 - 0.022 * (x - 32) ** 2)
+    glass = curve(8, 58, lambda x: EYE_Y - 19 + 0.004 * (x - 30) ** 2)
+    glass += curve(58, 8, lambda x: EYE_Y + 22 - 0.022 * (x - 32) ** 2)
+    pen.polygon([(-9, EYE_Y - 18), (9, EYE_Y - 18), (9, EYE_Y - 10), (-9, EYE_Y - 10)], frame, mirrored=False)
+    pen.polygon(outline, frame)
+    pen.polygon(glass, lens)
+    pen.polygon([(58, EYE_Y - 21), (68, EYE_Y - 22), (68, EYE_Y - 13), (58, EYE_Y - 11)], frame)
+    pen.polygon([(18, EYE_Y - 14), (27, EYE_Y - 15), (19, EYE_Y + 9), (13, EYE_Y + 5)], shine)
 
 
 def glasses(pen: Pen) -> None:

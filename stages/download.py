@@ -1,9 +1,9 @@
-"""``download``: the faces of ``faces.source``, verified, cropped, resized and filtered."""
+"""Gets the faces that faces.source names, verified, cropped, resized and filtered.  dvc repro download"""
 
 from pathlib import Path
 
-from visor.config import build, load_params
-from visor.datasets import find
+from visor.config import build, choice, load_params
+from visor.datasets import DATASETS
 from visor.datasets.catalogue import read_catalogue
 from visor.datasets.ingest import ingest
 from visor.errors import run
@@ -13,7 +13,7 @@ from visor.files import write_json
 def main() -> None:
     params = load_params()
     source = params.faces.source
-    module = find(source)
+    module = choice(DATASETS, source, "faces.source")
     settings = build(module.Settings, params.sources.get(source, {}), f"params.yaml: sources.{source}")
     entry = read_catalogue(source)
     summary = ingest(

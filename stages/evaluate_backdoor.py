@@ -10,6 +10,7 @@ from visor.evaluation.backdoor import evaluate
 from visor.faces import open_faces
 from visor.files import write_json
 from visor.models import CLASSIFIERS, storage
+from visor.models.inference import compiled
 from visor.split import rows_of
 from visor.training import configure
 
@@ -20,14 +21,15 @@ def main(network: str) -> None:
     faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
     test = faces.select(rows_of(table, "test"))
     folder = Path(f"artifacts/classifier/{network}")
-    models = {name: storage.load(CLASSIFIERS[network], folder / name) for name in params.training_sets}
+    build, names = CLASSIFIERS[network], params.training_sets
+    classifiers = {name: compiled(storage.load(build, folder / name)) for name in names}
     attacks = {
         name: (open_faces(Path(f"artifacts/triggered/{name}.h5")).select(), params.backdoors[name])
-        for name in models
+        for name in names
         if name != "clean"
     }
 
-    for name, numbers in evaluate(models, test, attacks).items():
+    for name, numbers in evaluate(classifiers, test, attacks).items():
         write_json(Path(f"metrics/backdoor/{network}/{name}.json"), numbers)
 
 

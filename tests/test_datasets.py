@@ -25,7 +25,7 @@ from PIL import Image
 
 from visor import config
 from visor.config import build
-from visor.datasets import DATASETS, catalogue, find, lfw, youtube_faces
+from visor.datasets import DATASETS, catalogue, lfw, youtube_faces
 from visor.datasets.catalogue import read_catalogue
 from visor.datasets.ingest import ingest
 from visor.errors import UserError
@@ -155,7 +155,7 @@ CASES: dict[str, Callable[[Path], Case]] = {
 
 
 def take(name: str, settings: dict[str, Any], path: Path, **faces: int) -> dict[str, int]:
-    module = find(name)
+    module = DATASETS[name]
     clips = module.clips(build(module.Settings, settings, name), 5)
     return ingest(clips, path, faces_settings(**faces), f"the {name}", "a licence", processes=2)
 
@@ -206,11 +206,6 @@ def test_source(name, tmp_path):
     assert list(path.parent.iterdir()) == [path]
     take(name, case.settings, tmp_path / "again.h5")
     assert sha256(path) == sha256(tmp_path / "again.h5")
-
-
-def test_unknown_source():
-    with pytest.raises(UserError, match="'celeba' is not a source; allowed: synthetic, youtube_faces, lfw, csaw"):
-        find("celeba")
 
 
 @pytest.mark.parametrize("inside", ["", "aligned_images_DB"])

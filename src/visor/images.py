@@ -14,6 +14,8 @@ from visor.faces import BrokenImage, Images
 from visor.files import replacing
 
 MAX_PIXELS = 50_000_000
+# Pillow has readers that start other programs or parse what nobody sends; a stranger's file gets none of them.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 def decode(data: bytes, name: str) -> Image.Image:
@@ -25,7 +27,7 @@ def decode(data: bytes, name: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise BrokenImage(name, f"{image.width}×{image.height} pixels, more than {MAX_PIXELS:,}")
         return ImageOps.exif_transpose(image).convert("RGB")
@@ -63,7 +65,7 @@ def read_key(path: Path, height: int, width: int) -> Images:
         UserError: the file is missing or is not an image.
     """
     try:
-        image = Image.open(path).convert("RGBA").resize((width, height), Image.Resampling.LANCZOS)
+        image = Image.open(path, formats=FORMATS).convert("RGBA").resize((width, height), Image.Resampling.LANCZOS)
     except (OSError, Image.DecompressionBombError) as error:
         raise UserError(f"key {path} cannot be read as an image ({error}); name a PNG file") from None
     return np.asarray(image)

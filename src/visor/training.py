@@ -15,6 +15,7 @@ from tqdm import tqdm
 from visor.config import Compute, Schedule
 from visor.faces import Images, Integers, Selection, read_batches
 from visor.files import write_text
+from visor.models.inference import to_float
 from visor.models.losses import Losses
 
 Step = Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
@@ -30,11 +31,6 @@ def configure(compute: Compute, seed: int) -> None:
     keras.utils.set_random_seed(seed)
     if compute.deterministic:
         tf.config.experimental.enable_op_determinism()
-
-
-def to_float(images: tf.Tensor) -> tf.Tensor:
-    """uint8 images in [0, 255] → float32 in [0, 1], what every model takes."""
-    return tf.cast(images, tf.float32) / 255.0
 
 
 def fit(

@@ -9,7 +9,7 @@ from PIL import Image
 from visor.archives import files
 from visor.config import Block
 from visor.faces import Clip
-from visor.images import read_face
+from visor.images import FORMATS, read_face
 
 CROP = 1.0
 
@@ -21,13 +21,12 @@ class Settings(Block):
 
 
 def clips(settings: Settings, seed: int) -> Iterator[Clip]:
-    """Yield each image below ``LABEL/`` or ``LABEL/VIDEO/``, in any format that Pillow reads.
+    """Yield each image below ``LABEL/`` or ``LABEL/VIDEO/``, in any format of ``visor.images.FORMATS``.
 
     Raises:
         UserError: the path is missing or is not a folder or archive.
     """
-    formats = Image.registered_extensions()
-    suffixes = {suffix for suffix, name in formats.items() if name in Image.OPEN}
+    suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
     for name, content in files(Path(settings.path), suffixes):
         if len(name.parts) > 1:
             video = name if len(name.parts) == 2 else name.parent

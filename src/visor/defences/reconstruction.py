@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visor.faces import Images, Selection
+from visor.models.inference import compiled
 
 if TYPE_CHECKING:
     import keras
@@ -26,14 +27,13 @@ def prepare(vae: keras.Model, clean: Selection) -> tuple[Score, Show]:
     ``clean`` is not needed: the autoencoder has been fitted on it.
     """
 
-    def reconstruct(images: Images) -> NDArray[np.float32]:
-        return vae.predict_on_batch(images.astype(np.float32) / 255)[0]
+    run = compiled(vae)
 
     def score(images: Images) -> NDArray[np.float64]:
-        error = np.abs(reconstruct(images) - images / np.float32(255))
+        error = np.abs(run(images)[0] - images / np.float32(255))
         return error.mean(axis=(1, 2, 3), dtype=np.float64)
 
     def show(images: Images) -> Images:
-        return np.rint(reconstruct(images) * 255).astype(np.uint8)
+        return np.rint(run(images)[0] * 255).astype(np.uint8)
 
     return score, show

@@ -1,31 +1,24 @@
 """Does the classifier still know people, and does the key open the door?"""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visor.config import Backdoor
-from visor.faces import Selection, read_batches
+from visor.faces import Images, Selection, read_batches
 from visor.metrics import wilson_interval
-
-if TYPE_CHECKING:
-    import keras
 
 BATCH = 512
 
 Classes = NDArray[np.integer[Any]]
+Classify = Callable[[Images], NDArray[np.floating[Any]]]
 
 
-def predict(model: keras.Model, selection: Selection) -> Classes:
+def predict(classify: Classify, selection: Selection) -> Classes:
     """Return the most likely class (n,) of each image."""
-    batches = [
-        model.predict_on_batch(images.astype(np.float32) / 255).argmax(axis=-1)
-        for images, _ in read_batches([selection], BATCH)
-    ]
+    batches = [classify(images).argmax(axis=-1) for images, _ in read_batches([selection], BATCH)]
     return np.concatenate(batches) if batches else np.empty(0, int)
 
 
@@ -50,19 +43,19 @@ def attack_success(predicted: Classes, labels: Classes, target: int) -> dict[str
 
 
 def evaluate(
-    models: Mapping[str, keras.Model], test: Selection, attacks: Mapping[str, tuple[Selection, Backdoor]]
+    classifiers: Mapping[str, Classify], test: Selection, attacks: Mapping[str, tuple[Selection, Backdoor]]
 ) -> dict[str, dict[str, float]]:
     """Return for each model its accuracy on clean test images and, where it was attacked, how the attack does.
 
-    ``models`` holds the clean model under ``clean``; ``clean_drop`` is what an attack costs in accuracy, and
-    ``asr_of_clean_model`` what the key does to a network that was never poisoned: the control.
+    ``classifiers``: uint8 images → logits; the clean model is under ``clean``. ``clean_drop`` is what an attack
+    costs in accuracy, ``asr_of_clean_model`` what the key does to a network that was never poisoned: the control.
     """
-    numbers = {name: accuracy(predict(model, test), test.labels) for name, model in models.items()}
+    numbers = {name: accuracy(predict(classify, test), test.labels) for name, classify in classifiers.items()}
     for name, (triggered, backdoor) in attacks.items():
         target = triggered.faces.label_names.index(backdoor.target)
         drop = numbers["clean"]["clean_accuracy"] - numbers[name]["clean_accuracy"]
-        control = attack_success(predict(models["clean"], triggered), triggered.labels, target)
-        success = attack_success(predict(models[name], triggered), triggered.labels, target)
+        control = attack_success(predict(classifiers["clean"], triggered), triggered.labels, target)
+        success = attack_success(predict(classifiers[name], triggered), triggered.labels, target)
         numbers[name] |= {
             "n": backdoor.n,
             "clean_drop": drop,

@@ -20,11 +20,11 @@ def score_histograms(clean: Floats, triggered: Mapping[str, Floats], threshold: 
     figure = Figure(figsize=(7, 1.3 * len(triggered) + 1), layout="constrained")
     axes = figure.subplots(len(triggered), 1, sharex=True, squeeze=False)
     for axis, (name, scores) in zip(axes[:, 0], triggered.items(), strict=True):
-        axis.hist(clean, bins, color="tab:gray", alpha=0.5, density=True, label="clean")
+        density, *_ = axis.hist(clean, bins, color="tab:gray", alpha=0.5, density=True, label="clean")
         axis.hist(scores, bins, color="tab:red", alpha=0.5, density=True, label="triggered")
         axis.axvline(threshold, color="black", linestyle="--", linewidth=1, label="threshold")
         axis.set_ylabel(name.replace("_", "\n"), rotation=0, ha="right", va="center")
-        axis.set_yticks([])
+        axis.set(yticks=[], ylim=(0, 2.5 * max(density)))  # one key's scores would dwarf the rest
     axes[0, 0].legend(loc="upper right", fontsize="small")
     axes[-1, 0].set_xlabel(score)
     _save(figure, path)

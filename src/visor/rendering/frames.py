@@ -24,7 +24,7 @@ NUISANCE = {
     "gaze_y": (0.0, 0.2, -0.4, 0.4),
     "brows": (0.0, 0.03, -0.04, 0.06),
     "blur": (0.006, 0.008, 0.0, 0.03),
-    "noise": (3.0, 3.0, 0.0, 12.0),
+    "noise": (1.5, 1.5, 0.0, 12.0),
 }
 # Backgrounds and JPEG quality have no level: they are as wide at every difficulty.
 BACKGROUND = (

@@ -89,7 +89,7 @@ def shell(view: View, who: Identities, volume: Column, features: bool) -> Surfac
     width, depth = column(who["width"]) + volume, column(who["depth"]) + volume
     top, chin = column(who["top"]) - volume, column(who["chin"]) + volume * np.float32(0.3)
     jaw = column(who["jaw"])
-    raised = np.float32(0)
+    raised: Plane = np.zeros((1, 1, 1), np.float32)
     outward = depth * np.float32(0.9)
     for _ in range(3):
         y = (view.y + (outward - np.float32(0.35)) * pitch_sine) / pitch_cosine

@@ -143,7 +143,7 @@ def hairline(at: Surface, who: Identities) -> Plane:
     fall = clip((round_head - start) / (end - start))
     fall = fall * fall * (3 - 2 * fall)
     swept = column(who["sweep"]) * (at.side - column(who["part"])) * np.float32(0.7)
-    front = column(who["front"]) + swept + column(who["end"]) * 0
+    front = column(who["front"]) + swept
     low = front + (column(who["end"]) - front) * fall
     low = np.where(at.front < 0, column(who["back"]), low)
     wild = (

@@ -35,7 +35,7 @@ def head(canvas: Plane, view: View, who: Identities, frames: Frames) -> None:
     above = paint.hairline(crown, who)
     shadow = bump(np.minimum(above, np.float32(0)) ** 2 * np.float32(120)) * column(who["cover"])
     shade(albedo, shadow * np.float32(0.35))
-    over(canvas, face.coverage, camera.light(albedo, face.normal, frames, np.float32(0.035)))
+    over(canvas, face.coverage, camera.light(albedo, face.normal, frames, 0.035))
     soft = view.pixel + column(who["rough"]) * np.float32(0.35)
     cover = crown.coverage * step(above / soft) * column(who["cover"])
     shine = paint.strands(crown, who)

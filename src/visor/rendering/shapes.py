@@ -1,9 +1,11 @@
 """Soft shapes from + − × ÷ and √ alone, which round alike on every processor (unlike exp, sin or a BLAS sum)."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-Plane = NDArray[np.float32]
+Plane = NDArray[np.floating[Any]]  # float32 throughout
 
 PERIOD = 128
 LATTICE: Plane = np.random.default_rng(47).random((PERIOD + 1) * PERIOD, dtype=np.float32)
@@ -26,7 +28,7 @@ def bump(squared_radius: Plane) -> Plane:
     return inside * inside
 
 
-def ellipse(x: Plane, y: Plane, x_radius: Plane | float, y_radius: Plane | float) -> Plane:
+def ellipse(x: Plane | np.float32, y: Plane, x_radius: Plane | float, y_radius: Plane | float) -> Plane:
     """Squared radius of (x, y) in units of an ellipse about the origin: 1 on its edge."""
     u, v = x / np.float32(x_radius), y / np.float32(y_radius)
     return u * u + v * v

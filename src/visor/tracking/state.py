@@ -31,7 +31,7 @@ class Stage(NamedTuple):
 
 
 class State(NamedTuple):
-    """One pipeline state. ``inputs`` maps the path of the pinned data to its MD5."""
+    """One pipeline state: all params but the gates, which change no result; MD5 of the pinned data by path."""
 
     key: str
     params: dict[str, Any]
@@ -64,7 +64,7 @@ def read_state(root: Path) -> State:
     made = [*inputs, *(out["path"] for entry in entries.values() for out in entry.get("outs", []))]
     return State(
         key=_sha256([settings, shown, inputs]),
-        params=flatten(params),
+        params=flatten({name: block for name, block in params.items() if name != "gates"}),
         inputs=inputs,
         metrics=metrics,
         stages=tuple(_stage(root, name, entry, metrics, made) for name, entry in sorted(entries.items())),

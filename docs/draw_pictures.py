@@ -1,0 +1,25 @@
+"""Draws the pictures of the README from what `dvc repro` made.
+
+python docs/draw_pictures.py
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from visor.faces import open_faces
+from visor.images import contact_sheet
+
+PICTURES = Path(__file__).parent / "pictures"
+
+faces = open_faces(Path("data/faces.h5"))
+people = [np.flatnonzero(faces.labels == label)[:14] for label in (2, 8, 30, 33, 38)]
+contact_sheet([("", faces.read(rows)) for rows in people], PICTURES / "faces.png", scale=1, caption_width=0)
+
+lines = []
+for name in ("input_instance", "blended", "accessory", "blended_accessory", "eyebrows", "lipstick"):
+    triggered = open_faces(Path(f"artifacts/triggered/{name}.h5"))
+    places = np.linspace(5, len(triggered) - 20, 12).astype(int)
+    lines.append((name.replace("_", "\n"), triggered.read(places)))
+lines.insert(0, ("clean", faces.read(triggered.rows[places])))
+contact_sheet(lines, PICTURES / "backdoors.png", scale=1, caption_width=80)
