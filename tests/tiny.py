@@ -83,7 +83,7 @@ def attempt(root, *words, **more):
 def run(root, *words):
     """Run a command that has to succeed and return what it prints."""
     done = attempt(root, *words)
-    assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, f"{words} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 

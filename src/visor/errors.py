@@ -1,6 +1,7 @@
 """Mistakes that a user can make and mend; a program ends on them with one sentence, no traceback."""
 
 import errno
+import inspect
 import sys
 from collections.abc import Callable
 
@@ -11,8 +12,14 @@ class UserError(Exception):
 
 def run(main: Callable[..., None]) -> None:
     """Call ``main`` with the words of the command line; a user's mistake ends it with exit code 1."""
+    script, *words = sys.argv
+    signature = inspect.signature(main)
     try:
-        main(*sys.argv[1:])
+        signature.bind(*words)
+    except TypeError:
+        sys.exit(f"usage: python {script} {' '.join(signature.parameters).upper()}")
+    try:
+        main(*words)
     except UserError as error:
         sys.exit(f"error: {error}")
     except OSError as error:

@@ -56,7 +56,7 @@ def fit(
     step, evaluate = _compiled(model, optimizer, losses)
     resume = None if compute.deterministic else CHECKPOINTS / _fingerprint(model, train, schedule, seed)
     lines, keep = _restored(model, optimizer, resume)
-    for epoch in tqdm(range(len(lines), schedule.epochs), desc=model.name, unit="epoch"):
+    for epoch in tqdm(range(len(lines), schedule.epochs), desc=model.name, unit="epoch", disable=None):
         order = np.random.default_rng([seed, epoch]).permutation(count)
         line = {"epoch": epoch + 1, **_mean(step, read_batches(train, schedule.batch, order))}
         measured = _mean(evaluate, read_batches(validation, schedule.batch))
