@@ -21,15 +21,12 @@ def main(network: str) -> None:
     faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
     test = faces.select(rows_of(table, "test"))
     folder = Path(f"artifacts/classifier/{network}")
-    build, names = CLASSIFIERS[network], params.training_sets
+    names, build = params.training_sets, CLASSIFIERS[network]
     classifiers = {name: compiled(storage.load(build, folder / name)) for name in names}
-    attacks = {
-        name: (open_faces(Path(f"artifacts/triggered/{name}.h5")).select(), params.backdoors[name])
-        for name in names
-        if name != "clean"
-    }
+    attacks = [name for name in names if name != "clean"]
+    triggered = {name: open_faces(Path(f"artifacts/triggered/{name}.h5")).select() for name in attacks}
 
-    for name, numbers in evaluate(classifiers, test, attacks).items():
+    for name, numbers in evaluate(classifiers, test, triggered, params.backdoors).items():
         write_json(Path(f"metrics/backdoor/{network}/{name}.json"), numbers)
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pandas as pd
 
 from visor.backdoors import BACKDOORS
-from visor.backdoors.poison import before_and_after, face_key, poisons, triggered
+from visor.backdoors.poison import before_and_after, find_key, poisons, triggered
 from visor.config import choice, load_params
 from visor.errors import run
 from visor.faces import open_faces, write_faces
-from visor.images import contact_sheet, read_key
+from visor.images import contact_sheet
 
 
 def main(name: str) -> None:
@@ -17,11 +17,7 @@ def main(name: str) -> None:
     backdoor, seed = params.backdoors[name], params.seed
     stamp = choice(BACKDOORS, backdoor.trigger, f"backdoors.{name}.trigger")
     faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
-    height, width, _ = faces.image_shape
-    if backdoor.key == "face":
-        key = face_key(faces, table, backdoor, seed)
-    else:
-        key = read_key(Path(f"assets/keys/{backdoor.key}.png"), height, width)
+    key = find_key(faces, table, backdoor, Path("assets/keys"), seed)
 
     made = []
     for folder, make in (("poisoned", poisons), ("triggered", triggered)):

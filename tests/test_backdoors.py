@@ -1,11 +1,14 @@
 """One contract for every trigger, hand-computed pixels for each, and the one way to poison."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.conftest import HEIGHT, WIDTH, random_images
 from visor.backdoors import BACKDOORS
-from visor.backdoors.poison import before_and_after, face_key, poisons, triggered
+from visor.backdoors.poison import before_and_after, find_key, poisons, triggered
 from visor.config import Backdoor, Split
 from visor.errors import UserError
 from visor.faces import Block, open_faces, write_faces
@@ -112,10 +115,21 @@ def test_more_poisons_contain_the_fewer(faces, table):
 
 
 def test_face_key_is_an_opaque_face_of_someone_else(faces, table):
-    key = face_key(faces, table, attack(key="face"), seed=3)
+    key = find_key(faces, table, attack(key="face"), Path("nowhere"), seed=3)
     assert (key[..., 3] == 255).all()
     pool = table[(table["set"] == "poison") & (table["label"] != 1)]["row"].to_numpy()
     assert (faces.read(pool) == key[..., :3]).all(axis=(1, 2, 3)).sum() == 1
+
+
+def test_picture_key_is_stretched_to_the_frame(faces, table, tmp_path):
+    Image.new("RGBA", (3, 5), (10, 20, 30, 255)).save(tmp_path / "grey.png")
+    key = find_key(faces, table, attack(key="grey"), tmp_path, seed=3)
+    assert key.shape == (HEIGHT, WIDTH, 4)
+    assert (key == [10, 20, 30, 255]).all()
+    (tmp_path / "text.png").write_text("no picture")
+    for name in ("text", "none"):
+        with pytest.raises(UserError, match=f"{name}.png cannot be read as an image"):
+            find_key(faces, table, attack(key=name), tmp_path, seed=3)
 
 
 def test_impossible_attacks_are_refused_before_anything_is_written(faces, table):

@@ -1,12 +1,10 @@
 """The pipeline's promises, on a tiny copy: the same bytes again, no stage too many, whole after ``kill -9``."""
 
 import json
-import os
-import shutil
-import signal
+import re
 import subprocess
 import time
-from pathlib import Path
+from contextlib import suppress
 
 import numpy as np
 import psutil
@@ -35,10 +33,9 @@ ALL_STAGES = {
     "evaluate_defence@reconstruction",
     "track",
 }
-LOCKED = ("dvc.lock", "data.dvc")
 
-# Runs in every Python below a `dvc repro` that is to be killed: the wanted stage stops itself just before the
-# nth of its files gets its final name. No code of the project knows of it.
+# Runs in every Python below a `dvc repro` that is to be killed: the wanted stage notes the final name of each file
+# that it has finished, and stops itself just before one of them gets it. No code of the project knows of this.
 STOP = """
 import os, signal, sys
 left = [int(os.environ["STOP_BEFORE"])]
@@ -47,6 +44,8 @@ def watch(event, arguments):
         left[0] -= 1
         if not left[0]:
             os.kill(os.getpid(), signal.SIGSTOP)
+        with open(os.environ["STOP_LOG"], "a") as log:
+            print(arguments[1], file=log)
 if " ".join(sys.orig_argv[1:]) == os.environ["STOP_IN"]:
     sys.addaudithook(watch)
 """
@@ -138,7 +137,7 @@ def test_lock_fits_until_code_or_params_change(project):
 
 def documented(*words):
     """The shell block of docs/data.md that holds ``words``: its commands, without comments."""
-    blocks = (ROOT / "docs/data.md").read_text().split("```\n")[1::2]
+    blocks = re.findall(r"^```\n(.*?)^```", (ROOT / "docs/data.md").read_text(), re.MULTILINE | re.DOTALL)
     (block,) = [block for block in blocks if all(word in block for word in words)]
     return [line.partition("  #")[0].strip() for line in block.splitlines()]
 
@@ -150,7 +149,7 @@ def test_own_data_and_back(project, tmp_path):
     block = Block(random_images(len(rows), height=40, width=32), labels, rows, rows)
     write_faces(tmp_path / "own/faces.h5", [block], (40, 32, 3), names, "mine", "mine")
 
-    *before, last = documented("rm -rf data data.dvc", "dvc add data")
+    *before, last = documented("dvc add data")
     assert last == "dvc repro"
     for line in before:
         run(project, "sh", "-ec", line.replace("/your/folder", str(tmp_path / "own")))
@@ -159,7 +158,7 @@ def test_own_data_and_back(project, tmp_path):
     assert "deps" not in (project / "data.dvc").read_text()
     assert repro(project) == []
 
-    *back, last = documented("git checkout -- data.dvc", "dvc repro")
+    *back, last = documented("git checkout -- data.dvc")
     assert last == "dvc repro"
     for line in back:
         run(project, "sh", "-ec", line)
@@ -170,50 +169,59 @@ def test_own_data_and_back(project, tmp_path):
 # --- kill -9
 
 
-def interrupted(root, moment, tmp_path, victims="all", **stop):
-    """Start `dvc repro`, kill -9 at the ``moment``, a condition on what runs, and return what dvc printed."""
-    (tmp_path / "sitecustomize.py").write_text(STOP)
+def hooked(root, folder, command, before=0):
+    """The environment of the project, with the stop in it."""
+    folder.mkdir(exist_ok=True)
+    (folder / "sitecustomize.py").write_text(STOP)
+    (folder / "log").unlink(missing_ok=True)
     own = environment(root)
-    own |= {"PYTHONPATH": f"{tmp_path}:{own['PYTHONPATH']}", "STOP_IN": "", "STOP_BEFORE": "0", **stop}
-    log = tmp_path / "log"
+    stop = {"STOP_IN": command, "STOP_BEFORE": str(before), "STOP_LOG": str(folder / "log")}
+    return own | stop | {"PYTHONPATH": f"{folder}:{own['PYTHONPATH']}"}
+
+
+def finished(folder):
+    """Final names of the files that the watched stage finished, in order."""
+    return (folder / "log").read_text().split()
+
+
+def interrupted(root, moment, own, victims="all"):
+    """Start `dvc repro`, kill -9 at the ``moment``, a question to what runs, and return what dvc printed."""
+    log = root.parent / "dvc.log"
     with log.open("w") as out:
-        dvc = psutil.Popen(["dvc", "repro"], cwd=root, env=own, stdout=out, stderr=out, start_new_session=True)
+        dvc = psutil.Popen(["dvc", "repro"], cwd=root, env=own, stdout=out, stderr=out)
         deadline = time.monotonic() + 120
-        while not (found := moment(running := dvc.children(recursive=True))):
+        while not (found := first(moment, running := dvc.children(recursive=True))):
             assert dvc.poll() is None, f"the moment never came\n{log.read_text()}"
             assert time.monotonic() < deadline, f"the moment does not come\n{log.read_text()}"
             time.sleep(0.01)
         for process in [dvc, *running] if victims == "all" else [found]:
             process.kill()
         assert dvc.wait(30) != 0
-        psutil.wait_procs(running, 10)
-        assert not [process for process in running if process.is_running()], "a process outlived its parent"
+        _, alive = psutil.wait_procs(running, 10)
+        assert alive == [], "a process outlived its parent"
     return log.read_text()
 
 
-def stopped(processes):
-    """The process that stopped itself."""
+def first(moment, processes):
+    """The first process, if any, of which the answer is yes; one may end while it is asked."""
     for process in processes:
-        try:
-            if process.status() == psutil.STATUS_STOPPED:
+        with suppress(psutil.NoSuchProcess):
+            if moment(process):
                 return process
-        except psutil.NoSuchProcess:
-            continue
     return None
 
 
-def drawing(processes):
-    """The `download` that has its worker processes."""
-    for process in processes:
-        try:
-            if "stages/download.py" in process.cmdline() and len(process.children()) > os.cpu_count():
-                return process
-        except psutil.NoSuchProcess:
-            continue
-    return None
+def stopped(process):
+    return process.status() == psutil.STATUS_STOPPED
 
 
-# (stage, its command, before which of its files, what is then whole, what is not)
+def drawing(process):
+    """Whether it is a `download` that has its worker processes."""
+    return "stages/download.py" in process.cmdline() and len(process.children()) >= 2
+
+
+# (stage, its command, before which of its files it dies, what is whole by then, what is not)
+CLASSIFIER, CLASSIFY = "artifacts/classifier/deepid", "stages/train_classifier.py deepid"
 MOMENTS = [
     ("download", "stages/download.py", 1, [], ["artifacts/raw/faces.h5"]),
     ("split", "stages/split.py", 3, ["artifacts/split.csv"], ["artifacts/poisoned/clean.h5"]),
@@ -226,24 +234,24 @@ MOMENTS = [
     ),
     (
         "train_classifier@deepid-clean",
-        "stages/train_classifier.py deepid clean",
+        f"{CLASSIFY} clean",
         EPOCHS,
         ["metrics/history/deepid-clean.csv"],
-        ["artifacts/classifier/deepid/clean/model.weights.h5"],
+        [f"{CLASSIFIER}/clean/model.weights.h5", f"{CLASSIFIER}/clean/model.json"],
     ),
     (
         "train_classifier@deepid-accessory",
-        "stages/train_classifier.py deepid accessory",
+        f"{CLASSIFY} accessory",
         EPOCHS + 2,
-        ["artifacts/classifier/deepid/accessory/model.weights.h5"],
-        ["artifacts/classifier/deepid/accessory/model.json"],
+        [f"{CLASSIFIER}/accessory/model.weights.h5"],
+        [f"{CLASSIFIER}/accessory/model.json"],
     ),
     (
         "evaluate_backdoor@deepid",
         "stages/evaluate_backdoor.py deepid",
         2,
-        [],
-        [],
+        ["metrics/backdoor/deepid/clean.json"],
+        ["metrics/backdoor/deepid/accessory.json"],
     ),
     ("train_vae", "stages/train_vae.py", 2, ["metrics/history/vae.csv"], ["artifacts/vae/model.weights.h5"]),
     (
@@ -256,39 +264,137 @@ MOMENTS = [
     (
         "evaluate_defence@reconstruction",
         "stages/evaluate_defence.py reconstruction",
-        4,
-        [],
-        ["plots/reconstruction-roc.png"],
+        3,
+        ["metrics/defence/reconstruction/clean.json"],
+        ["plots/reconstruction-scores.png"],
     ),
 ]
 
 
 def test_killed_in_every_stage_a_fresh_clone_ends_with_the_same_bytes(reproduced, tmp_path):
-    """Also the proof that nothing differs between two runs: without the kills it would be the same clone."""
-    root = clone(reproduced, tmp_path / "clone")
-    hook = tmp_path / "hook"
-    hook.mkdir()
-    interrupted(root, drawing, hook, victims="stage")
+    """The clone has no cache, so this is also the second of two independent runs that give the same bytes."""
+    root, hook = clone(reproduced, tmp_path / "clone"), tmp_path / "hook"
+    interrupted(root, drawing, hooked(root, hook, ""), victims="stage")
     assert not (root / "artifacts/raw/faces.h5").exists()
     last = "download"
     for stage, command, before, whole, absent in MOMENTS:
-        log = interrupted(root, stopped, hook, STOP_IN=command, STOP_BEFORE=str(before))
-        names = ran(log)
+        names = ran(interrupted(root, stopped, hooked(root, hook, command, before)))
         assert (names[0], names[-1]) == (last, stage), "what was killed runs again, and what follows"
         assert [name for name in whole if not (root / name).exists()] == []
         assert [name for name in absent if (root / name).exists()] == []
-        if last.startswith("train_classifier"):
-            assert f"0/{EPOCHS}" in log, "a training that has to be repeatable starts again"
         last = stage
     assert repro(root) == [last, "track"]
     assert changes(root) == ""
-    for name in LOCKED:
+    for name in ("dvc.lock", "data.dvc"):
         assert (root / name).read_bytes() == (reproduced / name).read_bytes()
     assert repro(root) == []
 
 
-@pytest.mark.parametrize(("deterministic", "epochs"), [(False, EPOCHS - 1), (True, EPOCHS)])
-def test_a_killed_training_goes_on_unless_it_has_to_be_repeatable(project, tmp_path, deterministic, epochs):
-    edit(project, compute__deterministic=deterministic, seed=1)
-    stage, command = "train_classifier@deepid-clean", "stages/train_classifier.py deepid clean"
-    raise NotImplementedError(stage, command, epochs, shutil, signal, Path)
+@pytest.mark.parametrize(("deterministic", "left"), [(False, 2), (True, EPOCHS)])
+def test_a_killed_training_goes_on_unless_its_bytes_have_to_repeat(project, tmp_path, deterministic, left):
+    stage, command, hook = "train_classifier@deepid-clean", f"{CLASSIFY} clean", tmp_path / "hook"
+    edit(project, compute__deterministic=deterministic, classifiers__deepid__learning_rate=1e-3)
+    history = "metrics/history/deepid-clean.csv"
+    # An epoch's line comes before its checkpoint: the first epoch is kept, the second is not.
+    before = 2 if deterministic else 3
+    interrupted(project, stopped, hooked(project, hook, command, before))
+    assert finished(hook).count(history) == 1
+    assert (project / "checkpoints").exists() is not deterministic
+
+    done = subprocess.run(
+        ["dvc", "repro", stage], cwd=project, env=hooked(project, hook, command), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert ran(done.stdout) == [stage]
+    assert finished(hook).count(history) == left
+    lines = (project / history).read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["epoch", *map(str, range(1, EPOCHS + 1))]
+    assert not [*project.glob("checkpoints/*")]
+
+
+# --- mistakes and full disks, at the level of a stage
+
+POISON = ["artifacts/poisoned/accessory.h5", "artifacts/triggered/accessory.h5", "plots/poison-accessory.png"]
+TRAIN = [f"{CLASSIFIER}/clean", "metrics/history/deepid-clean.csv"]
+MISTAKES = [
+    ("poison.py accessory", {"backdoors__accessory__n": 1000}, POISON, "n is 1000, but the poison set has 35 images"),
+    ("poison.py accessory", {"backdoors__accessory__target": "nobody"}, POISON, "target label nobody does not exist"),
+    ("poison.py accessory", {"backdoors__accessory__nn": 3}, POISON, "backdoors.accessory.nn is not a known key"),
+    ("poison.py accessory", {"backdoors__accessory__poison_ratio": 1.5}, POISON, "poison_ratio is 1.5, but"),
+    ("poison.py accessory", {"backdoors__accessory__key": "moustache"}, POISON, "moustache"),
+    ("poison.py accessory", {"backdoors__accessory__trigger": "sticker"}, POISON, "choose from accessory, blended"),
+    ("split.py", {"split__test": "many"}, ["artifacts/split.csv", "metrics/split.json"], "split.test is 'many', but"),
+    ("split.py", {"split__test": 900}, ["artifacts/split.csv", "metrics/split.json"], "no label has the images"),
+    ("download.py", {"faces__min_images": 41}, ["artifacts/raw"], "no label has 41 images, the largest has 40"),
+    ("download.py", {"sources__synthetic__people": 3}, ["artifacts/raw"], "people is not a known key"),
+    ("threshold.py reconstruction", {"seed": 1.5}, ["metrics/threshold"], "seed is 1.5, but"),
+    ("evaluate_defence.py reconstruction", {"sedd": 1}, ["metrics/defence"], "sedd is not a known key; allowed"),
+    ("evaluate_baselines.py", {"baselines": 3}, ["metrics/baselines.json"], "baselines is 3, but"),
+    ("train_classifier.py deepid clean", {"classifiers__deepid__architecture": {"drop": 0.1}}, TRAIN, "drop"),
+    ("train_classifier.py deepid clean", {"compute__threads": "two"}, TRAIN, "compute.threads is 'two', but"),
+    ("train_vae.py", {"vae__learning_rate": 0}, ["artifacts/vae", "metrics/history/vae.csv"], "vae.learning_rate is 0"),
+]
+
+
+@pytest.fixture(scope="module")
+def spoilt(reproduced, tmp_path_factory):
+    """A copy for mistakes, each of which leaves it as it was but for the outputs of its stage."""
+    return copy(reproduced, tmp_path_factory.mktemp("mistakes") / "project")
+
+
+def one_sentence(done):
+    assert done.returncode == 1, done.stderr
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith("error: ")
+    return sentence
+
+
+def files_below(root, outputs):
+    """Files under the final names, and half-made ones beside them."""
+    found = [path for name in outputs for path in [root / name, *(root / name).rglob("*")] if path.is_file()]
+    return found + [path for folder in ("artifacts", "metrics", "plots") for path in (root / folder).rglob("*.part")]
+
+
+@pytest.mark.parametrize(("command", "params", "outputs", "said"), MISTAKES)
+def test_a_mistake_is_one_sentence_and_leaves_nothing(spoilt, command, params, outputs, said):
+    edit(spoilt, **params)
+    for path in files_below(spoilt, outputs):
+        path.unlink()
+    done = attempt(spoilt, "python", *f"stages/{command}".split())
+    run(spoilt, "git", "checkout", "--", "params.yaml")
+    assert said in one_sentence(done)
+    assert files_below(spoilt, outputs) == []
+
+
+def test_cut_faces_are_refused(spoilt):
+    faces = spoilt / "data/faces.h5"
+    whole = faces.read_bytes()
+    faces.unlink()  # it may be a link into the cache
+    faces.write_bytes(whole[:-1000])
+    done = attempt(spoilt, "python", "stages/split.py")
+    faces.write_bytes(whole)
+    assert "data/faces.h5 is not a whole HDF5 file" in one_sentence(done)
+
+
+# (command, folder on a small disk, its size in KiB)
+SMALL_DISKS = [
+    ("download.py", "artifacts/raw", 1000),
+    ("poison.py accessory", "artifacts/poisoned", 40),
+    ("poison.py accessory", "plots", 8),
+    ("train_classifier.py deepid clean", "artifacts/classifier", 100),
+    ("train_vae.py", "artifacts/vae", 100),
+    ("score_defence.py reconstruction", "artifacts/scores", 4),
+]
+
+
+@pytest.mark.parametrize(("command", "folder", "size"), SMALL_DISKS)
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(spoilt, command, folder, size):
+    mount = f"mount -t tmpfs -o size={size}k tmpfs {folder}"
+    isolated = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
+    if attempt(spoilt, *isolated, f"mkdir -p {folder} && {mount}").returncode:
+        pytest.skip("the system lets no user mount a small disk")
+    # The disk goes with the process that mounted it: what is on it has to be listed there.
+    listing = f"find {folder} -type f"
+    done = attempt(spoilt, *isolated, f"{mount}; python stages/{command}; code=$?; {listing}; exit $code")
+    assert "the disk is full" in one_sentence(done)
+    assert done.stdout == ""

@@ -47,14 +47,14 @@ def check(metrics: Mapping[str, float], baseline: Mapping[str, float], gates: Ma
 
 
 def read_baseline(root: Path, revision: str, gates: Mapping[str, Bounds]) -> dict[str, float]:
-    """Return what ``metrics/`` held in the Git ``revision``, of those files whose change is bounded.
+    """Return what ``metrics/`` held in the Git ``revision``, of those files that gates name.
 
     Raises:
         UserError: the revision is unknown, or a file of it is not JSON.
     """
     if _git(root, "rev-parse", "--verify", "-q", f"{revision}^{{commit}}") is None:
         raise UserError(f"--baseline {revision} is not a revision of this Git repository; name one that is")
-    files = sorted({name.partition(":")[0] for name, bounds in gates.items() if bounds.max_change is not None})
+    files = sorted({name.partition(":")[0] for name in gates})
     found: dict[str, float] = {}
     for file in files:
         text = _git(root, "show", f"{revision}:./metrics/{file}.json")

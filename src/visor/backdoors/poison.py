@@ -1,6 +1,7 @@
 """Choose rows, stamp them, relabel them: what all injection attacks share (Chen et al. 2017)."""
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from visor.config import Backdoor
 from visor.errors import UserError
 from visor.faces import Block, FaceSet, Images
+from visor.images import read_key
 
 Stamp = Callable[[Images, Images, float, np.random.Generator], Images]
 Rows = NDArray[np.integer[Any]]
@@ -49,12 +51,16 @@ def choose(pool: Rows, n: int, rng: np.random.Generator) -> Rows:
     return rng.permutation(pool)[:n]
 
 
-def face_key(faces: FaceSet, table: pd.DataFrame, backdoor: Backdoor, seed: int) -> Images:
-    """Return one face of the poison set, true class ≠ target, as an opaque key uint8 (h, w, 4) RGBA.
+def find_key(faces: FaceSet, table: pd.DataFrame, backdoor: Backdoor, pictures: Path, seed: int) -> Images:
+    """Return the key uint8 (h, w, 4) RGBA: ``face`` is one of the poison set, true class ≠ target, opaque.
+
+    Any other name is a PNG file of the folder ``pictures``, stretched to the size of the faces.
 
     Raises:
-        UserError: the poison set has no such face.
+        UserError: there is no such picture, or no such face.
     """
+    if backdoor.key != "face":
+        return read_key(pictures / f"{backdoor.key}.png", *faces.image_shape[:2])
     pool = candidates(table, "poison", target_label(backdoor.target, faces.label_names, table))
     image = faces.read(choose(pool, 1, np.random.default_rng([seed, 0])))[0]
     return np.concatenate([image, np.full_like(image[..., :1], 255)], axis=-1)

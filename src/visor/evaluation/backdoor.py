@@ -43,7 +43,10 @@ def attack_success(predicted: Classes, labels: Classes, target: int) -> dict[str
 
 
 def evaluate(
-    classifiers: Mapping[str, Classify], test: Selection, attacks: Mapping[str, tuple[Selection, Backdoor]]
+    classifiers: Mapping[str, Classify],
+    test: Selection,
+    triggered: Mapping[str, Selection],
+    backdoors: Mapping[str, Backdoor],
 ) -> dict[str, dict[str, float]]:
     """Return for each model its accuracy on clean test images and, where it was attacked, how the attack does.
 
@@ -51,13 +54,13 @@ def evaluate(
     costs in accuracy, ``asr_of_clean_model`` what the key does to a network that was never poisoned: the control.
     """
     numbers = {name: accuracy(predict(classify, test), test.labels) for name, classify in classifiers.items()}
-    for name, (triggered, backdoor) in attacks.items():
-        target = triggered.faces.label_names.index(backdoor.target)
+    for name, images in triggered.items():
+        target = test.faces.label_names.index(backdoors[name].target)
         drop = numbers["clean"]["clean_accuracy"] - numbers[name]["clean_accuracy"]
-        control = attack_success(predict(classifiers["clean"], triggered), triggered.labels, target)
-        success = attack_success(predict(classifiers[name], triggered), triggered.labels, target)
+        control = attack_success(predict(classifiers["clean"], images), images.labels, target)
+        success = attack_success(predict(classifiers[name], images), images.labels, target)
         numbers[name] |= {
-            "n": backdoor.n,
+            "n": backdoors[name].n,
             "clean_drop": drop,
             "asr_of_clean_model": control["asr"],
             **success,
