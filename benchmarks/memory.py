@@ -42,7 +42,7 @@ def make_project(folder: Path, faces: int) -> None:
     params["sources"]["csaw"]["path"] = "faces.h5"
     params["split"] |= {"train": int(0.8 * faces / LABELS)}
     params["classifiers"]["deepid"]["epochs"] = params["vae"]["epochs"] = 1
-    params["backdoors"] = {"accessory": params["backdoors"]["accessory"] | {"target": "0"}}
+    params["backdoors"] = {"accessory": params["backdoors"]["accessory"] | {"target": "000"}}
     params["training_sets"] = ["clean", "accessory"]
     YAML(typ="safe").dump(params, folder / "params.yaml")
     rng = np.random.default_rng(1)

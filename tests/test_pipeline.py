@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
@@ -187,3 +189,9 @@ def test_plain_outputs_are_cached_so_that_the_run_cache_works():
     for name in PIPELINE:
         if name != "track":
             assert all(isinstance(out, str) for out in stage(name).get("outs", [])), name
+
+
+def test_the_committed_lock_fits_code_and_params():
+    visor = Path(sys.executable).with_name("visor")
+    answer = subprocess.run([visor, "lock"], cwd=ROOT, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Annotated
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from visor.config import Block, Positive
@@ -27,7 +28,7 @@ class Settings(Block):
 
 def clips(settings: Settings, seed: int) -> Iterator[Clip]:
     """Yield the frames of ``person_000``, ``person_001`` …; a person does not depend on how many there are."""
-    videos = np.arange(settings.images) * settings.videos // settings.images
+    videos = videos_of_frames(settings)
     for identity in range(settings.identities):
         for first in range(0, settings.images, BATCH):
             frames = range(first, min(first + BATCH, settings.images))
@@ -39,12 +40,19 @@ def clips(settings: Settings, seed: int) -> Iterator[Clip]:
             )
 
 
+def videos_of_frames(settings: Settings) -> NDArray[np.int64]:
+    """Return the video of each frame, int64 (images,): runs whose lengths differ by one at most."""
+    return np.arange(settings.images) * settings.videos // settings.images
+
+
 def draw(settings: Settings, seed: int, identity: int, frames: range, height: int, width: int) -> Images:
-    """Render frames of one person: uint8 (len(frames), height, width, 3)."""
-    videos = np.arange(settings.images) * settings.videos // settings.images
+    """Render consecutive frames of one person: uint8 (len(frames), height, width, 3)."""
+    videos = videos_of_frames(settings)
     shown = np.unique(videos[frames])
     nuisance = [
-        draw_frames(np.random.default_rng([seed, identity, video]), int((videos == video).sum()), settings.difficulty)
+        draw_frames(
+            np.random.default_rng([seed, identity, 1 + video]), int((videos == video).sum()), settings.difficulty
+        )
         for video in shown
     ]
     first = int(np.flatnonzero(videos == shown[0])[0])

@@ -1,11 +1,10 @@
 """Soft shapes from + − × ÷ and √ alone, which round alike on every processor (unlike exp, sin or a BLAS sum)."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-Plane = NDArray[np.floating[Any]]  # float32 throughout
+# Always float32: a Python number takes the type of the array that it meets. NumPy's stubs know no such rule.
+Plane = NDArray[np.floating]
 
 PERIOD = 128
 LATTICE: Plane = np.random.default_rng(47).random((PERIOD + 1) * PERIOD, dtype=np.float32)
@@ -13,30 +12,30 @@ LATTICE: Plane = np.random.default_rng(47).random((PERIOD + 1) * PERIOD, dtype=n
 
 def clip(values: Plane, low: float = 0.0, high: float = 1.0) -> Plane:
     """Return ``values`` cut to [low, high]."""
-    return np.minimum(np.maximum(values, np.float32(low)), np.float32(high))
+    return np.minimum(np.maximum(values, low), high)
 
 
 def step(values: Plane) -> Plane:
     """Smoothstep: 0 below −1/2, 1 above 1/2; ``step(distance / pixel)`` is an edge one pixel wide."""
-    ramp = clip(values + np.float32(0.5))
+    ramp = clip(values + 0.5)
     return ramp * ramp * (3 - 2 * ramp)
 
 
 def bump(squared_radius: Plane) -> Plane:
     """(1 − r²)² inside the unit circle and 0 outside: a Gaussian's stand-in of compact support."""
-    inside = np.maximum(1 - squared_radius, np.float32(0))
+    inside = np.maximum(1 - squared_radius, 0)
     return inside * inside
 
 
-def ellipse(x: Plane | np.float32, y: Plane, x_radius: Plane | float, y_radius: Plane | float) -> Plane:
+def ellipse(x: Plane, y: Plane, x_radius: Plane | float, y_radius: Plane | float) -> Plane:
     """Squared radius of (x, y) in units of an ellipse about the origin: 1 on its edge."""
-    u, v = x / np.float32(x_radius), y / np.float32(y_radius)
+    u, v = x / x_radius, y / y_radius
     return u * u + v * v
 
 
 def disc(x: Plane, y: Plane, x_radius: Plane | float, y_radius: Plane | float, pixel: Plane) -> Plane:
     """Coverage of a filled ellipse with an edge about a pixel wide."""
-    smaller = np.minimum(np.float32(x_radius), np.float32(y_radius))
+    smaller = np.minimum(x_radius, y_radius)
     return step((1 - np.sqrt(ellipse(x, y, x_radius, y_radius))) * smaller / pixel)
 
 
@@ -50,7 +49,7 @@ def over(canvas: Plane, coverage: Plane, colour: Plane) -> None:
 def shade(canvas: Plane, amount: Plane, tint: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> None:
     """Darken ``canvas`` (3, n, h, w) in place by the factor 1 − amount·tint."""
     for plane, strength in zip(canvas, tint, strict=True):
-        plane *= 1 - amount * np.float32(strength)
+        plane *= 1 - amount * strength
 
 
 def texture(u: Plane, v: Plane) -> Plane:
