@@ -14,8 +14,8 @@ from visor.files import read_json, write_json
 def main(name: str) -> None:
     params = load_params()
     table = pd.read_csv(f"artifacts/scores/{name}.csv")
-    scores = {key: group["score"].to_numpy() for key, group in table.groupby("set")}
-    triggered = {key: scores[key] for key in params.backdoors}
+    scores = {str(key): group["score"].to_numpy() for key, group in table.groupby("set")}
+    triggered = {key: scores[key] for key in scores if key not in ("calibration", "clean")}
     thresholds, clean = read_json(Path(f"metrics/threshold/{name}.json")), scores["clean"]
 
     metrics = {"clean": clean_numbers(clean, thresholds, params.seed)}

@@ -138,6 +138,9 @@ def test_impossible_attacks_are_refused_before_anything_is_written(faces, table)
         poisons(faces, table, attack(target="eve"), stamp, key, seed=3)
     with pytest.raises(UserError, match=r"n is 500, but the poison set has 29 images of other labels"):
         poisons(faces, table, attack(n=500), stamp, key, seed=3)
+    alone = table[(table["label"] == 1) | (table["set"] != "test")]
+    with pytest.raises(UserError, match="the test set has no images of other labels"):
+        triggered(faces, alone, attack(), stamp, key, seed=3)
     unused = table.assign(set=np.where(table["label"] == 1, "unused", table["set"]))
     with pytest.raises(UserError, match="target label bob has too few images"):
         triggered(faces, unused, attack(), stamp, key, seed=3)

@@ -9,6 +9,7 @@ from visor.config import choice, load_params
 from visor.errors import UserError
 
 ROOT = Path(__file__).parents[1]
+ATTACK = {"trigger": "accessory", "key": "x", "target": "y", "n": 1, "poison_ratio": 1.0, "backdoor_ratio": 1.0}
 
 
 def edited(tmp_path, *keys, value=None, drop=False):
@@ -44,6 +45,8 @@ def test_the_committed_params_are_good():
         (("backdoors", "accessory", "n"), -1, r"backdoors\.accessory\.n is -1, but"),
         (("split", "by"), "day", r"split\.by is 'day', but .*'frame' or 'video'"),
         (("training_sets",), ["clean", "sticker"], r"training_sets is 'sticker'; choose from accessory, blended"),
+        (("backdoors",), {"clean": {**ATTACK}}, r"backdoors\.clean has a name that clean images go by"),
+        (("training_sets",), ["accessory"], r"training_sets lacks clean"),
         (("networks",), ["alexnet"], r"networks is 'alexnet'; choose from deepid"),
     ],
 )

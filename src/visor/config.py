@@ -150,8 +150,12 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     except YAMLError as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     params = build(Params, content, str(path))
+    for name in {"calibration", "clean"} & set(params.backdoors):
+        raise UserError(f"{path}: backdoors.{name} has a name that clean images go by; choose another")
     for name in params.training_sets:
         choice({"clean": None, **params.backdoors}, name, "training_sets")
+    if "clean" not in params.training_sets:
+        raise UserError(f"{path}: training_sets lacks clean, the control of every attack; add it")
     for name in params.networks:
         choice(params.classifiers, name, "networks")
     return params

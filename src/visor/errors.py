@@ -22,6 +22,8 @@ def run(main: Callable[..., None]) -> None:
         main(*words)
     except UserError as error:
         sys.exit(f"error: {error}")
+    except FileNotFoundError as error:
+        sys.exit(f"error: {error.filename} is missing; run `dvc repro` to make it")
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

@@ -7,10 +7,7 @@ from); ``label_names`` (JSON), ``source`` and ``licence`` are attributes.
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visor.errors import UserError
-from visor.files import replacing
+from visor.files import replacing, require_space
 
 Images = NDArray[np.uint8]
 Integers = NDArray[np.int32]
 
 CHUNK_BYTES = 1 << 18
-SPARE_BYTES = 4 << 20
 
 
 class Clip(NamedTuple):
@@ -185,9 +181,7 @@ def write_faces(
             for name in ("labels", "videos", "rows")
         }
         for block in blocks:
-            # HDF5 ends the process with a segmentation fault when a write finds no space.
-            if shutil.disk_usage(path.parent).free < block.images.nbytes + SPARE_BYTES:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            require_space(path, block.images.nbytes)
             start, end = len(images), len(images) + len(block.images)
             for dataset in (images, *columns.values()):
                 dataset.resize(end, axis=0)

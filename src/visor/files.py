@@ -1,13 +1,17 @@
 """Files that are whole or absent, and JSON and CSV whose bytes repeat."""
 
+import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from visor.errors import UserError
+
+SPARE_BYTES = 4 << 20  # what HDF5 writes beside the pixels, and what others write meanwhile
 
 
 @contextmanager
@@ -20,6 +24,16 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_space(path: Path, needed: int) -> None:
+    """Make sure of ``needed`` bytes before HDF5 writes to ``path``: without space it would crash the process.
+
+    Raises:
+        OSError: the disk is full (ENOSPC).
+    """
+    if shutil.disk_usage(path.parent).free < needed + SPARE_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -83,9 +83,15 @@ def poisons(
 def triggered(
     faces: FaceSet, table: pd.DataFrame, backdoor: Backdoor, stamp: Stamp, key: Images, seed: int
 ) -> Iterator[Block]:
-    """Yield the stamped test images of true class ≠ target with their true labels."""
+    """Yield the stamped test images of true class ≠ target with their true labels.
+
+    Raises:
+        UserError: the target does not exist, or the test set holds nobody else.
+    """
     target = target_label(backdoor.target, faces.label_names, table)
     rows = candidates(table, "test", target)
+    if len(rows) == 0:
+        raise UserError("the test set has no images of other labels than the target; use more labels")
     return _stamped(faces, rows, stamp, key, backdoor.backdoor_ratio, np.random.default_rng([seed, 3]))
 
 

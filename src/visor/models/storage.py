@@ -8,7 +8,7 @@ from typing import Any
 from keras import Model
 
 from visor.errors import UserError
-from visor.files import read_json, replacing, write_json
+from visor.files import read_json, replacing, require_space, write_json
 
 Build = Callable[..., Model]
 
@@ -27,8 +27,13 @@ def construct(build: Build, arguments: Mapping[str, Any], where: str) -> Model:
 
 
 def save(model: Model, arguments: Mapping[str, Any], folder: Path) -> None:
-    """Write the weights and the arguments that built the model."""
+    """Write the weights and the arguments that built the model.
+
+    Raises:
+        OSError: the disk is full (ENOSPC).
+    """
     with replacing(folder / "model.weights.h5") as temporary:
+        require_space(temporary, 4 * model.count_params())
         named = temporary.with_suffix(".weights.h5")  # Keras insists on the suffix
         model.save_weights(named)
         named.rename(temporary)
