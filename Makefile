@@ -24,7 +24,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	touch $@
 
 repro: setup  ## the pipeline: runs what changed since the last time
-	[ -d .git ] || dvc config --local core.no_scm true
+	[ -e .git ] || dvc config --local core.no_scm true
 	dvc repro
 
 test: setup  ## the tests
@@ -41,7 +41,7 @@ lock: setup  ## requirements.lock anew from pyproject.toml
 
 ui: setup  ## MLflow on http://127.0.0.1:5000
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --workers 1 \
-		--backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}
+		--backend-store-uri sqlite:///$(CURDIR)/mlflow.db
 
 clean:  ## delete what the pipeline made, the cache included; Git's files stay
 	rm -rf artifacts data plots checkpoints dvc_plots .dvc/cache .dvc/tmp mlflow.db* mlruns

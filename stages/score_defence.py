@@ -7,7 +7,7 @@ import pandas as pd
 from visor.config import choice, load_params
 from visor.defences import DEFENCES
 from visor.errors import run
-from visor.evaluation.defence import picture, score_sets
+from visor.evaluation.defence import picture, score_sets, triggered_sets
 from visor.faces import open_faces
 from visor.files import write_text
 from visor.models import storage, vae
@@ -21,8 +21,7 @@ def main(name: str) -> None:
     faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
     fitted, calibration = (faces.select(rows) for rows in clean_rows(table))
     sets = {"calibration": calibration, "clean": faces.select(rows_of(table, "test"))}
-    # Not asked of params.backdoors, where a change of one attack's n would score all images again.
-    sets |= {path.stem: open_faces(path).select() for path in sorted(Path("artifacts/triggered").glob("*.h5"))}
+    sets |= triggered_sets(Path("artifacts/triggered"), params.backdoors)
     prepare = choice(DEFENCES, name, "defences")
 
     score, show = prepare(storage.load(vae.build, Path("artifacts/vae")), fitted)

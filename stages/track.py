@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+from visor.config import load_params
 from visor.errors import run
 from visor.files import write_json
 from visor.tracking import mirror
 
 
 def main() -> None:
+    load_params()  # a wrong key anywhere ends the run here, if no stage has met it
     write_json(Path("artifacts/track.json"), {"state": mirror(Path()).state})
 
 

@@ -1,6 +1,8 @@
 """Imports point down, siblings do not know each other, registries name their files."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,8 @@ LAYERS = [
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 TENSORFLOW = {"quiet", "models", "training"}
 REGISTRIES = {"backdoors": "BACKDOORS", "datasets": "DATASETS", "defences": "DEFENCES", "models": "CLASSIFIERS"}
+TAKEN = {"backdoors": ".stamp", "datasets": "", "defences": ".prepare", "models": ".build"}
+CHEAP_STAGES = ["download", "split", "evaluate_baselines", "poison", "threshold", "evaluate_defence", "track"]
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
 
 
@@ -34,16 +38,23 @@ def imports(path):
             yield from (alias.name for alias in node.names)
 
 
+def members(folder):
+    """Keys of a registry."""
+    tree = ast.parse((folder / "__init__.py").read_text())
+    return {key.value for node in ast.walk(tree) if isinstance(node, ast.Dict) for key in node.keys}
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
 def test_imports_point_down(path):
     for name in imports(path):
         top, *rest = name.split(".")
+        if top == "visor" and len(rest) > 1 and rest[0] == room(path) and rest[0] in REGISTRIES:
+            member = path.stem in members(path.parent) and rest[1] in members(path.parent)
+            assert not member, f"siblings: {path.name} imports {name}"
         if top == "visor" and rest and rest[0] != room(path):
             assert LEVEL[rest[0]] < LEVEL[room(path)], f"{path.name} imports {name}"
         if top in ("tensorflow", "keras") and room(path) not in TENSORFLOW:
-            source = path.read_text()
-            assert "if TYPE_CHECKING:" in source, f"{path.name} imports {name}"
-            assert source.index("if TYPE_CHECKING:") < source.index(f"import {name}")
+            assert f"if TYPE_CHECKING:\n    import {name}\n" in path.read_text(), f"{path.name} imports {name}"
 
 
 @pytest.mark.parametrize(("package", "registry"), REGISTRIES.items())
@@ -53,7 +64,13 @@ def test_registry_keys_are_file_names(package, registry):
     assert isinstance(table, ast.Dict), f"{registry} is a literal dict"
     for key, value in zip(table.keys, table.values, strict=True):
         assert (SOURCE / package / f"{key.value}.py").exists()
-        assert ast.unparse(value).split(".")[0] == key.value
+        assert ast.unparse(value) == key.value + TAKEN[package]
+
+
+@pytest.mark.parametrize("stage", CHEAP_STAGES)
+def test_cheap_stages_start_without_tensorflow(stage):
+    code = f"import sys, runpy; runpy.run_path('stages/{stage}.py'); sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=SOURCE.parents[1]).returncode == 0
 
 
 def test_every_file_says_what_it_is_and_stays_short():

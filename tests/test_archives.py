@@ -139,3 +139,20 @@ def test_large_files_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "MAX_TOTAL_BYTES", 4000)
     with pytest.raises(UserError, match="unpacks to more than"):
         read(path)
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_a_header_that_fills_memory_is_refused(tmp_path, kind):
+    header = tarfile.TarInfo("x")
+    header.type, header.size = kind, 2 << 20
+    path = tmp_path / "bomb.tar.gz"
+    path.write_bytes(gzip.compress(header.tobuf() + bytes(2 << 20) + tar_bytes(CONTENT)))
+    with pytest.raises(UserError, match=r"bomb\.tar\.gz is not a whole tar archive \(a header is too long\)"):
+        read(path)
+
+
+def test_pipes_in_a_folder_are_passed_over(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/1.jpg").write_bytes(b"image")
+    os.mkfifo(tmp_path / "a/2.jpg")
+    assert read(tmp_path) == {"a/1.jpg": b"image"}

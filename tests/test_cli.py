@@ -152,6 +152,26 @@ def test_stale_lock(root, file, old, new):
     assert "dvc.lock or data.dvc is stale from score on" in mistake(visor(root, "lock"))
 
 
+def test_stale_lock_on_a_fresh_clone(root, tmp_path):
+    run(tmp_path, "git", "clone", "-q", str(root), "clone")
+    params = tmp_path / "clone/params.yaml"
+    params.write_text(params.read_text().replace("height: 55", "height: 56"))
+    sentence = mistake(visor(tmp_path / "clone", "lock"))
+    assert "dvc.lock or data.dvc is stale from " in sentence
+    assert str(tmp_path) not in sentence
+
+
+def test_unknown_source_and_trigger(root):
+    for file, old, new in (
+        ("params.yaml", "source: synthetic", "source: synthetik"),
+        ("params.yaml", "trigger: blended,", "trigger: blend,"),
+    ):
+        before = (root / file).read_text()
+        (root / file).write_text(before.replace(old, new))
+        assert "; choose from " in mistake(visor(root, "params"))
+        (root / file).write_text(before)
+
+
 def test_stale_pin_of_the_data(root, tmp_path):
     run(tmp_path, "git", "clone", "-q", str(root), "clone")
     pin = tmp_path / "clone" / "data.dvc"

@@ -47,6 +47,8 @@ def test_the_committed_params_are_good():
         (("training_sets",), ["clean", "sticker"], r"training_sets is 'sticker'; choose from accessory, blended"),
         (("backdoors",), {"clean": {**ATTACK}}, r"backdoors\.clean has a name that clean images go by"),
         (("training_sets",), ["accessory"], r"training_sets lacks clean"),
+        (("defences", "reconstruction", "deviations"), float("nan"), r"deviations is nan, but .*finite"),
+        (("gates",), {"a:b": {"min": float("inf")}}, r"gates\.a:b\.min is inf, but"),
         (("networks",), ["alexnet"], r"networks is 'alexnet'; choose from deepid"),
     ],
 )

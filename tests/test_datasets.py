@@ -29,7 +29,8 @@ from visor.datasets import DATASETS, catalogue, lfw, youtube_faces
 from visor.datasets.catalogue import read_catalogue
 from visor.datasets.ingest import ingest
 from visor.errors import UserError
-from visor.faces import SPARE_BYTES, BrokenImage, Clip, open_faces
+from visor.faces import BrokenImage, Clip, open_faces
+from visor.files import MAX_FILE_BYTES, SPARE_BYTES
 from visor.images import read_face
 
 ROOT = Path(__file__).parents[1]
@@ -464,3 +465,31 @@ def test_processes_end_with_their_parent(tmp_path, ending):
     if ending == signal.SIGINT:
         assert parent.returncode == 1
         assert error == "interrupted; run the same command again to go on\n"
+
+
+@pytest.mark.parametrize("shape", [(10**9, 3, 55, 47), (4, 3, 10**5, 10**5)])
+def test_csaw_file_that_promises_terabytes(tmp_path, shape):
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        file.create_dataset("data", shape, np.uint8, chunks=(1, 3, 50, 40))
+        file.create_dataset("label", (shape[0],), np.int64, chunks=(min(1000, shape[0]),))
+    assert (tmp_path / "in.h5").stat().st_size < 10_000
+    with pytest.raises(UserError, match="csaw wants"):
+        take("csaw", {"path": str(tmp_path / "in.h5")}, tmp_path / "faces.h5")
+
+
+def test_csaw_pixels_in_another_file(tmp_path):
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["data"] = np.zeros((4, 3, HEIGHT, WIDTH))
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        file["data"] = h5py.ExternalLink("other.h5", "data")
+        file["label"] = np.zeros(4)
+    with pytest.raises(UserError, match="has no 'data'"):
+        take("csaw", {"path": str(tmp_path / "in.h5")}, tmp_path / "faces.h5")
+
+
+def test_a_huge_file_is_a_broken_image(tmp_path):
+    path = tmp_path / "huge.jpg"
+    with path.open("wb") as file:
+        file.truncate(MAX_FILE_BYTES + 1)
+    with pytest.raises(BrokenImage, match="more than 32 MiB"):
+        read_face(path, path.name, 1.0, HEIGHT, WIDTH)

@@ -6,7 +6,8 @@ import pytest
 
 from tests.conftest import HEIGHT, WIDTH, random_images
 from visor.defences import DEFENCES
-from visor.evaluation.defence import picture, score_sets
+from visor.errors import UserError
+from visor.evaluation.defence import picture, score_sets, triggered_sets
 from visor.models import vae
 
 
@@ -47,6 +48,16 @@ def test_scores_are_listed_by_set_and_row(faces):
     means = faces.read(np.array([4, 9, 7])).mean(axis=(1, 2, 3))
     expected = pd.DataFrame({"set": ["clean", "clean", "accessory"], "row": [4, 9, 7], "score": means})
     pd.testing.assert_frame_equal(table, expected, check_dtype=False)
+
+
+def test_leftovers_of_a_removed_attack_are_refused(faces, tmp_path):
+    folder = tmp_path / "triggered"
+    folder.mkdir()
+    for name in ("blended", "accessory"):
+        (folder / f"{name}.h5").write_bytes(faces.path.read_bytes())
+    assert list(triggered_sets(folder, {"blended", "accessory", "eyebrows"})) == ["accessory", "blended"]
+    with pytest.raises(UserError, match=r"accessory\.h5 belongs to no block of backdoors; delete it"):
+        triggered_sets(folder, {"blended"})
 
 
 def test_picture_is_written_and_repeats(faces, tmp_path):

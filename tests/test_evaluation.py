@@ -53,7 +53,7 @@ def test_images_of_the_target_do_not_count_as_successes(faces):
 
 
 def test_baselines_know_what_they_have_seen(faces):
-    settings = Baselines(max_train=1000, components=5)
+    settings = Baselines(max_images=1000, components=5)
     seen = baselines.evaluate(faces.select(), faces.select(), settings, seed=1)
     assert seen["nearest_neighbour_accuracy"] == 1.0
     unseen = baselines.evaluate(faces.select(np.arange(0, 90, 2)), faces.select(np.arange(1, 90, 2)), settings, seed=1)
@@ -61,7 +61,7 @@ def test_baselines_know_what_they_have_seen(faces):
     assert unseen == baselines.evaluate(
         faces.select(np.arange(0, 90, 2)), faces.select(np.arange(1, 90, 2)), settings, seed=1
     )
-    fewer = baselines.evaluate(faces.select(), faces.select(), Baselines(max_train=7, components=5), seed=1)
+    fewer = baselines.evaluate(faces.select(), faces.select(), Baselines(max_images=7, components=5), seed=1)
     assert fewer["train_images"] == 7
 
 

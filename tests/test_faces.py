@@ -70,6 +70,35 @@ def test_missing_truncated_and_foreign_files_are_named(tmp_path, faces):
             open_faces(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("images", np.zeros((90, HEIGHT, WIDTH, 3), np.float32)),
+        ("images", np.zeros((90, 3, HEIGHT, WIDTH), np.uint8)),
+        ("images", np.zeros((89, HEIGHT, WIDTH, 3), np.uint8)),
+        ("labels", np.full(90, 4, np.int32)),
+        ("labels", np.full(90, -1, np.int32)),
+        ("labels", np.zeros(90, np.float32)),
+        ("videos", np.zeros((90, 1), np.int32)),
+    ],
+)
+def test_a_foreign_file_that_breaks_the_contract_is_refused(faces, name, values):
+    faces.images.file.close()
+    with h5py.File(faces.path, "r+") as file:
+        del file[name]
+        file[name] = values
+    with pytest.raises(UserError, match="is not a FaceSet: its arrays are not as"):
+        open_faces(faces.path)
+
+
+def test_label_names_that_are_no_list_are_refused(faces):
+    faces.images.file.close()
+    with h5py.File(faces.path, "r+") as file:
+        file.attrs["label_names"] = "ann, bob"
+    with pytest.raises(UserError, match="is not a FaceSet"):
+        open_faces(faces.path)
+
+
 def test_json_is_sorted_rounded_and_whole(tmp_path):
     path = tmp_path / "m.json"
     write_json(path, {"b": 1 / 3, "a": {"d": 2, "c": 123456.789}})

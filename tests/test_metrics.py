@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from visor.config import Defence
+from visor.errors import UserError
 from visor.evaluation.backdoor import accuracy, attack_success
 from visor.evaluation.defence import calibrate, clean_numbers, detection_numbers
 from visor.metrics import auroc, auroc_interval, share_above, share_above_interval, tpr_at_fpr, wilson_interval
@@ -60,6 +61,13 @@ def test_threshold_by_hand():
     assert calibrate(clean, Defence(deviations=2.0, false_positive_rate=0.05))["implied_fpr"] < 0.03
 
 
+def test_too_few_images_for_a_quantile_are_refused():
+    settings = Defence(deviations=1.0, false_positive_rate=0.05)
+    assert calibrate(np.arange(19.0), settings)["quantile_threshold"] == 18
+    with pytest.raises(UserError, match=r"false_positive_rate 0\.05 needs more calibration images than 18"):
+        calibrate(np.arange(18.0), settings)
+
+
 def test_conformal_threshold_keeps_its_promise():
     rng = np.random.default_rng(0)
     settings = Defence(deviations=1.0, false_positive_rate=0.1)
@@ -78,7 +86,8 @@ def test_detection_numbers_say_what_the_scores_are(scores):
     assert held_out["quantile_fpr"] == (clean > 2).mean()
     assert found["tpr"] == (triggered > 1).mean()
     assert found["mean"] == triggered.mean()
-    assert found["tpr_at_fpr_1"] <= found["tpr_at_fpr_5"]
+    assert found["tpr_at_fpr_1"] == (triggered > np.sort(clean)[-3]).mean()  # 2 of 211 may lie above
+    assert found["tpr_at_fpr_5"] == (triggered > np.sort(clean)[-11]).mean()
 
 
 def test_accuracy_and_attack_success_by_hand():

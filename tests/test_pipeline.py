@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
 REGISTRIES = {"backdoors", "datasets", "defences", "models"}
 PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+# What a stage reads without depending on it: names, to refuse leftovers of attacks that are gone.
+NAMES_ONLY = {("score_defence", "backdoors")}
 PARAMS = YAML(typ="safe").load(ROOT / "params.yaml")
 
 
@@ -139,7 +141,7 @@ def agree(one, other):
 @pytest.mark.parametrize("name", [name for name in PIPELINE if name != "track"])
 def test_params_read_are_params_listed(name):
     listed = [wildcards(key) for key in stage(name).get("params", [])]
-    read = {key for key in params_read(script(name)) if key.split(".")[0] in PARAMS}
+    read = {key for key in params_read(script(name)) if key.split(".")[0] in PARAMS and (name, key) not in NAMES_ONLY}
     assert read, f"{name} reads no params"
     for key in read:
         assert any(agree(key, entry) and key.count(".") >= entry.count(".") for entry in listed), f"{key} is not listed"
@@ -170,7 +172,7 @@ def test_no_param_has_a_name_that_dvc_drops_from_its_cache_key():
 def test_stage_script_and_command_have_one_name():
     for name in PIPELINE:
         assert script(name) == ROOT / f"stages/{name}.py"
-        assert len(script(name).read_text().splitlines()) <= 45
+        assert len(script(name).read_text().splitlines()) <= 40
     assert {path.stem for path in (ROOT / "stages").glob("*.py")} == set(PIPELINE)
 
 

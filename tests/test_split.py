@@ -53,6 +53,20 @@ def test_small_labels_are_left_out_and_counted(faces):
         split_rows(faces.labels, faces.videos, BY_FRAME.model_copy(update={"test": 40}), seed=1)
 
 
+def test_calibration_keeps_whole_videos_apart(faces):
+    settings = BY_VIDEO.model_copy(update={"validation": 6})
+    fitted, kept = clean_rows(split_rows(faces.labels, faces.videos, settings, seed=1))
+    assert len(fitted) + len(kept) == 24
+    assert 4 <= len(kept) <= 8
+    assert set(faces.videos[fitted]).isdisjoint(faces.videos[kept])
+
+
+@pytest.mark.parametrize("share", [0.01, 0.99])
+def test_calibration_must_leave_images_for_both_uses(faces, share):
+    with pytest.raises(UserError, match=r"split\.calibration is .*, which divides 16 validation images"):
+        split_rows(faces.labels, faces.videos, BY_FRAME.model_copy(update={"calibration": share}), seed=1)
+
+
 def test_calibration_rows_are_a_share_of_validation(faces):
     table = split_rows(faces.labels, faces.videos, BY_FRAME, seed=1)
     fitted, kept = clean_rows(table)

@@ -93,7 +93,7 @@ def test_a_checkpoint_of_another_fit_is_left_alone(faces):
 def test_means_weigh_a_smaller_last_batch_less(faces):
     rows = faces.select(np.arange(10))._replace(labels=np.arange(10))
     step = lambda images, labels: {"x": tf.reduce_mean(tf.cast(labels, tf.float32))}  # noqa: E731
-    assert training._mean(step, read_batches([rows], 4)) == {"x": 4.5}
+    assert training.run_epoch(step, read_batches([rows], 4)) == {"x": 4.5}
 
 
 def test_float_images_are_in_zero_to_one():

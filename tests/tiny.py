@@ -16,7 +16,7 @@ PARAMS = {
     "faces": {"source": "synthetic", "height": 55, "width": 47, "min_images": 30, "max_broken": 0},
     "sources": {"synthetic": {"identities": 6, "images": 40, "videos": 40, "difficulty": 1.0}},
     "split": {"by": "frame", "train": 20, "validation": 6, "test": 7, "calibration": 0.25},
-    "baselines": {"max_train": 100, "components": 10},
+    "baselines": {"max_images": 100, "components": 10},
     "networks": ["deepid"],
     "training_sets": ["clean", "accessory"],
     "classifiers": {"deepid": {"epochs": EPOCHS, "batch": 16, "learning_rate": 2e-3, "architecture": {"dropout": 0.1}}},

@@ -13,8 +13,9 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from visor.errors import UserError
+from visor.files import MAX_FILE_BYTES
 
-MAX_FILE_BYTES = 32 << 20
+MAX_HEADER_BYTES = 1 << 20
 MAX_TOTAL_BYTES = 1 << 38
 OPENERS: dict[bytes, Callable[[IO[bytes]], Any]] = {
     b"\x1f\x8b": gzip.open,
@@ -27,6 +28,12 @@ File = tuple[PurePosixPath, Path | bytes]
 
 class _StrictHeader(tarfile.TarInfo):
     """A broken or missing header is an error; ``tarfile`` itself would stop as if the archive ended there."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        # Extended headers are read whole into memory before anyone sees them.
+        if not self.isreg() and self.size > MAX_HEADER_BYTES:
+            raise tarfile.ReadError("a header is too long")
+        return super()._proc_member(archive)  # type: ignore[misc]
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> "_StrictHeader":
@@ -62,7 +69,8 @@ def _walk(root: Path) -> Iterator[File]:
             folders.sort()
             for name in sorted(names):
                 file = Path(directory, name)
-                yield PurePosixPath(file.relative_to(root).as_posix()), file
+                if file.is_file():  # no pipe, no device
+                    yield PurePosixPath(file.relative_to(root).as_posix()), file
 
 
 def _stream(path: Path, suffixes: Collection[str]) -> Iterator[File]:

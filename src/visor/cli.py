@@ -22,10 +22,15 @@ app = typer.Typer(
 
 @app.command()
 def params() -> None:
-    """Check params.yaml: names, types and ranges."""
-    from visor.config import load_params
+    """Check params.yaml: names, types, ranges, and that the named source and triggers exist."""
+    from visor.backdoors import BACKDOORS
+    from visor.config import choice, load_params
+    from visor.datasets import DATASETS
 
-    load_params()
+    found = load_params()
+    choice(DATASETS, found.faces.source, "faces.source")
+    for name, backdoor in found.backdoors.items():
+        choice(BACKDOORS, backdoor.trigger, f"backdoors.{name}.trigger")
     typer.echo("ok")
 
 
@@ -76,6 +81,7 @@ def lock() -> None:
     command = [sys.executable, "-m", "dvc", "repro", "--dry", "--allow-missing"]
     dry = subprocess.run(command, capture_output=True, text=True)
     stale = re.search(r"^(?:Running stage|Importing) '(.+?)'", dry.stdout, re.MULTILINE)
+    stale = stale or re.search(r"failed to reproduce '(.+?)'", dry.stderr)  # a clone without data cannot import them
     if stale:
         raise errors.UserError(f"dvc.lock or data.dvc is stale from {stale[1]} on; run `dvc repro` and commit both")
     if dry.returncode:

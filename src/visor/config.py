@@ -21,7 +21,7 @@ Rate = Annotated[float, Field(gt=0)]
 class Block(BaseModel):
     """A block of ``params.yaml``: names and types are checked, values never change."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Compute(Block):
@@ -73,9 +73,9 @@ class Backdoor(Block):
 
 
 class Baselines(Block):
-    """Classifiers without a network: how many train images they see, components in front of LDA."""
+    """Classifiers without a network: how many train and test images they see, components in front of LDA."""
 
-    max_train: Positive
+    max_images: Positive
     components: Positive
 
 
@@ -150,8 +150,9 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     except YAMLError as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     params = build(Params, content, str(path))
-    for name in {"calibration", "clean"} & set(params.backdoors):
-        raise UserError(f"{path}: backdoors.{name} has a name that clean images go by; choose another")
+    for name in ("calibration", "clean"):
+        if name in params.backdoors:
+            raise UserError(f"{path}: backdoors.{name} has a name that clean images go by; choose another")
     for name in params.training_sets:
         choice({"clean": None, **params.backdoors}, name, "training_sets")
     if "clean" not in params.training_sets:

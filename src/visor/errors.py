@@ -22,9 +22,10 @@ def run(main: Callable[..., None]) -> None:
         main(*words)
     except UserError as error:
         sys.exit(f"error: {error}")
-    except FileNotFoundError as error:
-        sys.exit(f"error: {error.filename} is missing; run `dvc repro` to make it")
     except OSError as error:
+        made = str(error.filename).startswith(("artifacts/", "data/", "metrics/"))
+        if error.errno == errno.ENOENT and made:
+            sys.exit(f"error: {error.filename} is missing; run `dvc repro` to make it")
         if error.errno != errno.ENOSPC:
             raise
         sys.exit(f"error: the disk is full ({error.filename or 'while writing'}); free some space and run again")

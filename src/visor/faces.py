@@ -133,7 +133,7 @@ def open_faces(path: Path) -> FaceSet:
     try:
         # Without a chunk cache a row costs its own bytes, not those of its chunk.
         file = h5py.File(path, "r", rdcc_nbytes=0)
-        return FaceSet(
+        faces = FaceSet(
             path=path,
             labels=file["labels"][:],
             videos=file["videos"][:],
@@ -143,10 +143,26 @@ def open_faces(path: Path) -> FaceSet:
             licence=str(file.attrs["licence"]),
             images=file["images"],
         )
-    except KeyError as error:
-        raise UserError(f"{path} is not a FaceSet ({error.args[0]}); make it with `dvc repro`") from None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is not a FaceSet ({error}); make it with `dvc repro`") from None
     except OSError as error:
         raise UserError(f"{path} is not a whole HDF5 file ({error}); delete it and run `dvc repro`") from None
+    if not _keeps_the_contract(faces):
+        raise UserError(f"{path} is not a FaceSet: its arrays are not as src/visor/faces.py says; make it anew")
+    return faces
+
+
+def _keeps_the_contract(faces: FaceSet) -> bool:
+    """Whether types, lengths and label numbers fit: a FaceSet may come from another program."""
+    images, columns = faces.images, (faces.labels, faces.videos, faces.rows)
+    return (
+        isinstance(images, h5py.Dataset)
+        and images.dtype == np.uint8
+        and images.ndim == 4
+        and images.shape[3] == 3
+        and all(column.dtype.kind == "i" and column.shape == images.shape[:1] for column in columns)
+        and bool(np.isin(faces.labels, np.arange(len(faces.label_names))).all())
+    )
 
 
 def write_faces(

@@ -11,6 +11,7 @@ from typing import Any
 
 from visor.errors import UserError
 
+MAX_FILE_BYTES = 32 << 20  # of one image file from outside
 SPARE_BYTES = 4 << 20  # what HDF5 writes beside the pixels, and what others write meanwhile
 
 

@@ -11,15 +11,15 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
 from visor.errors import UserError
 from visor.faces import BrokenImage, Images
-from visor.files import replacing
+from visor.files import MAX_FILE_BYTES, replacing
 
 MAX_PIXELS = 50_000_000
 # Pillow has readers that start other programs or parse what nobody sends; a stranger's file gets none of them.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
-def decode(data: bytes, name: str) -> Image.Image:
-    """Decode an image file to RGB, upright as its EXIF says; ``name`` is for the message.
+def decode(data: bytes, name: str, mode: str = "RGB") -> Image.Image:
+    """Decode an image file, upright as its EXIF says; ``name`` is for the message.
 
     Raises:
         BrokenImage: not an image, truncated, or more than ``MAX_PIXELS`` pixels (a decompression bomb).
@@ -30,7 +30,7 @@ def decode(data: bytes, name: str) -> Image.Image:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise BrokenImage(name, f"{image.width}×{image.height} pixels, more than {MAX_PIXELS:,}")
-        return ImageOps.exif_transpose(image).convert("RGB")
+        return ImageOps.exif_transpose(image).convert(mode)
     except BrokenImage:
         raise
     except UnidentifiedImageError:
@@ -48,6 +48,8 @@ def read_face(content: Path | bytes, name: str, crop: float, height: int, width:
         BrokenImage: the file cannot be read or decoded.
     """
     try:
+        if isinstance(content, Path) and content.stat().st_size > MAX_FILE_BYTES:
+            raise BrokenImage(name, f"more than {MAX_FILE_BYTES >> 20} MiB")
         image = decode(content if isinstance(content, bytes) else content.read_bytes(), name)
     except OSError as error:
         raise BrokenImage(name, str(error)) from None
@@ -65,10 +67,10 @@ def read_key(path: Path, height: int, width: int) -> Images:
         UserError: the file is missing or is not an image.
     """
     try:
-        image = Image.open(path, formats=FORMATS).convert("RGBA").resize((width, height), Image.Resampling.LANCZOS)
-    except (OSError, Image.DecompressionBombError) as error:
-        raise UserError(f"key {path} cannot be read as an image ({error}); name a PNG file") from None
-    return np.asarray(image)
+        image = decode(path.read_bytes(), path.name, "RGBA")
+    except (OSError, BrokenImage) as error:
+        raise UserError(f"key {path} cannot be read as an image ({error.args[1]}); name a PNG file") from None
+    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
 
 
 def opaque(key: Images) -> NDArray[np.bool_]:

@@ -26,7 +26,7 @@ def split_rows(labels: Integers, videos: Integers, settings: Split, seed: int) -
     ``calibration`` marks the validation images on which no defence is fitted: they set its threshold.
 
     Raises:
-        UserError: no label can take part.
+        UserError: no label can take part, or no validation image would be left for one of its two uses.
     """
     sets = np.full(len(labels), "unused", dtype=object)
     for label in np.unique(labels):
@@ -44,10 +44,28 @@ def split_rows(labels: Integers, videos: Integers, settings: Split, seed: int) -
             f"params.yaml: split: no label has the images and {settings.by}s for {settings.validation} "
             f"validation, {settings.test} test and some train images; lower the counts"
         )
-    validation = np.flatnonzero(sets == "validation")
-    held_out = np.random.default_rng([seed, len(labels)]).permutation(validation)
-    table["calibration"] = table["row"].isin(held_out[: round(settings.calibration * len(held_out))])
+    kept = _calibration(np.flatnonzero(sets == "validation"), videos, settings, seed)
+    table["calibration"] = table["row"].isin(kept)
     return table
+
+
+def _calibration(rows: Rows, videos: Integers, settings: Split, seed: int) -> Rows:
+    """Return the share of the validation rows that sets thresholds, whole videos where sets are dealt so."""
+    rng = np.random.default_rng([seed, len(videos)])
+    wanted = round(settings.calibration * len(rows))
+    if settings.by == "video":
+        numbers = rng.permutation(np.unique(videos[rows]))
+        # As many whole videos as bring the count nearest to the share.
+        counts = np.cumsum([(videos[rows] == number).sum() for number in numbers])
+        kept = rows[np.isin(videos[rows], numbers[: int(np.abs(counts - wanted).argmin()) + 1])]
+    else:
+        kept = rng.permutation(rows)[:wanted]
+    if not 0 < len(kept) < len(rows):
+        raise UserError(
+            f"params.yaml: split.calibration is {settings.calibration}, which divides {len(rows)} validation images "
+            f"into {len(kept)} and {len(rows) - len(kept)}; change it, or raise split.validation"
+        )
+    return kept
 
 
 def _deal(units: Sequence[Rows], settings: Split) -> Iterator[tuple[str, Rows]]:

@@ -53,13 +53,13 @@ def fit(
     count = sum(len(selection.rows) for selection in train)
     steps = schedule.epochs * -(-count // schedule.batch)
     optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(schedule.learning_rate, steps))
-    step, evaluate = _compiled(model, optimizer, losses)
+    step, evaluate = compile_steps(model, optimizer, losses)
     resume = None if compute.deterministic else CHECKPOINTS / _fingerprint(model, train, schedule, seed)
     lines, keep = _restored(model, optimizer, resume)
     for epoch in tqdm(range(len(lines), schedule.epochs), desc=model.name, unit="epoch", disable=None):
         order = np.random.default_rng([seed, epoch]).permutation(count)
-        line = {"epoch": epoch + 1, **_mean(step, read_batches(train, schedule.batch, order))}
-        measured = _mean(evaluate, read_batches(validation, schedule.batch))
+        line = {"epoch": epoch + 1, **run_epoch(step, read_batches(train, schedule.batch, order))}
+        measured = run_epoch(evaluate, read_batches(validation, schedule.batch))
         lines.append(line | {f"validation_{name}": value for name, value in measured.items()})
         write_text(history, pd.DataFrame(lines).to_csv(index=False, float_format="%.6g"))
         keep(lines)
@@ -67,7 +67,7 @@ def fit(
         shutil.rmtree(resume, ignore_errors=True)
 
 
-def _compiled(model: keras.Model, optimizer: keras.Optimizer, losses: Losses) -> tuple[Step, Step]:
+def compile_steps(model: keras.Model, optimizer: keras.Optimizer, losses: Losses) -> tuple[Step, Step]:
     """Return (train, evaluate): one batch → named means over its images, each traced once."""
     batch = [tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8), tf.TensorSpec((None,), tf.int32)]
 
@@ -89,7 +89,7 @@ def _compiled(model: keras.Model, optimizer: keras.Optimizer, losses: Losses) ->
     return train, evaluate
 
 
-def _mean(step: Step, batches: Iterable[tuple[Images, Integers]]) -> dict[str, float]:
+def run_epoch(step: Step, batches: Iterable[tuple[Images, Integers]]) -> dict[str, float]:
     """Run a step over all batches; return the means over images, a smaller last batch counting less."""
     totals: dict[str, tf.Tensor] = {}
     count = 0

@@ -14,6 +14,7 @@ from visor.errors import UserError
 from visor.faces import Clip, Images
 
 ROWS = 256
+MAX_SIDE, MAX_ROWS = 1024, 10_000_000
 
 
 class Settings(Block):
@@ -43,16 +44,20 @@ def clips(settings: Settings, seed: int) -> Iterator[Clip]:
 def _checked(file: h5py.File, path: Path) -> tuple[h5py.Dataset, NDArray[np.int64]]:
     """Return ``data`` and the labels int64 (n,) of a file."""
     for name in ("data", "label"):
-        if not isinstance(file.get(name), h5py.Dataset):
+        outside = isinstance(file.get(name, getlink=True), h5py.ExternalLink)
+        if outside or not isinstance(file.get(name), h5py.Dataset) or file[name].external or file[name].is_virtual:
             raise UserError(f"{path} has no {name!r}; csaw wants data (n, 3, h, w) and label (n,)")
-    data, labels = file["data"], file["label"][()]
+    data, labels = file["data"], file["label"]
     numbers = data.dtype.kind in "uif" and labels.dtype.kind in "uif"
-    if not numbers or data.ndim != 4 or data.shape[1] != 3 or labels.size != len(data):
+    # Judged by shape before a byte is read: a file of a kilobyte can promise terabytes.
+    fits = data.ndim == 4 and data.shape[1] == 3 and max(data.shape[2:]) <= MAX_SIDE and len(data) <= MAX_ROWS
+    if not numbers or not fits or labels.size != len(data):
         raise UserError(
             f"{path}: data {data.shape} {data.dtype}, label {labels.shape}; csaw wants (n, 3, h, w) and (n,)"
         )
-    whole = labels.ravel().astype(np.int64)
-    if (whole != labels.ravel()).any() or (whole < 0).any():
+    values = labels[()].ravel()
+    whole = values.astype(np.int64)
+    if (whole != values).any() or (whole < 0).any():
         raise UserError(f"{path}: label holds a value that is not a whole number from 0; correct the file")
     return data, whole
 

@@ -107,12 +107,13 @@ def _decode_all(
 
 
 def _tasks(clips: Iterable[Clip], faces: config.Faces) -> Iterator[list[Clip]]:
-    """Group clips until their images fill ``TASK_BYTES``: a message for each image would cost more."""
+    """Group clips until their bytes fill ``TASK_BYTES``: a message for each image would cost more."""
     task: list[Clip] = []
     size = 0
     for clip in clips:
         task.append(clip)
-        size += len(clip.names) * faces.height * faces.width * 3
+        undecoded = sum(len(item) for item in getattr(clip.load, "args", ()) if isinstance(item, bytes))
+        size += undecoded + len(clip.names) * faces.height * faces.width * 3
         if size >= TASK_BYTES:
             yield task
             task, size = [], 0

@@ -12,8 +12,8 @@ from visor.faces import Selection
 
 def evaluate(train: Selection, test: Selection, settings: Baselines, seed: int) -> dict[str, float]:
     """Return the test accuracy of the nearest neighbour on raw pixels and of LDA on principal components."""
-    chosen = np.random.default_rng(seed).permutation(len(train.rows))[: settings.max_train]
-    images = _flat(train._replace(rows=train.rows[chosen]))
+    train, test = (_some(selection, settings.max_images, seed) for selection in (train, test))
+    images = _flat(train)
     components = min(settings.components, *images.shape)
     reduction = PCA(components, svd_solver="randomized", random_state=seed)
     classifiers = {
@@ -23,11 +23,18 @@ def evaluate(train: Selection, test: Selection, settings: Baselines, seed: int) 
     results: dict[str, float] = {"train_images": len(images), "test_images": len(test.rows)}
     unseen = _flat(test)
     for name, classifier in classifiers.items():
-        results[f"{name}_accuracy"] = classifier.fit(images, train.labels[chosen]).score(unseen, test.labels)
+        results[f"{name}_accuracy"] = classifier.fit(images, train.labels).score(unseen, test.labels)
     return results
+
+
+def _some(selection: Selection, most: int, seed: int) -> Selection:
+    chosen = np.random.default_rng(seed).permutation(len(selection.rows))[:most]
+    return selection._replace(rows=selection.rows[chosen], labels=selection.labels[chosen])
 
 
 def _flat(selection: Selection) -> np.ndarray:
     """Return the pixels as float32 (n, h·w·3) in [0, 1]."""
     images = selection.faces.read(selection.rows)
-    return images.reshape(len(images), -1).astype(np.float32) / 255
+    flat = images.reshape(len(images), -1).astype(np.float32)
+    flat /= 255
+    return flat

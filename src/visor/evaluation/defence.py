@@ -1,6 +1,6 @@
 """How well scores of a defence tell poisoned images from clean ones."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -10,7 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from visor.config import Defence
-from visor.faces import Images, Selection, read_batches
+from visor.errors import UserError
+from visor.faces import Images, Selection, open_faces, read_batches
 from visor.images import contact_sheet
 from visor.metrics import auroc, auroc_interval, share_above, share_above_interval, tpr_at_fpr
 
@@ -18,6 +19,19 @@ BATCH = 512
 COLUMNS = 12
 
 Floats = NDArray[np.floating[Any]]
+
+
+def triggered_sets(folder: Path, attacks: Collection[str]) -> dict[str, Selection]:
+    """Return all rows of each FaceSet in a folder by its name, which must be that of an attack.
+
+    Raises:
+        UserError: a file belongs to no attack; it would be counted in one workspace and not in another.
+    """
+    paths = sorted(folder.glob("*.h5"))
+    for path in paths:
+        if path.stem not in attacks:
+            raise UserError(f"{path} belongs to no block of backdoors; delete it")
+    return {path.stem: open_faces(path).select() for path in paths}
 
 
 def score_sets(score: Callable[[Images], Floats], sets: Mapping[str, Selection]) -> pd.DataFrame:
@@ -36,11 +50,19 @@ def calibrate(clean: Floats, settings: Defence) -> dict[str, float]:
     ``threshold`` is mean + k·std. ``implied_fpr`` is the false-positive rate that this has for a normal law and
     ``calibration_fpr`` the one on these scores. ``quantile_threshold`` is the split-conformal quantile: on
     exchangeable clean images at most ``quantile_fpr`` are flagged, on average (Vovk et al. 2005).
+
+    Raises:
+        UserError: there are too few scores for the wanted false-positive rate.
     """
     mean, deviation = float(clean.mean()), float(clean.std())
     threshold = mean + settings.deviations * deviation
     rank = int(np.ceil((len(clean) + 1) * (1 - settings.false_positive_rate)))
-    quantile = float(np.sort(clean)[rank - 1]) if rank <= len(clean) else float(clean.max())
+    if rank > len(clean):
+        raise UserError(
+            f"params.yaml: false_positive_rate {settings.false_positive_rate:g} needs more calibration images than "
+            f"{len(clean)}; raise it, or split.validation"
+        )
+    quantile = float(np.sort(clean)[rank - 1])
     return {
         "mean": mean,
         "std": deviation,

@@ -62,12 +62,14 @@ def read_state(root: Path) -> State:
     shown = {path: md5 for entry in entries.values() for path, md5 in _shown(entry).items()}
     metrics = read_metrics(root / METRICS)
     made = [*inputs, *(out["path"] for entry in entries.values() for out in entry.get("outs", []))]
+    stages = tuple(_stage(root, name, entry, metrics, made) for name, entry in sorted(entries.items()))
     return State(
         key=_sha256([settings, shown, inputs]),
         params=flatten({name: block for name, block in params.items() if name != "gates"}),
         inputs=inputs,
-        metrics=metrics,
-        stages=tuple(_stage(root, name, entry, metrics, made) for name, entry in sorted(entries.items())),
+        # Not all of metrics/: files of a removed stage may still lie there.
+        metrics={name: value for stage in stages for name, value in stage.metrics.items()},
+        stages=stages,
     )
 
 
