@@ -39,7 +39,8 @@ lock: setup  ## requirements.lock anew from pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header --extra dev --upgrade pyproject.toml -o requirements.lock
 
-ui: setup  ## MLflow on http://127.0.0.1:5000
+ui: setup  ## MLflow on http://127.0.0.1:5000/#/experiments/1/runs
+	@echo 'Open http://127.0.0.1:5000/#/experiments/1/runs'
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --workers 1 \
 		--backend-store-uri sqlite:///$(CURDIR)/mlflow.db
 

@@ -60,7 +60,7 @@ def test_leaves_faces_and_metrics(project):
 @pytest.mark.parametrize(
     ("source", "settings", "words"),
     [
-        ("celeba", {}, ["faces.source", "celeba", "allowed: synthetic, youtube_faces"]),
+        ("celeba", {}, ["faces.source", "celeba", "choose from csaw, folder, lfw"]),
         ("folder", {"path": "nowhere"}, ["nowhere does not exist"]),
         ("folder", {"paht": "faces"}, ["sources.folder", "path is missing"]),
         ("folder", {"path": "faces.zip"}, ["faces.zip is not a whole tar archive", "folder or .tar.gz"]),

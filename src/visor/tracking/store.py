@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
-TAGS = {"mlflow.experimentKind": "custom_model_development"}  # else the page opens on traces of chat bots
 SERVERS = ("http", "https", "databricks")  # these choose the place of their artifacts themselves
 
 
@@ -94,7 +93,7 @@ def _create(client: "MlflowClient", root: Path, address: str, experiment: str) -
 
     server = address.partition(":")[0] in SERVERS
     try:
-        return client.create_experiment(experiment, None if server else (home(root) / "mlruns").as_uri(), TAGS)
+        return client.create_experiment(experiment, None if server else (home(root) / "mlruns").as_uri())
     except MlflowException:
         raced = client.get_experiment_by_name(experiment)  # another process was first
         if raced is None:
