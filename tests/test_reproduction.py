@@ -225,6 +225,8 @@ def drawing(process):
 CLASSIFIER, CLASSIFY = "artifacts/classifier/deepid", "stages/train_classifier.py deepid"
 MOMENTS = [
     ("download", "stages/download.py", 1, [], ["artifacts/raw/faces.h5"]),
+    ("split", "stages/split.py", 2, ["artifacts/split.csv"], ["artifacts/poisoned/clean.h5"]),
+    ("evaluate_baselines", "stages/evaluate_baselines.py", 1, [], ["metrics/baselines.json"]),
     (
         "poison@accessory",
         "stages/poison.py accessory",
@@ -253,6 +255,13 @@ MOMENTS = [
         2,
         ["artifacts/scores/reconstruction.csv"],
         ["plots/reconstruction-sheet.png"],
+    ),
+    (
+        "threshold@reconstruction",
+        "stages/threshold.py reconstruction",
+        1,
+        [],
+        ["metrics/threshold/reconstruction.json"],
     ),
     (
         "evaluate_defence@reconstruction",
