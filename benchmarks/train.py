@@ -27,7 +27,7 @@ LABELS = 40
 
 
 def main(
-    faces: Annotated[int, typer.Option(help="images an epoch")] = 3200,
+    faces: Annotated[int, typer.Option(help="images an epoch")] = 6400,
     batch: Annotated[int, typer.Option(help="images a step")] = 32,
     rounds: Annotated[int, typer.Option(help="epochs of each kind")] = 5,
 ) -> None:
