@@ -2,7 +2,8 @@
 
     python benchmarks/train.py
 
-The two take turns in one process, so that the machine's drift cancels; the median of the ratios pair by pair is the result.
+The two take turns in one process, so that the machine's drift cancels; the result is the median of the ratios, pair
+by pair.
 """
 
 import tempfile
