@@ -1,4 +1,4 @@
-"""Peak memory of the stages that touch every face, over 140,000 faces (1.1 GB of pixels).
+"""Peak memory of the stages from download to scoring, over 140,000 faces (1.1 GB of pixels).
 
     python benchmarks/memory.py
 

@@ -59,13 +59,7 @@ def ingest(
     with tempfile.TemporaryFile(dir=path.parent) as scratch:
         frames, broken = _decode_all(clips, scratch, faces, processes or min(os.cpu_count() or 1, MAX_PROCESSES))
         counts = Counter(frame.label for frame in frames)
-        names = sorted(label for label, count in counts.items() if count >= faces.min_images)
-        if not names:
-            largest = max(counts.values(), default=0)
-            raise UserError(
-                f"{source}: no label has {faces.min_images} images, the largest has {largest};"
-                " lower faces.min_images, or see docs/data.md for the layout of the files"
-            )
+        names = _large_labels(counts, faces.min_images, source)
         kept = set(names)
         order = sorted((row for row, frame in enumerate(frames) if frame.label in kept), key=frames.__getitem__)
         labels, videos = _numbers([frames[row] for row in order])
@@ -77,6 +71,16 @@ def ingest(
         "broken": broken,
         "dropped_labels": len(counts) - len(names),
     }
+
+
+def _large_labels(counts: Counter[str], least: int, source: str) -> list[str]:
+    names = sorted(label for label, count in counts.items() if count >= least)
+    if not names:
+        raise UserError(
+            f"{source}: no label has {least} images, the largest has {max(counts.values(), default=0)};"
+            " lower faces.min_images, or see docs/data.md for the layout of the files"
+        )
+    return names
 
 
 def _decode_all(
