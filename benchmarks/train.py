@@ -17,10 +17,10 @@ import keras
 import numpy as np
 import typer
 
-from visor.config import Compute
 from visor.faces import Block, Images, Integers, open_faces, read_batches, write_faces
 from visor.models.deepid import build
 from visor.models.losses import cross_entropy
+from visor.params import Compute
 from visor.training import compile_steps, configure, run_epoch
 
 SHAPE = (55, 47, 3)

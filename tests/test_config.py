@@ -37,7 +37,7 @@ def test_the_committed_params_are_good():
     [
         (("seeed",), 1, r"seeed is not a known key; allowed here: seed, compute"),
         (("split", "trian"), 1, r"split\.trian is not a known key; allowed here: by, train, validation"),
-        (("backdoors", "blended", "alpha"), 1, r"backdoors\.blended\.alpha .*allowed here: trigger, key, target"),
+        (("backdoors", "blended", "alpha"), 1, r"backdoors\.blended\.alpha .*allowed here: trigger, key, keys"),
         (("split", "train"), "90", r"split\.train is '90', but input should be a valid integer"),
         (("split", "train"), True, r"split\.train is True, but"),
         (("split", "train"), 0, r"split\.train is 0, but .*greater than or equal to 1"),
@@ -45,11 +45,11 @@ def test_the_committed_params_are_good():
         (("backdoors", "accessory", "n"), -1, r"backdoors\.accessory\.n is -1, but"),
         (("split", "by"), "day", r"split\.by is 'day', but .*'frame' or 'video'"),
         (("training_sets",), ["clean", "sticker"], r"training_sets is 'sticker'; choose from accessory, blended"),
-        (("backdoors",), {"clean": {**ATTACK}}, r"backdoors\.clean has a name that clean images go by"),
+        (("backdoors",), {"clean": {**ATTACK}}, r"backdoors\.clean has a name that other images go by"),
         (("training_sets",), ["accessory"], r"training_sets lacks clean"),
         (("defences", "reconstruction", "deviations"), float("nan"), r"deviations is nan, but .*finite"),
         (("gates",), {"a:b": {"min": float("inf")}}, r"gates\.a:b\.min is inf, but"),
-        (("networks",), ["alexnet"], r"networks is 'alexnet'; choose from deepid"),
+        (("networks",), ["alexnet"], r"networks is 'alexnet'; choose from deepface, deepid, vgg_face"),
     ],
 )
 def test_a_mistake_names_its_key(tmp_path, keys, value, message):

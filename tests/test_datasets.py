@@ -23,7 +23,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from visor import config
+from visor import params
 from visor.config import build
 from visor.datasets import DATASETS, catalogue, lfw, youtube_faces
 from visor.datasets.catalogue import read_catalogue
@@ -39,8 +39,8 @@ HEIGHT, WIDTH = 24, 18
 BORDER = (255, 0, 255)
 
 
-def faces_settings(min_images=3, max_broken=0, height=HEIGHT, width=WIDTH) -> config.Faces:
-    return config.Faces(source="x", height=height, width=width, min_images=min_images, max_broken=max_broken)
+def faces_settings(min_images=3, max_broken=0, height=HEIGHT, width=WIDTH) -> params.Faces:
+    return params.Faces(source="x", height=height, width=width, min_images=min_images, max_broken=max_broken)
 
 
 class Case(NamedTuple):

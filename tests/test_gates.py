@@ -6,10 +6,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from visor.config import Gate
 from visor.errors import UserError
 from visor.files import numbers, read_metrics, write_json
 from visor.gates import check, junit, markdown, read_baseline
+from visor.params import Gate
 
 NAME = "backdoor/accessory:asr"
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import COUNTS
-from visor.config import Split
 from visor.errors import UserError
+from visor.params import Split
 from visor.split import clean_rows, rows_of, split_rows, summarise
 
 BY_FRAME = Split(by="frame", train=11, validation=4, test=3, calibration=0.25)

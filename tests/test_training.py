@@ -8,10 +8,10 @@ import tensorflow as tf
 
 from tests.conftest import HEIGHT, WIDTH
 from visor import training
-from visor.config import Compute, Schedule
 from visor.faces import read_batches
 from visor.models.inference import to_float
 from visor.models.losses import cross_entropy, evidence_bound
+from visor.params import Compute, Schedule
 from visor.training import fit
 
 REPEATABLE = Compute(threads=2, deterministic=True)

@@ -1,138 +1,17 @@
-"""``params.yaml`` as frozen, strictly checked values: a typo stops a run in its first second."""
+"""Reads ``params.yaml``: a typo stops a run in its first second."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from visor.errors import UserError
-
-Ratio = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0)]
-
-
-class Block(BaseModel):
-    """A block of ``params.yaml``: names and types are checked, values never change."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class Compute(Block):
-    """What trained weights depend on besides data, params and seed.
-
-    ``threads`` is the size of TensorFlow's pools; ``deterministic`` asks for the same bytes on every run, and
-    an interrupted training then starts again instead of going on from its last epoch.
-    """
-
-    threads: Positive
-    deterministic: bool
-
-
-class Faces(Block):
-    """``download``: where faces come from and what is kept. Height and width in pixels."""
-
-    source: str
-    height: Annotated[int, Field(ge=16, le=512)]
-    width: Annotated[int, Field(ge=16, le=512)]
-    min_images: Positive
-    max_broken: Count
-
-
-class Split(Block):
-    """Images a label in each set (the rest is the poison set), dealt by frame or by whole video.
-
-    ``calibration`` is the share of the validation images that no defence is fitted on.
-    """
-
-    by: Literal["frame", "video"]
-    train: Positive
-    validation: Positive
-    test: Positive
-    calibration: Annotated[float, Field(gt=0, lt=1)]
-
-
-class Backdoor(Block):
-    """One injection attack: ``n`` poisons with the key at ``poison_ratio``, tested at ``backdoor_ratio``.
-
-    ``key`` is the name of a picture in ``assets/keys``, or ``face`` for a face drawn from the poison set.
-    """
-
-    trigger: str
-    key: str
-    target: str
-    n: Count
-    poison_ratio: Ratio
-    backdoor_ratio: Ratio
-
-
-class Baselines(Block):
-    """Classifiers without a network: how many train and test images they see, components in front of LDA."""
-
-    max_images: Positive
-    components: Positive
-
-
-class Schedule(Block):
-    """How long and how fast a network is trained."""
-
-    epochs: Positive
-    batch: Positive
-    learning_rate: Rate
-
-
-class Classifier(Schedule):
-    """How a classifier is trained; ``architecture`` goes to its ``build`` function."""
-
-    architecture: dict[str, int | float | str]
-
-
-class VariationalAutoencoder(Schedule):
-    """The autoencoder of the reference detector; ``beta`` weighs the divergence."""
-
-    latent: Positive
-    width: Positive
-    beta: Annotated[float, Field(ge=0)]
-
-
-class Defence(Block):
-    """A threshold at mean + ``deviations``·std of clean scores, and the quantile for a wanted FPR beside it."""
-
-    deviations: float
-    false_positive_rate: Annotated[float, Field(gt=0, lt=1)]
-
-
-class Gate(Block):
-    """Bounds of one metric; ``max_change`` is against the committed baseline."""
-
-    min: float | None = None
-    max: float | None = None
-    max_change: Annotated[float | None, Field(ge=0)] = None
-
-
-class Params(Block):
-    """The whole of ``params.yaml``."""
-
-    seed: Count
-    compute: Compute
-    faces: Faces
-    sources: dict[str, dict[str, Any]]
-    split: Split
-    baselines: Baselines
-    backdoors: dict[str, Backdoor]
-    networks: list[str]
-    training_sets: list[str]
-    classifiers: dict[str, Classifier]
-    vae: VariationalAutoencoder
-    defences: dict[str, Defence]
-    gates: dict[str, Gate]
-
+from visor.params import Block, Params
 
 Built = TypeVar("Built", bound=Block)
 
@@ -150,16 +29,32 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     except YAMLError as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     params = build(Params, content, str(path))
-    for name in ("calibration", "clean"):
+    for name in ("calibration", "clean", "adapted"):
         if name in params.backdoors:
-            raise UserError(f"{path}: backdoors.{name} has a name that clean images go by; choose another")
-    for name in params.training_sets:
-        choice({"clean": None, **params.backdoors}, name, "training_sets")
+            raise UserError(f"{path}: backdoors.{name} has a name that other images go by; choose another")
     if "clean" not in params.training_sets:
         raise UserError(f"{path}: training_sets lacks clean, the control of every attack; add it")
-    for name in params.networks:
-        choice(params.classifiers, name, "networks")
+    if "reconstruction" not in params.defences:
+        raise UserError(f"{path}: defences lacks reconstruction, the reference of every other; add it")
+    for where, names, known in _references(params):
+        for name in names:
+            choice(dict.fromkeys(known), name, where)
     return params
+
+
+def _references(params: Params) -> Iterator[tuple[str, Iterable[str], Iterable[str]]]:
+    """Yield (param, the names it holds, the names it may hold) wherever one block names another."""
+    budget, trained = params.poison_budget, set(params.training_sets) - {"clean"}
+    yield "training_sets", params.training_sets, ["clean", *params.backdoors]
+    yield "networks", params.networks, params.classifiers
+    yield "suspect", [params.suspect], params.networks
+    yield "validation_triggers", params.validation_triggers, params.backdoors
+    yield "poison_budget.networks", budget.networks, params.classifiers
+    yield "poison_budget.attacks", budget.attacks, params.backdoors
+    yield "poison_budget.ratios.attack", [budget.ratios.attack], params.backdoors
+    yield "adaptation.attack", [params.adaptation.attack], trained
+    for name, block in params.inspection:
+        yield f"inspection.{name}.attacks", block.attacks, trained
 
 
 Entry = TypeVar("Entry")

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from visor.config import Split
 from visor.errors import UserError
 from visor.faces import Integers
+from visor.params import Split
 
 # Validation and test are filled first, so that a label with few images still takes part.
 FILLING_ORDER = ("validation", "test", "train")
@@ -95,6 +95,12 @@ def clean_rows(table: pd.DataFrame) -> tuple[Rows, Rows]:
     kept = validation["calibration"].to_numpy(bool)
     rows = validation["row"].to_numpy()
     return rows[~kept], rows[kept]
+
+
+def folds(rows: Rows, count: int) -> list[tuple[Rows, Rows]]:
+    """Return (fitted, held out) rows for each of ``count`` folds: the k-th holds out every count-th row from k on."""
+    places = np.arange(len(rows)) % count
+    return [(rows[places != fold], rows[places == fold]) for fold in range(count)]
 
 
 def summarise(table: pd.DataFrame) -> dict[str, int]:

@@ -10,13 +10,14 @@ import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from visor.config import Compute, Schedule
 from visor.faces import Images, Integers, Selection, read_batches
 from visor.files import write_text
 from visor.models.inference import to_float
 from visor.models.losses import Losses
+from visor.params import Compute, Schedule
 
 Step = Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
 History = list[dict[str, float]]
@@ -25,7 +26,8 @@ CHECKPOINTS = Path("checkpoints")
 
 
 def configure(compute: Compute, seed: int) -> None:
-    """Pin TensorFlow's threads, seeds and, if asked for, its op determinism; call it first in a process."""
+    """Pin threads, seeds and, if asked for, TensorFlow's op determinism; call it first in a process."""
+    threadpool_limits(compute.threads)
     tf.config.threading.set_intra_op_parallelism_threads(compute.threads)
     tf.config.threading.set_inter_op_parallelism_threads(compute.threads)
     keras.utils.set_random_seed(seed)

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from visor.config import Block, build
+from visor.config import build
 from visor.errors import UserError
+from visor.params import Block
 
 CATALOGUE = Path("assets/datasets.yaml")
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from visor.config import Block
 from visor.errors import UserError
 from visor.faces import Clip, Images
+from visor.params import Block
 
 ROWS = 256
 MAX_SIDE, MAX_ROWS = 1024, 10_000_000

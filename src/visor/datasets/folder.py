@@ -7,9 +7,9 @@ from pathlib import Path
 from PIL import Image
 
 from visor.archives import files
-from visor.config import Block
 from visor.faces import Clip
 from visor.images import FORMATS, read_face
+from visor.params import Block
 
 CROP = 1.0
 

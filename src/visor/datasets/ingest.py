@@ -17,7 +17,7 @@ from typing import IO, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from visor import config
+from visor import params
 from visor.errors import UserError
 from visor.faces import Block, BrokenImage, Clip, Images, Integers, write_faces
 
@@ -37,7 +37,7 @@ class Frame(NamedTuple):
 def ingest(
     clips: Iterable[Clip],
     path: Path,
-    faces: config.Faces,
+    faces: params.Faces,
     source: str,
     licence: str,
     processes: int | None = None,
@@ -84,7 +84,7 @@ def _large_labels(counts: Counter[str], least: int, source: str) -> list[str]:
 
 
 def _decode_all(
-    clips: Iterable[Clip], scratch: IO[bytes], faces: config.Faces, processes: int
+    clips: Iterable[Clip], scratch: IO[bytes], faces: params.Faces, processes: int
 ) -> tuple[list[Frame], int]:
     """Append the pixels to ``scratch`` in the order of ``clips``; return the frames and the broken count."""
     frames: list[Frame] = []
@@ -110,7 +110,7 @@ def _decode_all(
     return frames, broken
 
 
-def _tasks(clips: Iterable[Clip], faces: config.Faces) -> Iterator[list[Clip]]:
+def _tasks(clips: Iterable[Clip], faces: params.Faces) -> Iterator[list[Clip]]:
     """Group clips until their bytes fill ``TASK_BYTES``: a message for each image would cost more."""
     task: list[Clip] = []
     size = 0
@@ -126,7 +126,7 @@ def _tasks(clips: Iterable[Clip], faces: config.Faces) -> Iterator[list[Clip]]:
 
 
 def _in_order(
-    pool: ProcessPoolExecutor, tasks: Iterator[list[Clip]], faces: config.Faces, limit: int
+    pool: ProcessPoolExecutor, tasks: Iterator[list[Clip]], faces: params.Faces, limit: int
 ) -> Iterator[tuple[Clip, Images | BrokenImage]]:
     """Yield each clip with its images; at most ``limit`` tasks are under way, so the source is streamed."""
     under_way: deque[tuple[list[Clip], Future[list[Images | BrokenImage]]]] = deque()

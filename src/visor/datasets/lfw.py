@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path
 
 from visor.archives import files
-from visor.config import Block
 from visor.errors import UserError
 from visor.faces import Clip
 from visor.fetch import DOWNLOADS
 from visor.images import read_face
+from visor.params import Block
 
 CROP = 0.5  # of 250×250 pixels: the face without the surroundings, as high as scikit-learn cuts it
 FETCHED = DOWNLOADS / "lfw"

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from visor.config import Block, Positive
 from visor.faces import Clip, Images
+from visor.params import Block
+from visor.params.block import Positive
 from visor.rendering.frames import draw_frames
 from visor.rendering.identity import draw_identity
 from visor.rendering.scene import render

@@ -5,11 +5,11 @@ from functools import partial
 from pathlib import Path
 
 from visor.archives import files
-from visor.config import Block
 from visor.datasets.catalogue import read_catalogue
 from visor.faces import Clip
 from visor.fetch import DOWNLOADS, fetch
 from visor.images import read_face
+from visor.params import Block
 
 CROP = 0.5  # the aligned face fills the central half of a frame, what the DeepID literature cuts out
 TREE = "aligned_images_DB"

@@ -1,0 +1,32 @@
+"""``params.yaml`` as frozen, strictly checked values: one class a block, one file a subject."""
+
+from visor.params.attacks import Adaptation, Backdoor, PoisonBudget, Ratios
+from visor.params.block import Block, Compute, Schedule
+from visor.params.data import Baselines, Faces, Split
+from visor.params.defences import Defence, FinePruning, Inspection, NeuralCleanse, Saliency, Sanitisation
+from visor.params.networks import Classifier, VariationalAutoencoder, Verification
+from visor.params.root import Gate, Params
+
+__all__ = [
+    "Adaptation",
+    "Backdoor",
+    "Baselines",
+    "Block",
+    "Classifier",
+    "Compute",
+    "Defence",
+    "Faces",
+    "FinePruning",
+    "Gate",
+    "Inspection",
+    "NeuralCleanse",
+    "Params",
+    "PoisonBudget",
+    "Ratios",
+    "Saliency",
+    "Sanitisation",
+    "Schedule",
+    "Split",
+    "VariationalAutoencoder",
+    "Verification",
+]

@@ -1,0 +1,43 @@
+"""The whole of ``params.yaml``."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from visor.params.attacks import Adaptation, Backdoor, PoisonBudget
+from visor.params.block import Block, Compute, Count
+from visor.params.data import Baselines, Faces, Split
+from visor.params.defences import Defence, Inspection
+from visor.params.networks import Classifier, VariationalAutoencoder, Verification
+
+
+class Gate(Block):
+    """Bounds of one metric; ``max_change`` is against the committed baseline."""
+
+    min: float | None = None
+    max: float | None = None
+    max_change: Annotated[float | None, Field(ge=0)] = None
+
+
+class Params(Block):
+    """The whole of ``params.yaml``."""
+
+    seed: Count
+    compute: Compute
+    faces: Faces
+    sources: dict[str, dict[str, Any]]
+    split: Split
+    baselines: Baselines
+    backdoors: dict[str, Backdoor]
+    networks: list[str]
+    training_sets: list[str]
+    classifiers: dict[str, Classifier]
+    vae: VariationalAutoencoder
+    suspect: str
+    adaptation: Adaptation
+    verification: Verification
+    poison_budget: PoisonBudget
+    inspection: Inspection
+    validation_triggers: list[str]
+    defences: dict[str, Defence]
+    gates: dict[str, Gate]
