@@ -1,4 +1,4 @@
-"""Imports TensorFlow: settings that it reads once, and its start-up messages held back.
+"""Imports TensorFlow and Keras: settings that are read once, and start-up messages held back.
 
 Those go to file descriptor 2 past every log level; they are shown if the import fails.
 """
@@ -11,18 +11,26 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what matters is raised, not logged
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # the bytes of trained weights depend on it
 
+# Keras has wrappers and galleries that nothing here uses; importing what they wrap is a third of its start-up.
+spared = {"matplotlib", "sklearn"} - sys.modules.keys()
+sys.modules.update(dict.fromkeys(spared))  # type: ignore[arg-type]  # None: a module that cannot be imported
+
 with tempfile.TemporaryFile() as held:
     stderr = os.dup(2)
     os.dup2(held.fileno(), 2)
     try:
+        import keras  # noqa: F401
         import tensorflow
 
+        tensorflow.get_logger().setLevel("ERROR")  # several networks in one process are no reason to warn
         tensorflow.config.list_physical_devices()  # asks for the drivers, which is noisy where there are none
     except BaseException:
         held.seek(0)
         os.write(stderr, held.read())
         raise
     finally:
+        for name in spared:
+            del sys.modules[name]
         sys.stderr.flush()
         os.dup2(stderr, 2)
         os.close(stderr)
