@@ -1,4 +1,4 @@
-"""One contract for every network; parameter counts of the published ones."""
+"""One contract for every network, and the autoencoder."""
 
 import numpy as np
 import pytest

@@ -5,8 +5,11 @@ A new classifier is one file here, one line in ``CLASSIFIERS`` and one block und
 """
 
 import visor.quiet  # noqa: F401 - before anything imports TensorFlow
-from visor.models import deepid
+from visor.models import deepface, deepid, vgg_face
+from visor.models.storage import Build
 
-CLASSIFIERS = {
+CLASSIFIERS: dict[str, Build] = {
     "deepid": deepid.build,
+    "vgg_face": vgg_face.build,
+    "deepface": deepface.build,
 }

@@ -1,0 +1,74 @@
+"""Published weights as a start: HDF5 files of Keras 2, matched by the names of layers. Nothing in them is executed."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+from keras import Layer, Model
+from numpy.typing import NDArray
+
+from visor import hdf5
+from visor.errors import UserError
+
+
+def load(model: Model, path: Path) -> list[str]:
+    """Copy the weights that ``path`` holds into the layers of the same names; return these names.
+
+    Takes files of ``save_weights`` and of whole models. Layers that the file lacks keep their weights, and so does
+    the last layer of ``model`` if the file is about another number of classes.
+
+    Raises:
+        UserError: the file is missing or not HDF5 of Keras, a weight has another shape or is not made of finite
+            numbers in this file, or no layer fits.
+    """
+    with hdf5.opened(path) as file:
+        root = hdf5.find(file, "model_weights", path)
+        found = _weights(file if root is None else root, model, path)
+    if not found:
+        raise UserError(f"{path} has weights for no layer of {model.name}; choose a file for this network")
+    for name, values in found.items():
+        model.get_layer(name).set_weights(values)
+    return list(found)
+
+
+def _weights(root: h5py.Group, model: Model, path: Path) -> dict[str, list[NDArray[np.float32]]]:
+    """Return the checked weights of each layer that both know, in the order of the model."""
+    stored = set(_names(root, "layer_names", path))
+    found = {}
+    for layer in model.layers:
+        if not layer.weights or layer.name not in stored:
+            continue
+        group = hdf5.find(root, layer.name, path)
+        if not isinstance(group, h5py.Group):
+            raise UserError(f"{path}: layer {layer.name} is named but not there; fetch the file again")
+        datasets = [_dataset(group, name, path) for name in _names(group, "weight_names", path)]
+        if _fits(datasets, layer, layer is model.layers[-1], path):
+            found[layer.name] = [hdf5.array(dataset, path) for dataset in datasets]
+    return found
+
+
+def _names(group: h5py.Group, attribute: str, path: Path) -> list[str]:
+    found = hdf5.names(group, attribute, path)
+    if not found:
+        raise UserError(f"{path} has no {attribute}; choose a file written by Keras 2 (.h5)")
+    return found
+
+
+def _dataset(group: h5py.Group, name: str, path: Path) -> h5py.Dataset:
+    dataset = hdf5.find(group, name, path)
+    if not isinstance(dataset, h5py.Dataset):
+        raise UserError(f"{path}: weight {name} is named but not there; fetch the file again")
+    return dataset
+
+
+def _fits(datasets: list[h5py.Dataset], layer: Layer, last: bool, path: Path) -> bool:
+    """Compare shapes before a byte is read: a small file can promise terabytes.
+
+    Returns False for a last layer that differs in the number of classes alone.
+    """
+    stored, wanted = [dataset.shape for dataset in datasets], [tuple(weight.shape) for weight in layer.weights]
+    if stored == wanted:
+        return True
+    if last and [shape[:-1] for shape in stored] == [shape[:-1] for shape in wanted]:
+        return False
+    raise UserError(f"{path}: layer {layer.name} has shapes {stored}, the network {wanted}; change its architecture")
