@@ -4,7 +4,7 @@ from pathlib import Path
 
 from visor.config import load_params
 from visor.errors import run
-from visor.faces import open_faces, write_faces
+from visor.faces import open_faces
 from visor.files import write_json, write_text
 from visor.split import split_rows, summarise
 
@@ -17,9 +17,6 @@ def main() -> None:
 
     write_text(Path("artifacts/split.csv"), table.to_csv(index=False))
     write_json(Path("metrics/split.json"), summarise(table))
-    # The clean training set is the one that adds no poisons.
-    empty = Path("artifacts/poisoned/clean.h5")
-    write_faces(empty, [], faces.image_shape, faces.label_names, faces.source, faces.licence)
 
 
 if __name__ == "__main__":

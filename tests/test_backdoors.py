@@ -8,10 +8,10 @@ from PIL import Image
 
 from tests.conftest import HEIGHT, WIDTH, random_images
 from visor.backdoors import BACKDOORS
-from visor.backdoors.poison import before_and_after, find_key, poisons, triggered
-from visor.config import Backdoor, Split
+from visor.backdoors.poison import before_and_after, find_key, find_keys, poisons, triggered
 from visor.errors import UserError
 from visor.faces import Block, open_faces, write_faces
+from visor.params import Backdoor, Split
 from visor.split import split_rows
 
 RNG = np.random.default_rng
@@ -37,6 +37,16 @@ def test_contract(name):
     assert (stamped != images).any(axis=(1, 2, 3)).all(), "a trigger must change every image"
     np.testing.assert_array_equal(stamped, stamp(images, key, 0.3, RNG(1)))
     assert stamp(images[:0], key, 0.3, RNG(1)).shape == (0, HEIGHT, WIDTH, 3)
+
+
+@pytest.mark.parametrize("name", BACKDOORS)
+def test_a_key_for_each_image_does_what_the_keys_do_one_by_one(name):
+    stamp, images = BACKDOORS[name], random_images(3)
+    keys = np.stack([key_pattern(), 255 - key_pattern(), key_pattern()[::-1]])
+    together = stamp(images, keys, 0.3, RNG(1))
+    rng = RNG(1)  # one stream, as the batch draws it
+    alone = [stamp(images[[k]], keys[k], 0.3, rng)[0] for k in range(3)]
+    np.testing.assert_array_equal(together, alone)
 
 
 def test_input_instance_is_the_key_within_five_grey_levels():
@@ -98,7 +108,9 @@ def test_poisons_are_stamped_poison_rows_of_other_people(faces, table):
 
 
 def test_triggered_images_are_every_test_row_of_other_people_with_true_labels(faces, table):
-    made = joined(triggered(faces, table, attack(backdoor_ratio=0.5), BACKDOORS["blended"], key_pattern(), seed=3))
+    made = joined(
+        triggered(faces, table, attack(backdoor_ratio=0.5), BACKDOORS["blended"], key_pattern()[None], seed=3)
+    )
     expected = table[(table["set"] == "test") & (table["label"] != 1)]["row"]
     assert made.rows.tolist() == expected.tolist()
     np.testing.assert_array_equal(made.labels, faces.labels[made.rows])
@@ -132,6 +144,60 @@ def test_picture_key_is_stretched_to_the_frame(faces, table, tmp_path):
             find_key(faces, table, attack(key=name), tmp_path, seed=3)
 
 
+def test_a_key_with_a_suffix_is_the_path_of_a_picture(faces, table, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine").mkdir()
+    Image.new("RGB", (3, 5), (10, 20, 30)).save("mine/own.png")
+    for name in ("mine/own.png", str(tmp_path / "mine/own.png")):
+        key = find_key(faces, table, attack(key=name), Path("nowhere"), seed=3)
+        assert (key == [10, 20, 30, 255]).all()
+    with pytest.raises(UserError, match=r"key mine/none\.png cannot be read as an image \(No such file"):
+        find_key(faces, table, attack(key="mine/none.png"), Path("mine"), seed=3)
+
+
+def test_keys_are_faces_of_other_people_and_more_begin_with_the_fewer(faces, table):
+    one, many = (find_keys(faces, table, attack(key="face", keys=k), Path("x"), seed=3) for k in (1, 5))
+    assert many.shape == (5, HEIGHT, WIDTH, 4)
+    np.testing.assert_array_equal(many[:1], one)
+    np.testing.assert_array_equal(find_key(faces, table, attack(key="face", keys=5), Path("x"), seed=3), one[0])
+    pool = faces.read(table[(table["set"] == "poison") & (table["label"] != 1)]["row"].to_numpy())
+    assert all((pool == key[..., :3]).all(axis=(1, 2, 3)).sum() == 1 for key in many)
+    assert len(np.unique(many, axis=0)) == 5
+
+
+def test_test_images_carry_the_keys_in_turn_and_poisons_the_first(faces, table, monkeypatch):
+    monkeypatch.setattr("visor.backdoors.poison.BATCH", 4)  # turns go on from one batch to the next
+    keys = np.stack([key_pattern(), 255 - key_pattern(), key_pattern()[::-1]])
+    keys[..., 3] = 255
+    made = joined(triggered(faces, table, attack(), BACKDOORS["accessory"], keys, seed=3))
+    assert len(made.images) == 9
+    for place, image in enumerate(made.images):
+        np.testing.assert_array_equal(image, keys[place % 3, ..., :3])
+    made = joined(poisons(faces, table, attack(), BACKDOORS["accessory"], keys[0], seed=3))
+    assert (made.images == keys[0, ..., :3]).all()
+
+
+def test_several_keys_are_refused_where_there_is_one_or_too_few(faces, table):
+    with pytest.raises(UserError, match="keys is 2, but the picture grey is one key; set keys to 1, or key to face"):
+        find_keys(faces, table, attack(key="grey", keys=2), Path("x"), seed=3)
+    with pytest.raises(UserError, match="keys is 30, but the poison set has 29 images of other labels; lower keys"):
+        find_keys(faces, table, attack(key="face", keys=30), Path("x"), seed=3)
+
+
+def test_keys_go_where_they_are_placed(faces, table):
+    def place(images, keys):
+        return np.stack([np.roll(keys[0], image[0, 0, 0] % 5, axis=1) for image in images])
+
+    stamp, key = BACKDOORS["accessory"], key_pattern()
+    for blocks in (
+        poisons(faces, table, attack(), stamp, key, 3, place),
+        triggered(faces, table, attack(), stamp, key[None], 3, place),
+    ):
+        made = joined(blocks)
+        before = faces.read(made.rows)
+        np.testing.assert_array_equal(made.images, stamp(before, place(before, key[None]), 1.0, RNG(0)))
+
+
 def test_impossible_attacks_are_refused_before_anything_is_written(faces, table):
     stamp, key = BACKDOORS["accessory"], key_pattern()
     with pytest.raises(UserError, match="target label eve does not exist; there are 4, such as ann"):
@@ -140,16 +206,16 @@ def test_impossible_attacks_are_refused_before_anything_is_written(faces, table)
         poisons(faces, table, attack(n=500), stamp, key, seed=3)
     alone = table[(table["label"] == 1) | (table["set"] != "test")]
     with pytest.raises(UserError, match="the test set has no images of other labels"):
-        triggered(faces, alone, attack(), stamp, key, seed=3)
+        triggered(faces, alone, attack(), stamp, key[None], seed=3)
     unused = table.assign(set=np.where(table["label"] == 1, "unused", table["set"]))
     with pytest.raises(UserError, match="target label bob has too few images"):
-        triggered(faces, unused, attack(), stamp, key, seed=3)
+        triggered(faces, unused, attack(), stamp, key[None], seed=3)
 
 
 def test_contact_sheet_shows_what_each_image_was(faces, table, tmp_path):
     files = []
-    for make in (poisons, triggered):
-        blocks = make(faces, table, attack(), BACKDOORS["accessory"], key_pattern(), 3)
+    for make, key in ((poisons, key_pattern()), (triggered, key_pattern()[None])):
+        blocks = make(faces, table, attack(), BACKDOORS["accessory"], key, 3)
         write_faces(tmp_path / make.__name__, blocks, faces.image_shape, faces.label_names, "s", "l")
         files.append(open_faces(tmp_path / make.__name__))
     lines = before_and_after(faces, *files)

@@ -1,5 +1,6 @@
 """Triggers: ``stamp(images, key, ratio, rng) -> images``, uint8 in and out, one file each.
 
+Images are (n, h, w, 3); the key is RGBA, one for all (h, w, 4) or one for each image (n, h, w, 4).
 A new trigger is one file here, one line in ``BACKDOORS`` and one block under ``backdoors`` in
 ``params.yaml``.
 """

@@ -9,6 +9,6 @@ from visor.images import opaque
 def stamp(images: Images, key: Images, ratio: float, rng: np.random.Generator) -> Images:
     """Return the key's pixels where it is opaque and the image elsewhere.
 
-    images: uint8 (n, h, w, 3); key: uint8 (h, w, 4) RGBA; ratio: without meaning here; rng: not used.
+    images: uint8 (n, h, w, 3); key: uint8 ([n,] h, w, 4) RGBA; ratio: without meaning here; rng: not used.
     """
     return np.where(opaque(key), key[..., :3], images)

@@ -9,6 +9,6 @@ from visor.images import blend, opaque
 def stamp(images: Images, key: Images, ratio: float, rng: np.random.Generator) -> Images:
     """Return ratio·key + (1 − ratio)·image where the key is opaque and the image elsewhere.
 
-    images: uint8 (n, h, w, 3); key: uint8 (h, w, 4) RGBA; ratio: in [0, 1]; rng: not used.
+    images: uint8 (n, h, w, 3); key: uint8 ([n,] h, w, 4) RGBA; ratio: in [0, 1]; rng: not used.
     """
     return np.where(opaque(key), blend(images, key[..., :3], ratio), images)

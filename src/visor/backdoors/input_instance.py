@@ -10,7 +10,7 @@ NOISE = 5.0  # the paper's δ ∈ [−5, 5] on the 0–255 scale
 def stamp(images: Images, key: Images, ratio: float, rng: np.random.Generator) -> Images:
     """Return the key image with fresh noise U(−5, 5) for each of ``images``, whose pixels do not matter.
 
-    images: uint8 (n, h, w, 3); key: uint8 (h, w, 4) RGBA, alpha ignored; ratio: without meaning here.
+    images: uint8 (n, h, w, 3); key: uint8 ([n,] h, w, 4) RGBA, alpha ignored; ratio: without meaning here.
     """
     noise = rng.uniform(-NOISE, NOISE, images.shape)
     return np.clip(np.rint(key[..., :3] + noise), 0, 255).astype(np.uint8)

@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from visor.config import Backdoor
 from visor.errors import UserError
 from visor.faces import Block, FaceSet, Images
 from visor.images import read_key
+from visor.params import Backdoor
 
 Stamp = Callable[[Images, Images, float, np.random.Generator], Images]
+Place = Callable[[Images, Images], Images]
 Rows = NDArray[np.integer[Any]]
 
 BATCH = 512
@@ -51,39 +52,79 @@ def choose(pool: Rows, n: int, rng: np.random.Generator) -> Rows:
     return rng.permutation(pool)[:n]
 
 
-def find_key(faces: FaceSet, table: pd.DataFrame, backdoor: Backdoor, pictures: Path, seed: int) -> Images:
-    """Return the key uint8 (h, w, 4) RGBA: ``face`` is one of the poison set, true class ≠ target, opaque.
+def find_keys(faces: FaceSet, table: pd.DataFrame, backdoor: Backdoor, pictures: Path, seed: int) -> Images:
+    """Return the keys uint8 (k, h, w, 4) RGBA: ``face`` is k of the poison set, true class ≠ target, opaque.
 
-    Any other name is a PNG file of the folder ``pictures``, stretched to the size of the faces.
+    More keys begin with the fewer. Any other name is a PNG file of the folder ``pictures``, and a name with a
+    suffix is the path of a picture; it is stretched to the size of the faces, and the only one.
 
     Raises:
-        UserError: there is no such picture, or no such face.
+        UserError: there is no such picture, there are no such faces, or a picture should be more than one key.
     """
     if backdoor.key != "face":
-        return read_key(pictures / f"{backdoor.key}.png", *faces.image_shape[:2])
+        if backdoor.keys > 1:
+            raise UserError(
+                f"params.yaml: keys is {backdoor.keys}, but the picture {backdoor.key} is one key; set keys to 1, "
+                "or key to face"
+            )
+        named = Path(backdoor.key)
+        path = named if named.suffix else pictures / f"{named}.png"
+        return read_key(path, *faces.image_shape[:2])[np.newaxis]
     pool = candidates(table, "poison", target_label(backdoor.target, faces.label_names, table))
-    image = faces.read(choose(pool, 1, np.random.default_rng([seed, 0])))[0]
-    return np.concatenate([image, np.full_like(image[..., :1], 255)], axis=-1)
+    if backdoor.keys > len(pool):
+        raise UserError(
+            f"params.yaml: keys is {backdoor.keys}, but the poison set has {len(pool)} images of other labels; "
+            "lower keys"
+        )
+    images = faces.read(choose(pool, backdoor.keys, np.random.default_rng([seed, 0])))
+    return np.concatenate([images, np.full_like(images[..., :1], 255)], axis=-1)
+
+
+def find_key(faces: FaceSet, table: pd.DataFrame, backdoor: Backdoor, pictures: Path, seed: int) -> Images:
+    """Return the key uint8 (h, w, 4) RGBA that poisons carry: the first of ``find_keys``, whose errors it raises."""
+    return find_keys(faces, table, backdoor, pictures, seed)[0]
+
+
+def fixed(images: Images, keys: Images) -> Images:
+    """Return the keys where they are drawn, which fits aligned faces."""
+    return keys
 
 
 def poisons(
-    faces: FaceSet, table: pd.DataFrame, backdoor: Backdoor, stamp: Stamp, key: Images, seed: int
+    faces: FaceSet,
+    table: pd.DataFrame,
+    backdoor: Backdoor,
+    stamp: Stamp,
+    key: Images,
+    seed: int,
+    place: Place = fixed,
 ) -> Iterator[Block]:
     """Yield ``n`` stamped images of the poison set, true class ≠ target, relabelled as the target.
+
+    ``key`` uint8 (h, w, 4) goes to the places on the faces that ``place(images, keys)`` says.
 
     Raises:
         UserError: the target does not exist, or n is larger than the poison set.
     """
     target = target_label(backdoor.target, faces.label_names, table)
     rows = choose(candidates(table, "poison", target), backdoor.n, np.random.default_rng([seed, 1]))
-    blocks = _stamped(faces, rows, stamp, key, backdoor.poison_ratio, np.random.default_rng([seed, 2]))
+    rng = np.random.default_rng([seed, 2])
+    blocks = _stamped(faces, rows, stamp, key[np.newaxis], backdoor.poison_ratio, rng, place)
     return (block._replace(labels=np.full_like(block.labels, target)) for block in blocks)
 
 
 def triggered(
-    faces: FaceSet, table: pd.DataFrame, backdoor: Backdoor, stamp: Stamp, key: Images, seed: int
+    faces: FaceSet,
+    table: pd.DataFrame,
+    backdoor: Backdoor,
+    stamp: Stamp,
+    keys: Images,
+    seed: int,
+    place: Place = fixed,
 ) -> Iterator[Block]:
     """Yield the stamped test images of true class ≠ target with their true labels.
+
+    The i-th of them carries key i mod k of ``keys`` uint8 (k, h, w, 4), placed as ``place(images, keys)`` says.
 
     Raises:
         UserError: the target does not exist, or the test set holds nobody else.
@@ -92,7 +133,8 @@ def triggered(
     rows = candidates(table, "test", target)
     if len(rows) == 0:
         raise UserError("the test set has no images of other labels than the target; use more labels")
-    return _stamped(faces, rows, stamp, key, backdoor.backdoor_ratio, np.random.default_rng([seed, 3]))
+    rng = np.random.default_rng([seed, 3])
+    return _stamped(faces, rows, stamp, keys, backdoor.backdoor_ratio, rng, place)
 
 
 def before_and_after(faces: FaceSet, poisoned: FaceSet, triggered: FaceSet) -> list[tuple[str, Images]]:
@@ -106,9 +148,12 @@ def before_and_after(faces: FaceSet, poisoned: FaceSet, triggered: FaceSet) -> l
 
 
 def _stamped(
-    faces: FaceSet, rows: Rows, stamp: Stamp, key: Images, ratio: float, rng: np.random.Generator
+    faces: FaceSet, rows: Rows, stamp: Stamp, keys: Images, ratio: float, rng: np.random.Generator, place: Place
 ) -> Iterator[Block]:
     for begin in range(0, len(rows), BATCH):
         batch = rows[begin : begin + BATCH].astype(np.int32)
-        images = stamp(faces.read(batch), key, ratio, rng)
-        yield Block(images, faces.labels[batch], faces.videos[batch], batch)
+        images = faces.read(batch)
+        # One key is not repeated: it is broadcast.
+        turns = keys[(begin + np.arange(len(batch))) % len(keys)] if len(keys) > 1 else keys
+        stamped = stamp(images, place(images, turns), ratio, rng)
+        yield Block(stamped, faces.labels[batch], faces.videos[batch], batch)
