@@ -1,13 +1,30 @@
-"""Detectors of poisoned images: ``prepare(vae, clean) -> (score, show)``, one file each.
+"""Detectors of poisoned images: ``prepare(evidence) -> score``, one file each.
 
-``score(images)`` gives a float for each uint8 image (n, h, w, 3), high = suspicious; ``show(images)`` gives a
-uint8 picture of what the defence looks at for each. ``vae`` is the fitted autoencoder and ``clean`` the rows it
-was fitted on. A new defence is one file here, one line in ``DEFENCES`` and one block under ``defences`` in
-``params.yaml``.
+``score(images)`` gives a float64 for each uint8 image (n, h, w, 3), high = suspicious. It is the same on every
+call and, up to rounding, in every batch. What a defender has to go by is an ``Evidence`` (``evidence.py``): clean
+faces, autoencoders fitted on them and, for ``strip``, the network that is questioned. A new defence is one file
+here, one line in ``DEFENCES`` and one block under ``defences`` in ``params.yaml``; maths that several share is in
+files that are not in the registry (``residuals.py``, ``blocks.py``, ``patches.py``, ``details.py``).
 """
 
-from visor.defences import reconstruction
+from visor.defences import (
+    fusion,
+    high_pass,
+    patch,
+    raw_mahalanobis,
+    reconstruction,
+    residual_mahalanobis,
+    strip,
+)
+
+QUESTIONING = {"strip"}  # they need the suspect network, a different one for each attack
 
 DEFENCES = {
     "reconstruction": reconstruction.prepare,
+    "residual_mahalanobis": residual_mahalanobis.prepare,
+    "high_pass": high_pass.prepare,
+    "patch": patch.prepare,
+    "raw_mahalanobis": raw_mahalanobis.prepare,
+    "fusion": fusion.prepare,
+    "strip": strip.prepare,
 }
