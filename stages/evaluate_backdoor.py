@@ -1,4 +1,4 @@
-"""Clean accuracy and attack success of one network, clean and backdoored.  dvc repro evaluate_backdoor@deepid"""
+"""Clean accuracy and attack success of every network, clean and backdoored.  dvc repro evaluate_backdoor"""
 
 from pathlib import Path
 
@@ -15,19 +15,20 @@ from visor.split import rows_of
 from visor.training import configure
 
 
-def main(network: str) -> None:
+def main() -> None:
     params = load_params()
     configure(params.compute, params.seed)
     faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
     test = faces.select(rows_of(table, "test"))
-    folder = Path(f"artifacts/classifier/{network}")
-    names, build = params.training_sets, CLASSIFIERS[network]
-    classifiers = {name: compiled(storage.load(build, folder / name)) for name in names}
-    attacks = [name for name in names if name != "clean"]
+    attacks = [name for name in params.training_sets if name != "clean"]
     triggered = {name: open_faces(Path(f"artifacts/triggered/{name}.h5")).select() for name in attacks}
 
-    for name, numbers in evaluate(classifiers, test, triggered, params.backdoors).items():
-        write_json(Path(f"metrics/backdoor/{network}/{name}.json"), numbers)
+    for network in params.networks:
+        folders = {name: Path(f"artifacts/classifier/{network}/{name}") for name in params.training_sets}
+        build = CLASSIFIERS[network]
+        classifiers = {name: compiled(storage.load(build, folder)) for name, folder in folders.items()}
+        for name, numbers in evaluate(classifiers, test, triggered, params.backdoors).items():
+            write_json(Path(f"metrics/backdoor/{network}/{name}.json"), numbers)
 
 
 if __name__ == "__main__":

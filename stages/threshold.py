@@ -1,4 +1,4 @@
-"""Chooses one defence's threshold on clean faces that it was not fitted on.  dvc repro threshold@reconstruction"""
+"""Chooses every defence's thresholds on clean faces that it was not fitted on.  dvc repro threshold"""
 
 from pathlib import Path
 
@@ -7,15 +7,19 @@ import pandas as pd
 from visor.config import load_params
 from visor.errors import run
 from visor.evaluation.defence import calibrate
+from visor.evaluation.detectors import cards, defence_of
 from visor.files import write_json
 
 
-def main(name: str) -> None:
+def main() -> None:
     params = load_params()
-    scores = pd.read_csv(f"artifacts/scores/{name}.csv")
-    clean = scores.loc[scores["set"] == "calibration", "score"].to_numpy()
+    for card in cards(folder := Path("artifacts/scores"), params.defences):
+        scores = pd.read_csv(folder / f"{card}.csv")
+        clean = scores.loc[scores["set"] == "calibration", "score"].to_numpy()
 
-    write_json(Path(f"metrics/threshold/{name}.json"), calibrate(clean, params.defences[name]))
+        thresholds = calibrate(clean, params.defences[defence_of(card)])
+
+        write_json(Path(f"metrics/threshold/{card}.json"), thresholds)
 
 
 if __name__ == "__main__":

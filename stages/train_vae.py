@@ -1,4 +1,4 @@
-"""Fits the autoencoder on clean validation faces that do not set the threshold.  dvc repro train_vae"""
+"""Fits the autoencoder on clean validation faces, and once more without each fold of them.  dvc repro train_vae"""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from visor.errors import run
 from visor.faces import open_faces
 from visor.models import storage, vae
 from visor.models.losses import evidence_bound
-from visor.split import clean_rows
+from visor.split import clean_rows, folds
 from visor.training import configure, fit
 
 
@@ -18,14 +18,16 @@ def main() -> None:
     configure(params.compute, params.seed)
     settings = params.vae
     faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
-    fitted, calibration = (faces.select(rows) for rows in clean_rows(table))
+    rows, calibration = clean_rows(table)
     arguments = {"image_shape": faces.image_shape, "latent": settings.latent, "width": settings.width}
-    model = storage.construct(vae.build, arguments, "vae")
+    parts = {"all": (rows, calibration)} | {f"fold-{k:02d}": part for k, part in enumerate(folds(rows, settings.folds))}
 
-    loss, history = evidence_bound(settings.beta), Path("metrics/history/vae.csv")
-    fit(model, loss, [fitted], [calibration], settings, params.compute, params.seed, history)
-
-    storage.save(model, arguments, Path("artifacts/vae"))
+    for name, (fitted, held_out) in parts.items():
+        model = storage.construct(vae.build, arguments, "vae")
+        train, validation = [faces.select(fitted)], [faces.select(held_out)]
+        loss, history = evidence_bound(settings.beta), Path(f"metrics/history/vae/{name}.csv")
+        fit(model, loss, train, validation, settings, params.compute, params.seed, history)
+        storage.save(model, arguments, Path(f"artifacts/vae/{name}"))
 
 
 if __name__ == "__main__":

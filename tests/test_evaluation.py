@@ -1,12 +1,19 @@
 """Models, attacks and baselines joined into numbers, on faces whose answers are known."""
 
+import hashlib
+
 import numpy as np
+import pandas as pd
 import pytest
 
-from visor.config import Backdoor, Baselines
 from visor.evaluation import baselines
 from visor.evaluation.backdoor import evaluate, predict
-from visor.evaluation.figures import roc_curves, score_histograms
+from visor.evaluation.defence import clean_numbers, digest, score_sets, scores_of
+from visor.evaluation.detectors import card_name, defence_of, groups_of, markdown, matrix, seen_with
+from visor.evaluation.detectors import cards as list_cards
+from visor.evaluation.figures import detector_matrix, roc_curves, score_histograms
+from visor.metrics import auroc
+from visor.params import Backdoor, Baselines
 
 BACKDOOR = Backdoor(trigger="x", key="x", target="bob", n=6, poison_ratio=1.0, backdoor_ratio=1.0)
 
@@ -65,12 +72,116 @@ def test_baselines_know_what_they_have_seen(faces):
     assert fewer["train_images"] == 7
 
 
-def test_figures_are_written_and_repeat(tmp_path):
+CARD = {"threshold": 1.0, "conformal_threshold": 2.0, "conformal_fpr": 0.05, "implied_fpr": 0.16, "deviations": 1.0}
+
+
+@pytest.fixture
+def cards():
+    """Scores of two defences and of one that asked a network; ``weak`` sees nothing."""
     rng = np.random.default_rng(1)
-    clean, triggered = rng.normal(size=50), {"accessory": rng.normal(2, 1, 40), "blended": rng.normal(1, 1, 30)}
+    clean = {"calibration": rng.normal(size=70), "clean": rng.normal(size=90)}
+    keys = {"accessory": 2, "blended": 1}
+    return {
+        "reconstruction": {**clean, **{name: rng.normal(keys[name], 1, 80) for name in keys}},
+        "weak": {name: rng.normal(size=len(scores)) for name, scores in {**clean, "accessory": range(80)}.items()},
+        "strip-blended": {**clean, "blended": rng.normal(3, 1, 80)},
+    }
+
+
+def groups():
+    """Nine people, each with ten clean images and some triggered ones."""
+    return {"clean": np.arange(90) % 9, "accessory": np.arange(80) % 8, "blended": np.arange(80) % 8}
+
+
+@pytest.fixture
+def table(cards):
+    digests = {"accessory": "aa", "blended": "bb"}
+    return matrix(cards, groups(), dict.fromkeys(cards, CARD), digests, ["blended"], seed=1)
+
+
+def test_matrix_has_a_line_for_what_each_defence_saw(table, cards):
+    seen = [("reconstruction", "accessory"), ("reconstruction", "blended"), ("weak", "accessory"), ("strip", "blended")]
+    assert list(zip(table["defence"], table["trigger"], strict=True)) == seen
+    assert table["auroc"].tolist() == [
+        auroc(cards[card]["clean"], cards[card][trigger])
+        for card, trigger in zip(table["card"], table["trigger"], strict=True)
+    ]
+    assert table["role"].tolist() == ["reported", "validation", "reported", "validation"]
+    assert table.groupby("trigger")["digest"].unique().map(list).to_dict() == {"accessory": ["aa"], "blended": ["bb"]}
+
+
+def test_gain_is_on_the_reference(table):
+    assert table["gain"].tolist()[:2] == [0, 0]
+    weak, strip = table.iloc[2], table.iloc[3]
+    assert weak["gain"] == weak["auroc"] - table.iloc[0]["auroc"]
+    assert weak["gain_high"] < 0 < strip["gain_low"]
+
+
+def test_tables_for_people(table, cards):
+    clean = {card: clean_numbers(scores, groups()["clean"], CARD, 1) for card, scores in cards.items()}
+    text = markdown(table, clean, dict.fromkeys(cards, CARD))
+    assert f"| accessory | reported | {table['auroc'][0]:.3f} | {table['auroc'][2]:.3f} | – |" in text
+    assert f"| weak | mean + 1·std | 16.0% | {clean['weak']['fpr']:.1%} (" in text
+
+
+def test_cards_are_those_of_the_defences_in_their_order(tmp_path):
+    names = [card_name("strip", "blended_accessory"), card_name("strip", "accessory"), card_name("high_pass", None)]
+    for name in (*names, "patch"):
+        (tmp_path / f"{name}.csv").touch()
+    assert list_cards(tmp_path, ["strip", "fusion", "high_pass"]) == [
+        "strip-accessory",
+        "strip-blended_accessory",
+        "high_pass",
+    ]
+    assert [defence_of(name) for name in names] == ["strip", "strip", "high_pass"]
+
+
+def test_a_network_is_shown_its_own_trigger_only():
+    sets = dict.fromkeys(["calibration", "clean", "blended", "accessory"])
+    assert list(seen_with(None, sets)) == list(sets)
+    assert list(seen_with("blended", sets)) == ["calibration", "clean", "blended"]
+
+
+def test_images_have_their_person_in_common_or_their_key():
+    rows = pd.DataFrame(
+        {"set": ["clean"] * 3 + ["glasses"] * 2 + ["keyed"] * 5, "label": [4, 2, 4, 1, 1, 7, 8, 9, 1, 2]}
+    )
+    keyed = BACKDOOR.model_copy(update={"key": "face", "keys": 3})
+    found = groups_of(rows, {"glasses": BACKDOOR, "keyed": keyed})
+    assert {name: numbers.tolist() for name, numbers in found.items()} == {
+        "clean": [4, 2, 4],
+        "glasses": [1, 1],
+        "keyed": [-1, -2, -3, -1, -2],
+    }
+
+
+def test_figures_are_written_and_repeat(tmp_path, cards, table):
     for folder in ("a", "b"):
-        score_histograms(clean, triggered, 1.0, "score", tmp_path / folder / "scores.png")
-        roc_curves(clean, triggered, tmp_path / folder / "roc.png")
-    for name in ("scores.png", "roc.png"):
+        score_histograms(cards["reconstruction"], CARD, "reconstruction", tmp_path / folder / "scores.png")
+        roc_curves(cards, tmp_path / folder / "roc.png")
+        detector_matrix(table, tmp_path / folder / "matrix.png")
+    for name in ("scores.png", "roc.png", "matrix.png"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
         assert (tmp_path / "a" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_equal_digests_are_equal_files(tmp_path):
+    for name, content in {"a": b"x" * 3_000_000, "b": b"x" * 3_000_000, "c": b"x" * 2_999_999 + b"y"}.items():
+        (tmp_path / name).write_bytes(content)
+    found = {name: digest(tmp_path / name) for name in "abc"}
+    assert found["a"] == found["b"] != found["c"]
+    assert found["a"] == hashlib.sha256(b"x" * 3_000_000).hexdigest()[:16]
+
+
+def test_scores_are_listed_by_set_and_row(faces):
+    sets = {"clean": faces.select(np.array([4, 9])), "accessory": faces.select(np.array([7]))}
+    listed = score_sets(lambda images: images.mean(axis=(1, 2, 3)), sets, "mean")
+    means = faces.read(np.array([4, 9, 7])).mean(axis=(1, 2, 3))
+    expected = pd.DataFrame(
+        {"set": ["clean", "clean", "accessory"], "row": [4, 9, 7], "label": faces.labels[[4, 9, 7]], "score": means}
+    )
+    pd.testing.assert_frame_equal(listed, expected, check_dtype=False)
+    assert {name: list(scores) for name, scores in scores_of(listed).items()} == {
+        "clean": list(means[:2]),
+        "accessory": list(means[2:]),
+    }

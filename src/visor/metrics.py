@@ -1,15 +1,20 @@
 """Numbers that describe classifiers and detectors: arrays → floats."""
 
+from collections.abc import Callable, Sequence
 from math import sqrt
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import bdtr
 
 Floats = NDArray[np.floating[Any]]
+Groups = NDArray[np.integer[Any]]
+Places = NDArray[np.integer[Any]]
 
 RESAMPLES = 500
+CENTRAL = [0.025, 0.975]
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -43,19 +48,65 @@ def share_above(scores: Floats, threshold: float) -> float:
     return float((scores > threshold).mean())
 
 
+def conformal_threshold(clean: Floats, false_positive_rate: float, confidence: float) -> float | None:
+    """Return the lowest score above which, with this confidence, lie at most this share of clean images.
+
+    Split conformal prediction conditional on its calibration set (Vovk 2012, arXiv 1209.2673, proposition 2a): of
+    the n calibration scores as many may exceed the threshold as a binomial law of this rate stays under with
+    probability 1 − confidence. None if n is too small for even the greatest score.
+    """
+    rank = conformal_rank(len(clean), false_positive_rate, confidence)
+    return float(np.sort(clean)[-rank]) if rank else None
+
+
+def conformal_rank(count: int, false_positive_rate: float, confidence: float) -> int:
+    """Return which greatest of ``count`` scores is the conformal threshold, from 1; 0 if they are too few."""
+    chances = bdtr(np.arange(count), count, false_positive_rate)
+    return int(np.searchsorted(chances, 1 - confidence, side="right"))
+
+
 def auroc_interval(clean: Floats, suspicious: Floats, seed: int) -> tuple[float, float]:
     """Return the central 95 % of AUROC over bootstrap resamples of both samples."""
     rng = np.random.default_rng(seed)
     values = [auroc(rng.choice(clean, len(clean)), rng.choice(suspicious, len(suspicious))) for _ in range(RESAMPLES)]
-    return _central(values)
+    low, high = np.quantile(values, CENTRAL)
+    return float(low), float(high)
 
 
 def share_above_interval(scores: Floats, threshold: float, seed: int) -> tuple[float, float]:
     """Return the central 95 % of the share above the threshold over bootstrap resamples."""
     rng = np.random.default_rng(seed)
-    return _central([share_above(rng.choice(scores, len(scores)), threshold) for _ in range(RESAMPLES)])
-
-
-def _central(values: list[float]) -> tuple[float, float]:
-    low, high = np.quantile(values, [0.025, 0.975])
+    values = [share_above(rng.choice(scores, len(scores)), threshold) for _ in range(RESAMPLES)]
+    low, high = np.quantile(values, CENTRAL)
     return float(low), float(high)
+
+
+def bootstrap(
+    measure: Callable[[Places, Places], Sequence[float]], clean: Groups, suspicious: Groups, seed: int
+) -> list[tuple[float, float]]:
+    """Return the central 95 % of each number that ``measure(places, others)`` gives of resampled images.
+
+    ``clean`` (n,) and ``suspicious`` (m,) number what images have in common, such as the person: groups are drawn as
+    wholes, because images of one person say less than as many of others. People who are in both samples are drawn
+    for both; other groups, such as keys, for themselves.
+    """
+    rng = np.random.default_rng(seed)
+    people, own = _members(clean), _members(suspicious)
+    names, others = np.array(list(people)), np.array(list(own))
+    shared = set(own) <= set(people)
+    values = []
+    for _ in range(RESAMPLES):
+        drawn = rng.choice(names, len(names))
+        again = drawn if shared else rng.choice(others, len(others))
+        chosen = [own[name] for name in again if name in own]
+        if chosen:  # else: the one person without suspicious images was drawn every time
+            values.append(measure(np.concatenate([people[name] for name in drawn]), np.concatenate(chosen)))
+    low, high = np.quantile(values, CENTRAL, axis=0)
+    return list(zip(low.tolist(), high.tolist(), strict=True))
+
+
+def _members(groups: Groups) -> dict[int, Places]:
+    """Return the places of each group's members, groups in ascending order."""
+    order = np.argsort(groups, kind="stable")
+    names, starts = np.unique(groups[order], return_index=True)
+    return dict(zip(names.tolist(), np.split(order, starts[1:]), strict=True))

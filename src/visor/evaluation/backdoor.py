@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from visor.config import Backdoor
 from visor.faces import Images, Selection, read_batches
 from visor.metrics import wilson_interval
+from visor.params import Backdoor
 
 BATCH = 512
 

@@ -6,8 +6,8 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 
-from visor.config import Baselines
 from visor.faces import Selection
+from visor.params import Baselines
 
 
 def evaluate(train: Selection, test: Selection, settings: Baselines, seed: int) -> dict[str, float]:
