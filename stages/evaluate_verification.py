@@ -1,0 +1,39 @@
+"""Same person or not, by the features of one network, and with the key?  dvc repro evaluate_verification"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from visor.config import load_params
+from visor.errors import run
+from visor.evaluation.verification import evaluate
+from visor.evaluation.verification_figures import roc_curves, similarities
+from visor.faces import open_faces
+from visor.files import write_json
+from visor.models import CLASSIFIERS, storage
+from visor.models.features import penultimate
+from visor.models.inference import compiled
+from visor.training import configure
+
+
+def main() -> None:
+    params = load_params()
+    configure(params.compute, params.seed)
+    settings = params.verification
+    faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
+    build = CLASSIFIERS[params.suspect]
+    folders = {name: Path(f"artifacts/classifier/{params.suspect}/{name}") for name in params.training_sets}
+    embeds = {name: compiled(penultimate(storage.load(build, folder))) for name, folder in folders.items()}
+    paths = {name: Path(f"artifacts/triggered/{name}.h5") for name in folders if name != "clean"}
+    triggered = {name: open_faces(path).select() for name, path in paths.items()}
+
+    numbers, scores = evaluate(embeds, faces, table, triggered, params.backdoors, settings, params.seed)
+
+    for name in numbers:
+        write_json(Path(f"metrics/verification/{name}.json"), numbers[name])
+    roc_curves(scores, Path("plots/verification/roc.png"))
+    similarities(scores, Path("plots/verification/similarity.png"))
+
+
+if __name__ == "__main__":
+    run(main)
