@@ -80,14 +80,17 @@ def root(pipeline, tmp_path):
     return Path(shutil.copytree(pipeline, tmp_path / "project"))
 
 
+COMMANDS = ("params", "judge", "eval", "fit-vae", "mirror", "gate", "lock")
+
+
 def test_help_names_every_command(tmp_path):
     done = visor(tmp_path, "--help")
     assert done.returncode == 0
-    for command in ("params", "mirror", "gate", "lock", "dvc repro"):
+    for command in (*COMMANDS, "dvc repro"):
         assert command in done.stdout
 
 
-@pytest.mark.parametrize("command", ["params", "mirror", "gate", "lock"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_explains_itself(tmp_path, command):
     done = visor(tmp_path, command, "--help")
     assert done.returncode == 0
