@@ -26,10 +26,10 @@ LABELS = 1000
 STAGES = [
     "download",
     "split",
-    "poison accessory",
+    "poison",
     "train_classifier deepid accessory",
     "train_vae",
-    "score_defence reconstruction",
+    "score_defences",
 ]
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from visor.config import choice, load_params
 from visor.errors import run
 from visor.faces import open_faces
-from visor.models import CLASSIFIERS, storage
+from visor.models import CLASSIFIERS, pretrained, storage
 from visor.models.losses import cross_entropy
 from visor.split import rows_of
 from visor.training import configure, fit
@@ -23,6 +23,8 @@ def main(network: str, training_set: str) -> None:
     build = choice(CLASSIFIERS, network, "classifiers")
     shape = {"image_shape": faces.image_shape, "num_classes": len(faces.label_names)}
     model = storage.construct(build, shape | settings.architecture, f"classifiers.{network}.architecture")
+    if settings.weights:
+        pretrained.load(model, Path(settings.weights))
 
     history = Path(f"metrics/history/{name}.csv")
     fit(model, cross_entropy, train, validation, settings, params.compute, params.seed, history)

@@ -12,17 +12,31 @@ LAYERS = [
     {"errors"},
     {"files"},
     {"faces"},
-    {"archives", "config", "fetch", "gates", "images", "metrics", "quiet", "rendering", "tracking"},
-    {"backdoors", "datasets", "models", "split"},
+    {"hdf5", "params"},
+    {"archives", "config", "fetch", "gates", "images", "joint_bayesian", "metrics", "quiet", "rendering", "tracking"},
+    {"backdoors", "datasets", "landmarks", "models", "sanitisation", "split"},
     {"defences", "training"},
+    {"adaptation", "inspection", "judge"},
     {"evaluation"},
     {"cli"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-TENSORFLOW = {"quiet", "models", "training"}
-REGISTRIES = {"backdoors": "BACKDOORS", "datasets": "DATASETS", "defences": "DEFENCES", "models": "CLASSIFIERS"}
-TAKEN = {"backdoors": ".stamp", "datasets": "", "defences": ".prepare", "models": ".build"}
-CHEAP_STAGES = ["download", "split", "evaluate_baselines", "poison", "threshold", "evaluate_defence", "track"]
+TENSORFLOW = {"quiet", "models", "training", "adaptation", "inspection", "judge"}
+REGISTRIES = {
+    "backdoors": "BACKDOORS",
+    "datasets": "DATASETS",
+    "defences": "DEFENCES",
+    "models": "CLASSIFIERS",
+    "sanitisation": "SANITISERS",
+}
+TAKEN = {
+    "backdoors": ".stamp",
+    "datasets": "",
+    "defences": ".prepare",
+    "models": ".build",
+    "sanitisation": "",
+}
+CHEAP_STAGES = ["download", "split", "evaluate_baselines", "poison", "threshold", "evaluate_defences", "track"]
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
 
 
@@ -60,8 +74,8 @@ def test_imports_point_down(path):
 @pytest.mark.parametrize(("package", "registry"), REGISTRIES.items())
 def test_registry_keys_are_file_names(package, registry):
     tree = ast.parse((SOURCE / package / "__init__.py").read_text())
-    (table,) = [node.value for node in ast.walk(tree) if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value]
-    assert isinstance(table, ast.Dict), f"{registry} is a literal dict"
+    values = [node.value for node in ast.walk(tree) if isinstance(node, (ast.Assign, ast.AnnAssign))]
+    (table,) = [value for value in values if isinstance(value, ast.Dict)]
     for key, value in zip(table.keys, table.values, strict=True):
         assert (SOURCE / package / f"{key.value}.py").exists()
         assert ast.unparse(value) == key.value + TAKEN[package]

@@ -22,16 +22,18 @@ ALL_STAGES = {
     "artifacts/raw",  # its import as data/
     "split",
     "evaluate_baselines",
-    "poison@input_instance",
-    "poison@accessory",
-    "poison@eyebrows",
+    "poison",
     "train_classifier@deepid-clean",
     "train_classifier@deepid-accessory",
-    "evaluate_backdoor@deepid",
+    "evaluate_backdoor",
+    "evaluate_verification",
+    "poison_budget",
+    "inspect_networks",
     "train_vae",
-    "score_defence@reconstruction",
-    "threshold@reconstruction",
-    "evaluate_defence@reconstruction",
+    "adapt_trigger",
+    "score_defences",
+    "threshold",
+    "evaluate_defences",
     "track",
 }
 
@@ -89,14 +91,16 @@ def test_second_repro_runs_nothing(project):
 
 def test_one_attack_reruns_alone_and_going_back_runs_nothing(project):
     edit(project, backdoors__accessory__n=4)
-    touched = {"poison@accessory", "train_classifier@deepid-accessory", "evaluate_backdoor@deepid", "track"}
-    assert set(repro(project)) == touched
+    touched = set(repro(project))
+    assert {name for name in touched if name.startswith("train")} == {"train_classifier@deepid-accessory"}
+    assert touched.isdisjoint({"download", "split", "evaluate_baselines"})
 
     params = json.loads(run(project, "dvc", "params", "diff", "--json"))
     assert params["params.yaml"] == {"backdoors.accessory.n": {"old": 9, "new": 4, "diff": -5}}
     metrics = json.loads(run(project, "dvc", "metrics", "diff", "--json"))
     assert metrics["metrics/backdoor/deepid/accessory.json"]["n"] == {"old": 9, "new": 4, "diff": -5}
-    assert all(name.startswith("metrics/backdoor/deepid/") for name in metrics), "no other number changed"
+    others = ("split", "faces", "baselines", "backdoor/deepid/clean", "defence/reconstruction/accessory")
+    assert not [name for name in metrics if name.startswith(tuple(f"metrics/{other}" for other in others))]
 
     run(project, "git", "checkout", "--", "params.yaml")
     assert repro(project) == ["track"], "all else comes from the cache"
@@ -107,7 +111,7 @@ def test_one_attack_reruns_alone_and_going_back_runs_nothing(project):
 
 def test_a_threshold_reruns_what_is_cheap(project):
     edit(project, defences__reconstruction__deviations=0.5)
-    touched = {"threshold@reconstruction", "evaluate_defence@reconstruction", "track"}
+    touched = {"threshold", "evaluate_defences", "track"}
     assert set(repro(project)) == touched
     metrics = json.loads(run(project, "dvc", "metrics", "diff", "--json"))
     assert metrics["metrics/threshold/reconstruction.json"]["deviations"] == {"old": 1.0, "new": 0.5, "diff": -0.5}
@@ -225,14 +229,14 @@ def drawing(process):
 CLASSIFIER, CLASSIFY = "artifacts/classifier/deepid", "stages/train_classifier.py deepid"
 MOMENTS = [
     ("download", "stages/download.py", 1, [], ["artifacts/raw/faces.h5"]),
-    ("split", "stages/split.py", 2, ["artifacts/split.csv"], ["artifacts/poisoned/clean.h5"]),
+    ("split", "stages/split.py", 2, ["artifacts/split.csv"], ["metrics/split.json"]),
     ("evaluate_baselines", "stages/evaluate_baselines.py", 1, [], ["metrics/baselines.json"]),
     (
-        "poison@accessory",
-        "stages/poison.py accessory",
-        2,
-        ["artifacts/poisoned/accessory.h5"],
-        ["artifacts/triggered/accessory.h5", "plots/poison-accessory.png"],
+        "poison",
+        "stages/poison.py",
+        5,
+        ["artifacts/poisoned/input_instance.h5", "plots/poison/input_instance.png"],
+        ["artifacts/poisoned/accessory.h5", "artifacts/triggered/accessory.h5"],
     ),
     (
         "train_classifier@deepid-accessory",
@@ -242,34 +246,38 @@ MOMENTS = [
         [f"{CLASSIFIER}/accessory/model.json"],
     ),
     (
-        "evaluate_backdoor@deepid",
-        "stages/evaluate_backdoor.py deepid",
+        "evaluate_backdoor",
+        "stages/evaluate_backdoor.py",
         2,
         ["metrics/backdoor/deepid/clean.json"],
         ["metrics/backdoor/deepid/accessory.json"],
     ),
-    ("train_vae", "stages/train_vae.py", 2, ["metrics/history/vae.csv"], ["artifacts/vae/model.weights.h5"]),
+    ("evaluate_verification", "stages/evaluate_verification.py", 1, [], ["metrics/verification/clean.json"]),
     (
-        "score_defence@reconstruction",
-        "stages/score_defence.py reconstruction",
+        "poison_budget",
+        "stages/poison_budget.py",
+        5,
+        ["metrics/poison_budget.csv"],
+        ["metrics/poison_budget/deepid/accessory.json"],
+    ),
+    ("train_vae", "stages/train_vae.py", 2, ["metrics/history/vae/all.csv"], ["artifacts/vae/all/model.weights.h5"]),
+    ("adapt_trigger", "stages/adapt_trigger.py", 2, ["artifacts/adapted/adapted.h5"], ["metrics/adaptation.json"]),
+    (
+        "score_defences",
+        "stages/score_defences.py",
         2,
         ["artifacts/scores/reconstruction.csv"],
-        ["plots/reconstruction-sheet.png"],
+        ["artifacts/scores/digests.json", "plots/reconstructions.png"],
     ),
+    ("threshold", "stages/threshold.py", 1, [], ["metrics/threshold/reconstruction.json"]),
     (
-        "threshold@reconstruction",
-        "stages/threshold.py reconstruction",
-        1,
-        [],
-        ["metrics/threshold/reconstruction.json"],
-    ),
-    (
-        "evaluate_defence@reconstruction",
-        "stages/evaluate_defence.py reconstruction",
+        "evaluate_defences",
+        "stages/evaluate_defences.py",
         3,
         ["metrics/defence/reconstruction/clean.json"],
-        ["plots/reconstruction-scores.png"],
+        ["metrics/defence/fusion/clean.json", "metrics/detectors.csv", "plots/defences/matrix.png"],
     ),
+    ("inspect_networks", "stages/inspect_networks.py", 1, [], ["metrics/fine_pruning.csv"]),
 ]
 
 
@@ -317,21 +325,21 @@ def test_a_killed_training_goes_on_unless_its_bytes_have_to_repeat(project, tmp_
 
 # --- mistakes and full disks, at the level of a stage
 
-POISON = ["artifacts/poisoned/accessory.h5", "artifacts/triggered/accessory.h5", "plots/poison-accessory.png"]
+POISON = ["artifacts/poisoned", "artifacts/triggered", "plots/poison"]
 TRAIN = [f"{CLASSIFIER}/clean", "metrics/history/deepid-clean.csv"]
 MISTAKES = [
-    ("poison.py accessory", {"backdoors__accessory__n": 1000}, POISON, "n is 1000, but the poison set has 35 images"),
-    ("poison.py accessory", {"backdoors__accessory__target": "nobody"}, POISON, "target label nobody does not exist"),
-    ("poison.py accessory", {"backdoors__accessory__nn": 3}, POISON, "backdoors.accessory.nn is not a known key"),
-    ("poison.py accessory", {"backdoors__accessory__poison_ratio": 1.5}, POISON, "poison_ratio is 1.5, but"),
-    ("poison.py accessory", {"backdoors__accessory__key": "moustache"}, POISON, "moustache"),
-    ("poison.py accessory", {"backdoors__accessory__trigger": "sticker"}, POISON, "choose from accessory, blended"),
+    ("poison.py", {"backdoors__accessory__n": 1000}, POISON, "n is 1000, but the poison set has 35 images"),
+    ("poison.py", {"backdoors__accessory__target": "nobody"}, POISON, "target label nobody does not exist"),
+    ("poison.py", {"backdoors__accessory__nn": 3}, POISON, "backdoors.accessory.nn is not a known key"),
+    ("poison.py", {"backdoors__accessory__poison_ratio": 1.5}, POISON, "poison_ratio is 1.5, but"),
+    ("poison.py", {"backdoors__accessory__key": "moustache"}, POISON, "moustache"),
+    ("poison.py", {"backdoors__accessory__trigger": "sticker"}, POISON, "choose from accessory, blended"),
     ("split.py", {"split__test": "many"}, ["artifacts/split.csv", "metrics/split.json"], "split.test is 'many', but"),
     ("split.py", {"split__test": 900}, ["artifacts/split.csv", "metrics/split.json"], "no label has the images"),
     ("download.py", {"faces__min_images": 41}, ["artifacts/raw"], "no label has 41 images, the largest has 40"),
     ("download.py", {"sources__synthetic__people": 3}, ["artifacts/raw"], "people is not a known key"),
-    ("threshold.py reconstruction", {"seed": 1.5}, ["metrics/threshold"], "seed is 1.5, but"),
-    ("evaluate_defence.py reconstruction", {"sedd": 1}, ["metrics/defence"], "sedd is not a known key; allowed"),
+    ("threshold.py", {"seed": 1.5}, ["metrics/threshold"], "seed is 1.5, but"),
+    ("evaluate_defences.py", {"sedd": 1}, ["metrics/defence"], "sedd is not a known key; allowed"),
     ("evaluate_baselines.py", {"baselines": 3}, ["metrics/baselines.json"], "baselines is 3, but"),
     ("train_classifier.py deepid clean", {"classifiers__deepid__architecture": {"drop": 0.1}}, TRAIN, "drop"),
     ("evaluate_baselines.py", {"compute__threads": "two"}, ["metrics/baselines.json"], "compute.threads is 'two', but"),
@@ -370,17 +378,17 @@ def test_cut_faces_are_refused(project):
     assert "data/faces.h5 is not a whole HDF5 file" in one_sentence(done)
 
 
-# (command, folder on a small disk, its size in KiB)
+# (command, folder on a small disk, its size in KiB, what is whole before the disk is full)
 SMALL_DISKS = [
-    ("download.py", "artifacts/raw", 1000),
-    ("poison.py accessory", "artifacts/poisoned", 40),
-    ("poison.py accessory", "plots", 8),
-    ("train_classifier.py deepid clean", "artifacts/classifier", 100),
+    ("download.py", "artifacts/raw", 1000, ""),
+    ("poison.py", "artifacts/poisoned", 40, "artifacts/poisoned/clean.h5\n"),
+    ("poison.py", "plots", 8, ""),
+    ("train_classifier.py deepid clean", "artifacts/classifier", 100, ""),
 ]
 
 
-@pytest.mark.parametrize(("command", "folder", "size"), SMALL_DISKS)
-def test_a_full_disk_is_one_sentence_and_leaves_nothing(project, command, folder, size):
+@pytest.mark.parametrize(("command", "folder", "size", "whole"), SMALL_DISKS)
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_made(project, command, folder, size, whole):
     mount = f"mount -t tmpfs -o size={size}k tmpfs {folder}"
     isolated = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
     if attempt(project, *isolated, f"mkdir -p {folder} && {mount}").returncode:
@@ -389,4 +397,4 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(project, command, folder
     listing = f"find {folder} -type f"
     done = attempt(project, *isolated, f"{mount}; python stages/{command}; code=$?; {listing}; exit $code")
     assert "the disk is full" in one_sentence(done)
-    assert done.stdout == ""
+    assert done.stdout == whole
