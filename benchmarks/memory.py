@@ -29,6 +29,7 @@ STAGES = [
     "poison",
     "train_classifier deepid accessory",
     "train_vae",
+    "adapt_trigger",
     "score_defences",
 ]
 
@@ -43,7 +44,10 @@ def make_project(folder: Path, faces: int) -> None:
     params["split"] |= {"train": int(0.8 * faces / LABELS)}
     params["classifiers"]["deepid"]["epochs"] = params["vae"]["epochs"] = 1
     params["backdoors"] = {"accessory": params["backdoors"]["accessory"] | {"target": "000"}}
-    params["training_sets"] = ["clean", "accessory"]
+    params |= {"networks": ["deepid"], "training_sets": ["clean", "accessory"], "validation_triggers": []}
+    params["poison_budget"]["ratios"]["attack"] = "accessory"
+    for block in params["inspection"].values():
+        block["attacks"] = ["accessory"]
     YAML(typ="safe").dump(params, folder / "params.yaml")
     rng = np.random.default_rng(1)
     with h5py.File(folder / "faces.h5", "w") as file:

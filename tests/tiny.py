@@ -64,9 +64,9 @@ PARAMS = {
     },
     "validation_triggers": ["eyebrows"],
     "defences": {
-        "reconstruction": {"deviations": 1.0, "false_positive_rate": 0.3},
-        "fusion": {"deviations": 1.0, "false_positive_rate": 0.3},
-        "strip": {"deviations": 1.0, "false_positive_rate": 0.3},
+        "reconstruction": {"deviations": 1.0, "false_positive_rate": 0.7},
+        "fusion": {"deviations": 1.0, "false_positive_rate": 0.7},
+        "strip": {"deviations": 1.0, "false_positive_rate": 0.7},
     },
     "gates": {},
 }
