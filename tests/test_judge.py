@@ -340,51 +340,62 @@ def test_large_images_are_handled_few_at_a_time(tmp_path):
     assert reads == [3, 3, 3]
 
 
-def test_autoencoders_that_are_refused(pair, tmp_path):
-    _, coder = pair
-    arguments = {"image_shape": SHAPE, "latent": 4, "width": 3}
-    path = tmp_path / "v.h5"
+ARGUMENTS = {"image_shape": SHAPE, "latent": 4, "width": 3}
+DAMAGES = [
+    (lambda file: file.attrs.__delitem__("kind"), "is not an autoencoder of visor"),
+    (lambda file: file.attrs.__setitem__("arguments", "{"), "is damaged"),
+    (lambda file: file.attrs.__setitem__("arguments", json.dumps(ARGUMENTS | {"latent": 5})), "is damaged"),
+    (lambda file: file.attrs.__setitem__("arguments", json.dumps(ARGUMENTS | {"latent": 1 << 40})), "too large"),
+    (lambda file: file.attrs.__setitem__("threshold", np.nan), "threshold that is no number"),
+    (lambda file: file["weights"].pop("3"), "weights are missing"),
+    (lambda file: promised(file, "weights/3"), "weights are missing or do not fit"),
+    (lambda file: file.attrs.__setitem__("arguments", "[" * 100_000), "is damaged"),
+    (lambda file: file.attrs.__setitem__("arguments", '["image_shape"]'), "is damaged"),
+    (lambda file: file.attrs.__delitem__("std"), "is damaged"),
+]
 
-    def change(edit):
-        autoencoder.save(coder, arguments, autoencoder.Calibration(0.1, 0.2, 0.3), path)
-        with h5py.File(path, "r+") as file:
-            edit(file)
 
-    edits = [
-        (lambda file: file.attrs.__delitem__("kind"), "is not an autoencoder of visor"),
-        (lambda file: file.attrs.__setitem__("arguments", "{"), "is damaged"),
-        (lambda file: file.attrs.__setitem__("arguments", json.dumps(arguments | {"latent": 5})), "is damaged"),
-        (lambda file: file.attrs.__setitem__("arguments", json.dumps(arguments | {"latent": 1 << 40})), "too large"),
-        (lambda file: file.attrs.__setitem__("threshold", np.nan), "threshold that is no number"),
-        (lambda file: file["weights"].pop("3"), "weights are missing"),
-        (lambda file: promised(file, "weights/3"), "weights are missing or do not fit"),
-        (lambda file: file.attrs.__setitem__("arguments", "[" * 100_000), "is damaged"),
-        (lambda file: file.attrs.__setitem__("arguments", '["image_shape"]'), "is damaged"),
-        (lambda file: file.attrs.__delitem__("std"), "is damaged"),
-    ]
-    for edit, said in edits:
-        change(edit)
-        with pytest.raises(UserError, match=said):
-            autoencoder.load(path)
-    change(lambda file: None)
-    storage.save(coder, arguments, tmp_path / "folder")
+@pytest.fixture
+def kept(pair, tmp_path):
+    """A file that holds the autoencoder and the threshold 0.3."""
+    autoencoder.save(pair[1], ARGUMENTS, autoencoder.Calibration(0.1, 0.2, 0.3), tmp_path / "v.h5")
+    return tmp_path / "v.h5"
+
+
+@pytest.mark.parametrize(("damage", "said"), DAMAGES)
+def test_autoencoders_that_are_refused(kept, damage, said):
+    with h5py.File(kept, "r+") as file:
+        damage(file)
+    with pytest.raises(UserError, match=said):
+        autoencoder.load(kept)
+
+
+def test_the_threshold_is_that_of_the_file_or_the_one_given(pair, kept, tmp_path):
+    storage.save(pair[1], ARGUMENTS, tmp_path / "folder")
     net = saved(shaken(chain(tf_keras)), tmp_path / "net.h5")
-    assert court.convene(net, path, None).threshold == 0.3
-    assert court.convene(net, path, 0.0).threshold == 0.0
+    assert court.convene(net, kept, None).threshold == 0.3
+    assert court.convene(net, kept, 0.0).threshold == 0.0
     assert court.convene(net, tmp_path / "folder", 0.7).threshold == 0.7
     with pytest.raises(UserError, match="brings no threshold"):
         court.convene(net, tmp_path / "folder", None)
-    for content, sentence in (
-        ([1], "names no arguments"),
-        ({"latent": 4}, "fits no network"),
-        (arguments | {"latent": 1 << 40}, "too large"),
-    ):
-        (tmp_path / "folder/model.json").write_text(json.dumps(content))
-        with pytest.raises(UserError, match=rf"model\.json .*{sentence}"):
-            autoencoder.load(tmp_path / "folder")
     other = saved(on_input((9, 8, 3), FLAT(), OUT(2)), tmp_path / "other.h5")
     with pytest.raises(UserError, match=r"takes images \(9, 8, 3\), .* takes \(43, 38, 3\)"):
-        court.convene(other, path, None)
+        court.convene(other, kept, None)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ([1], "names no arguments"),
+        ({"latent": 4}, "fits no network"),
+        (ARGUMENTS | {"latent": 1 << 40}, "too large"),
+    ],
+)
+def test_folders_that_are_refused(pair, tmp_path, content, said):
+    storage.save(pair[1], ARGUMENTS, tmp_path)
+    (tmp_path / "model.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"model\.json .*{said}"):
+        autoencoder.load(tmp_path)
 
 
 @pytest.fixture(scope="module")

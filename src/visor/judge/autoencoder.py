@@ -15,13 +15,14 @@ import keras
 import numpy as np
 
 from visor import hdf5, params
+from visor.defences import reconstruction
+from visor.defences.evidence import Evidence
 from visor.errors import UserError
 from visor.faces import Block, FaceSet, Selection, open_faces, read_batches, write_faces
 from visor.files import replacing, require_space
 from visor.judge.folders import load_folder
 from visor.judge.pictures import MAX_SIDE, Source
 from visor.models import storage, vae
-from visor.models.inference import compiled
 from visor.models.losses import evidence_bound
 from visor.training import fit
 
@@ -66,15 +67,8 @@ def fit_autoencoder(
         OSError: the disk is full (ENOSPC).
     """
     held_out = round(calibration * source.total) if 0 < calibration < 1 else 0
-    if not 1 < held_out < source.total:
-        raise UserError(f"{source.name}: {source.total} images cannot be divided to fit and to calibrate; give more")
-    if out.is_dir() or out.resolve() == Path(source.name).resolve():
-        raise UserError(f"{out} is a folder or the clean data; name another file by --out")
     arguments = {"image_shape": source.image_shape, "latent": settings.latent, "width": settings.width}
-    try:
-        check_size(arguments)
-    except ValueError as error:
-        raise UserError(f"no autoencoder is fitted: {error}; choose a smaller --latent or --width") from None
+    _check_fit(source, out, held_out, arguments)
     order = np.random.default_rng(seed).permutation(source.total)
     out.parent.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(seed)
@@ -91,6 +85,18 @@ def fit_autoencoder(
         )
     save(model, arguments, found, out)
     return found
+
+
+def _check_fit(source: Source, out: Path, held_out: int, arguments: Mapping[str, Any]) -> None:
+    """Refuse what could not be fitted, or not be loaded again, before the long work."""
+    if not 1 < held_out < source.total:
+        raise UserError(f"{source.name}: {source.total} images cannot be divided to fit and to calibrate; give more")
+    if out.is_dir() or out.resolve() == Path(source.name).resolve():
+        raise UserError(f"{out} is a folder or the clean data; name another file by --out")
+    try:
+        check_size(arguments)
+    except ValueError as error:
+        raise UserError(f"no autoencoder is fitted: {error}; choose a smaller --latent or --width") from None
 
 
 def save(model: keras.Model, arguments: dict[str, object], calibration: Calibration, path: Path) -> None:
@@ -167,13 +173,8 @@ def _rows(image_shape: tuple[int, int, int]) -> int:
 
 
 def _calibrated(model: keras.Model, clean: Selection, deviations: float) -> Calibration:
-    run = compiled(model)
-    losses = np.concatenate(
-        [
-            np.abs(run(images)[0] - images / np.float32(255)).mean(axis=(1, 2, 3), dtype=np.float64)
-            for images, _ in read_batches([clean], _rows(clean.faces.image_shape))
-        ]
-    )
+    score = reconstruction.prepare(Evidence(clean, model, folds=()))
+    losses = np.concatenate([score(images) for images, _ in read_batches([clean], _rows(clean.faces.image_shape))])
     mean, std = float(losses.mean()), float(losses.std())
     return Calibration(mean, std, mean + deviations * std)
 
@@ -186,8 +187,8 @@ def _faces(source: Source, path: Path) -> FaceSet:
     def blocks() -> Iterator[Block]:
         for start in range(0, source.total, step):
             pixels = source.read(start, start + step) * np.float32(source.unit)
-            if not (pixels.min() >= 0 and pixels.max() <= 255):
-                low, high = pixels.min(), pixels.max()
+            low, high = pixels.min(), pixels.max()
+            if not (low >= 0 and high <= 255):
                 raise UserError(
                     f"{source.name}: pixels run from {low:g} to {high:g}; they must be in 0..255 or in 0..1"
                 )

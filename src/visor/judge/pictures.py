@@ -16,7 +16,6 @@ from visor.faces import BrokenImage, Integers
 MAX_SIDE, MAX_ROWS = 1024, 10_000_000
 MAX_RATIO = 1000  # of promised to stored bytes; gzip packs no photograph as tightly
 GLANCE = 256  # rows by which floats in 0..1 are told from floats in 0..255
-
 CACHE_BYTES = 16 << 20  # a chunk may hold rows of several batches
 
 Pixels = NDArray[Any]
@@ -89,7 +88,6 @@ def open_data(path: Path, image_shape: tuple[int, int, int] | None = None) -> So
         dtype: type[np.generic] = np.uint8 if data.dtype == np.uint8 else np.float32
         in_bytes = data.dtype.kind != "f" or not (data[:GLANCE].max(initial=0) <= 1)
         count, name = len(data), data.name
-
         cache = max(CACHE_BYTES, hdf5.chunk_bytes(data))
 
     file = h5py.File(path, "r", rdcc_nbytes=cache)  # stays open as long as the source is
