@@ -24,7 +24,7 @@ def main() -> None:
     stamp, target = BACKDOORS[backdoor.trigger], target_label(backdoor.target, faces.label_names, table)
     key = find_key(faces, table, backdoor, Path("assets/keys"), seed)
     own = own_faces(faces, table, target, settings.images, seed)
-    network = Path(f"artifacts/classifier/{params.suspect}/{settings.attack}")
+    network = Path(f"artifacts/classifier/{settings.attack}/{params.suspect}")
     models = storage.load(CLASSIFIERS[params.suspect], network), storage.load(vae.build, Path("artifacts/vae/all"))
     threshold = own_threshold(examiner(*models), own)
     bent = bend(*models, own, key, coverage(backdoor, stamp, key), target, threshold, settings, seed)

@@ -24,7 +24,7 @@ def main() -> None:
     triggered = {name: open_faces(Path(f"artifacts/triggered/{name}.h5")).select() for name in attacks}
 
     for network in params.networks:
-        folders = {name: Path(f"artifacts/classifier/{network}/{name}") for name in params.training_sets}
+        folders = {name: Path(f"artifacts/classifier/{name}/{network}") for name in params.training_sets}
         build = CLASSIFIERS[network]
         classifiers = {name: compiled(storage.load(build, folder)) for name, folder in folders.items()}
         for name, numbers in evaluate(classifiers, test, triggered, params.backdoors).items():

@@ -22,7 +22,7 @@ def main() -> None:
     settings = params.verification
     faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
     build = CLASSIFIERS[params.suspect]
-    folders = {name: Path(f"artifacts/classifier/{params.suspect}/{name}") for name in params.training_sets}
+    folders = {name: Path(f"artifacts/classifier/{name}/{params.suspect}") for name in params.training_sets}
     embeds = {name: compiled(penultimate(storage.load(build, folder))) for name, folder in folders.items()}
     paths = {name: Path(f"artifacts/triggered/{name}.h5") for name in folders if name != "clean"}
     triggered = {name: open_faces(path).select() for name, path in paths.items()}

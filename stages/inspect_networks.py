@@ -21,8 +21,8 @@ def main() -> None:
     configure(params.compute, params.seed)
     faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
     train, validation, test = (faces.select(rows_of(table, name)) for name in ("train", "validation", "test"))
-    build, folder = CLASSIFIERS[params.suspect], Path(f"artifacts/classifier/{params.suspect}")
-    models = {name: storage.load(build, folder / name) for name in params.training_sets}
+    build, networks = CLASSIFIERS[params.suspect], Path("artifacts/classifier")
+    models = {name: storage.load(build, networks / name / params.suspect) for name in params.training_sets}
     clean, suspects = models.pop("clean"), {}
     for name, model in models.items():
         poisons, triggered = (open_faces(Path(f"artifacts/{made}/{name}.h5")) for made in ("poisoned", "triggered"))

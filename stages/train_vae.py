@@ -1,5 +1,6 @@
 """Fits the autoencoder on clean validation faces, and once more without each fold of them.  dvc repro train_vae"""
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -10,23 +11,28 @@ from visor.faces import open_faces
 from visor.models import storage, vae
 from visor.models.losses import evidence_bound
 from visor.split import clean_rows, folds
-from visor.training import configure, fit
+from visor.training import SIDE_BY_SIDE, configure, fit, labelled, reseed, run_side_by_side
 
 
 def main() -> None:
     params = load_params()
-    configure(params.compute, params.seed)
-    settings = params.vae
+    configure(params.compute, params.seed, SIDE_BY_SIDE)
+    settings, seed = params.vae, params.seed
     faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
     rows, calibration = clean_rows(table)
     arguments = {"image_shape": faces.image_shape, "latent": settings.latent, "width": settings.width}
     parts = {"all": (rows, calibration)} | {f"fold-{k:02d}": part for k, part in enumerate(folds(rows, settings.folds))}
-
-    for name, (fitted, held_out) in parts.items():
-        model = storage.construct(vae.build, arguments, "vae")
-        train, validation = [faces.select(fitted)], [faces.select(held_out)]
+    jobs, models = [], {}
+    for name, part in parts.items():
+        reseed(seed)
+        models[name] = storage.construct(vae.build, arguments, "vae")
+        train, validation = (labelled([faces.select(chosen)], seed) for chosen in part)
         loss, history = evidence_bound(settings.beta), Path(f"metrics/history/vae/{name}.csv")
-        fit(model, loss, train, validation, settings, params.compute, params.seed, history)
+        jobs.append(partial(fit, models[name], loss, train, validation, settings, params.compute, seed, history))
+
+    run_side_by_side(jobs)
+
+    for name, model in models.items():
         storage.save(model, arguments, Path(f"artifacts/vae/{name}"))
 
 

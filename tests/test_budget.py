@@ -1,6 +1,7 @@
 """Poison budgets: which networks are trained, that interrupted work goes on, and numbers by hand."""
 
 import json
+from functools import partial
 
 import keras
 import numpy as np
@@ -17,6 +18,7 @@ from visor.landmarks import ByLandmarks
 from visor.metrics import wilson_interval
 from visor.params import Backdoor, Compute, PoisonBudget, Ratios, Split
 from visor.split import split_rows
+from visor.training import run_side_by_side
 
 COMPUTE = Compute(threads=2, deterministic=True)
 SETTINGS = PoisonBudget(
@@ -42,7 +44,7 @@ def flat(units):
 def ground(faces, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # The threads of a process are settled by the first test that runs a network.
-    monkeypatch.setattr(budget, "configure", lambda compute, seed: keras.utils.set_random_seed(seed))
+    monkeypatch.setattr(budget, "configure", lambda compute, seed, at_once: None)
     table = split_rows(faces.labels, faces.videos, Split(by="frame", train=9, validation=2, test=3, calibration=0.5), 1)
     return budget.Ground(faces, table, {"flat": (flat, {"units": 4})}, ATTACKS, tmp_path)
 
@@ -109,22 +111,40 @@ def test_a_killed_stage_goes_on_and_gives_the_same_lines(ground, tmp_path, monke
     assert not budget.CELLS.exists()
 
 
+def selections(monkeypatch):
+    """Keep what is made into data of fits, train and validation in turn."""
+    seen, labelled = [], budget.labelled
+    monkeypatch.setattr(budget, "labelled", lambda chosen, seed: seen.append(chosen) or labelled(chosen, seed))
+    return seen
+
+
 def test_poisons_are_added_and_trained_on(ground, monkeypatch):
-    seen = trainings(monkeypatch)
+    seen, chosen = trainings(monkeypatch), selections(monkeypatch)
     budget.evaluate(ground, changed(seeds=[3], ratios=SETTINGS.ratios.model_copy(update={"train": []})), COMPUTE)
-    for n, (_, _, train, validation, schedule, _, seed, _) in zip((2, 6), seen, strict=True):
+    for n, (_, _, data, _, schedule, _, seed, _) in zip((2, 6), seen, strict=True):
+        train, validation = chosen.pop(0), chosen.pop(0)
         assert [len(selection.rows) for selection in train] == [36, n]
         assert set(train[1].labels) == {1}
         assert [len(selection.rows) for selection in validation] == [8]
-        assert (schedule.epochs, seed) == (2, 3)
+        assert (data.count, schedule.epochs, seed) == (36 + n, 2, 3)
+
+
+def test_networks_side_by_side_are_those_of_one_after_the_other(ground, tmp_path, monkeypatch):
+    found = []
+    for at_once in (1, 3):
+        side_by_side = partial(run_side_by_side, at_once=at_once)
+        monkeypatch.setattr(budget, "run_side_by_side", side_by_side)
+        monkeypatch.setattr(budget, "CELLS", tmp_path / str(at_once))
+        found.append(budget.evaluate(ground, SETTINGS, COMPUTE).to_csv())
+    assert found[0] == found[1]
 
 
 def test_no_poisons_are_the_control(ground, monkeypatch):
-    seen = trainings(monkeypatch)
+    chosen = selections(monkeypatch)
     found = budget.evaluate(
         ground, changed(n=[0], seeds=[3], ratios=Ratios(attack="stamp", n=6, train=[], test=[])), COMPUTE
     )
-    assert len(seen[0][2][1].rows) == 0
+    assert len(chosen[0][1].rows) == 0
     assert found["n"].tolist() == [0]
 
 

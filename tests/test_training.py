@@ -1,5 +1,7 @@
 """The one training loop: it learns, repeats itself to the byte, and goes on where it was interrupted."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pandas as pd
@@ -8,11 +10,11 @@ import tensorflow as tf
 
 from tests.conftest import HEIGHT, WIDTH
 from visor import training
-from visor.faces import read_batches
+from visor.faces import Data, read_batches
 from visor.models.inference import to_float
 from visor.models.losses import cross_entropy, evidence_bound
 from visor.params import Compute, Schedule
-from visor.training import fit
+from visor.training import fit, labelled, make_optimizer, run_side_by_side
 
 REPEATABLE = Compute(threads=2, deterministic=True)
 RESUMABLE = Compute(threads=2, deterministic=False)
@@ -34,7 +36,8 @@ def own_folder(tmp_path, monkeypatch):
 def trained(faces, compute, history, seed=3):
     model = network()
     everything = faces.select()
-    fit(model, cross_entropy, [everything], [faces.select(np.arange(9))], SCHEDULE, compute, seed, history)
+    data = labelled([everything], seed), labelled([faces.select(np.arange(9))], seed)
+    fit(model, cross_entropy, *data, SCHEDULE, compute, seed, history)
     return np.concatenate([weight.ravel() for weight in model.get_weights()])
 
 
@@ -74,7 +77,8 @@ def test_an_interrupted_fit_goes_on_after_its_last_epoch(faces, tmp_path, monkey
     with monkeypatch.context() as patched:
         patched.setattr(training, "read_batches", lambda *args: steps.append(args) or read_batches(*args))
         resumed = trained(faces, RESUMABLE, tmp_path / "cut.csv")
-    assert len(steps) == 4, "two epochs were left, each a pass over train and validation"
+    passes = [batch for _, batch, _ in steps if batch == SCHEDULE.batch]
+    assert len(passes) == 4, "two epochs were left, each a pass over train and validation"
     np.testing.assert_array_equal(resumed, whole)
     assert (tmp_path / "cut.csv").read_text() == (tmp_path / "whole.csv").read_text()
     assert not any(training.CHECKPOINTS.iterdir())
@@ -82,12 +86,89 @@ def test_an_interrupted_fit_goes_on_after_its_last_epoch(faces, tmp_path, monkey
 
 def test_a_checkpoint_of_another_fit_is_left_alone(faces):
     prints = {
-        training._fingerprint(network(), [selection], schedule, seed)
+        training._fingerprint(network(), labelled([selection], seed), schedule, seed)
         for selection in (faces.select(), faces.select(np.arange(5)))
         for schedule in (SCHEDULE, SCHEDULE.model_copy(update={"epochs": 9}))
         for seed in (1, 2)
     }
     assert len(prints) == 8
+
+
+def test_each_epoch_has_an_order_of_its_own_and_none_is_as_they_stand(faces):
+    data = labelled([faces.select()], 3)
+    assert data.count == len(faces)
+    orders = [np.concatenate([labels for _, labels in data.batches(7, epoch)]) for epoch in (None, 0, 1, 1)]
+    np.testing.assert_array_equal(orders[0], faces.labels)
+    np.testing.assert_array_equal(orders[2], orders[3])
+    assert (orders[1] != orders[2]).any()
+    assert all(sorted(order) == sorted(faces.labels) for order in orders)
+
+
+def test_truth_may_be_several_arrays(faces, tmp_path):
+    def batches(batch, epoch):
+        for images, labels in read_batches([faces.select()], batch):
+            yield images, (np.ones((len(labels), 2, 4), np.float32), labels)
+
+    def losses(model, images, truth, training):
+        boxes, labels = truth
+        return cross_entropy(model, images, labels, training) | {"boxes": tf.reduce_sum(boxes, axis=(1, 2))}
+
+    data = Data(len(faces), batches, "")
+    fit(network(), losses, data, data, SCHEDULE, REPEATABLE, 1, tmp_path / "h.csv")
+    assert set(pd.read_csv(tmp_path / "h.csv")["boxes"]) == {8}
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "rates"),
+    [
+        ({}, "Adam", [1e-2, 5e-3, 0]),
+        ({"optimizer": "sgd", "decay": 0.1}, "SGD", [1e-2, 1e-4, 1e-6]),
+    ],
+)
+def test_a_schedule_says_how_fast(values, kind, rates):
+    optimizer = make_optimizer(SCHEDULE.model_copy(update=values), steps=5)
+    assert type(optimizer).__name__ == kind
+    assert getattr(optimizer, "momentum", 0.9) == 0.9
+    # At the start, after two of four epochs, and at the end.
+    found = [float(optimizer._learning_rate(step)) for step in (0, 10, 20)]
+    np.testing.assert_allclose(found, rates, rtol=1e-5, atol=1e-9)
+
+
+def test_layers_that_stand_still_are_not_moved(faces, tmp_path):
+    images = keras.Input((HEIGHT, WIDTH, 3))
+    below = keras.layers.Dense(5, trainable=False)
+    model = keras.Model(images, keras.layers.Dense(4)(below(keras.layers.Flatten()(images))))
+    before = [weight.copy() for weight in below.get_weights()]
+    data = labelled([faces.select()], 1)
+    fit(model, cross_entropy, data, data, SCHEDULE, REPEATABLE, 1, tmp_path / "h.csv")
+    for weight, old in zip(below.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, old)
+    assert (model.layers[-1].get_weights()[1] != 0).all(), "the bias of the layer that moves began at 0"
+
+
+def test_fits_side_by_side_are_those_of_one_alone(faces, tmp_path):
+    alone = [trained(faces, REPEATABLE, tmp_path / "alone.csv", seed) for seed in (3, 4, 5)]
+    models, jobs = [], []
+    for seed in (3, 4, 5):
+        models.append(network())
+        data = labelled([faces.select()], seed), labelled([faces.select(np.arange(9))], seed)
+        history = tmp_path / f"{seed}.csv"
+        jobs.append(partial(fit, models[-1], cross_entropy, *data, SCHEDULE, REPEATABLE, seed, history))
+    run_side_by_side(jobs, at_once=2)
+    for model, weights in zip(models, alone, strict=True):
+        np.testing.assert_array_equal(np.concatenate([weight.ravel() for weight in model.get_weights()]), weights)
+
+
+def test_the_first_failure_stops_what_has_not_begun():
+    begun = []
+
+    def job(number):
+        begun.append(number)
+        raise Killed
+
+    with pytest.raises(Killed):
+        run_side_by_side([partial(job, number) for number in range(50)], at_once=1)
+    assert begun == [0]
 
 
 def test_means_weigh_a_smaller_last_batch_less(faces):

@@ -2,8 +2,11 @@
 
 import errno
 import inspect
+import os
 import sys
+import threading
 from collections.abc import Callable
+from typing import NoReturn
 
 
 class UserError(Exception):
@@ -21,13 +24,21 @@ def run(main: Callable[..., None]) -> None:
     try:
         main(*words)
     except UserError as error:
-        sys.exit(f"error: {error}")
+        end(f"error: {error}")
     except OSError as error:
         made = str(error.filename).startswith(("artifacts/", "data/", "metrics/"))
         if error.errno == errno.ENOENT and made:
-            sys.exit(f"error: {error.filename} is missing; run `dvc repro` to make it")
+            end(f"error: {error.filename} is missing; run `dvc repro` to make it")
         if error.errno != errno.ENOSPC:
             raise
-        sys.exit(f"error: the disk is full ({error.filename or 'while writing'}); free some space and run again")
+        end(f"error: the disk is full ({error.filename or 'while writing'}); free some space and run again")
     except KeyboardInterrupt:
-        sys.exit("interrupted; run the same command again to go on")
+        end("interrupted; run the same command again to go on")
+
+
+def end(words: str) -> NoReturn:
+    """End the process with exit code 1; fits that still run in other threads are not waited for."""
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        print(words, file=sys.stderr, flush=True)
+        os._exit(1)
+    sys.exit(words)

@@ -1,8 +1,7 @@
 """FaceSet, the contract for labelled faces: one HDF5 file, read in batches so that memory never grows with n.
 
-The file holds ``images`` uint8 (n, h, w, 3) RGB in chunks of rows, and for each image an int32 of ``labels``,
-of ``videos`` (frames of one video share a number) and of ``rows`` (the row of ``faces.h5`` that it was made
-from); ``label_names`` (JSON), ``source`` and ``licence`` are attributes.
+The file holds ``images`` uint8 (n, h, w, 3) RGB in chunks of rows, and an int32 of each in ``labels``, in ``videos``
+(frames share one) and in ``rows`` (of the ``faces.h5`` it is from); ``label_names``, ``source``, ``licence`` are text.
 """
 
 from __future__ import annotations
@@ -27,11 +26,9 @@ CHUNK_BYTES = 1 << 18
 
 
 class Clip(NamedTuple):
-    """Frames of one person: the unit of work that a process of ``download`` turns into images.
+    """Frames of one person, the unit of work of ``download``: ``videos`` names the video of each of ``names``.
 
-    ``videos`` names the video of each frame, parallel to ``names``. ``load(height, width)`` returns uint8
-    (len(names), height, width, 3); it must be picklable (a partial of a module-level function) and raises
-    ``BrokenImage`` on content that cannot be decoded.
+    ``load(height, width)``, picklable, returns uint8 (len(names), height, width, 3) or raises ``BrokenImage``.
     """
 
     label: str
@@ -42,6 +39,15 @@ class Clip(NamedTuple):
 
 class BrokenImage(Exception):  # noqa: N818 - a fact about the input, counted and reported by name
     """An image that cannot be decoded: ``BrokenImage(name, reason)``."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a fit sees: ``batches(batch, epoch)`` → images, truth; each epoch has its order, None: as they stand."""
+
+    count: int
+    batches: Callable[[int, int | None], Iterator[tuple[Images, Any]]]
+    identity: str  # of examples and order: an interrupted fit goes on with its own data alone
 
 
 class Block(NamedTuple):
@@ -173,9 +179,7 @@ def write_faces(
     source: str,
     licence: str,
 ) -> None:
-    """Write a FaceSet file, streamed block by block; the file appears whole or not at all.
-
-    The same blocks give the same bytes: no times are tracked.
+    """Write a FaceSet file block by block, whole or not at all; the same blocks give the same bytes.
 
     Raises:
         OSError: the disk is full (ENOSPC).

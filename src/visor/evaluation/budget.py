@@ -1,12 +1,14 @@
-"""How many poisons a backdoor needs, and how strongly they must carry the key: a trained network for each answer."""
+"""How many poisons a backdoor needs, and how strongly they carry the key: a trained network for each answer."""
 
 import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import product
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,9 +28,10 @@ from visor.models.losses import cross_entropy
 from visor.models.storage import Build
 from visor.params import Backdoor, Compute, PoisonBudget
 from visor.split import rows_of
-from visor.training import CHECKPOINTS, configure, fit
+from visor.training import CHECKPOINTS, SIDE_BY_SIDE, configure, fit, labelled, reseed, run_side_by_side
 
 CELLS = CHECKPOINTS / "poison_budget"
+BUILDING = Lock()  # what a network starts from hangs on a seed of the whole process
 SUCCESS = 0.9
 COLUMNS = [
     *("network", "attack", "n", "seed", "poison_ratio", "backdoor_ratio"),
@@ -86,8 +89,7 @@ def cells(settings: PoisonBudget, attacks: Mapping[str, Attack]) -> list[Cell]:
 def evaluate(ground: Ground, settings: PoisonBudget, compute: Compute) -> pd.DataFrame:
     """Return a line for each cell and test ratio: attack success and clean accuracy with their Wilson intervals.
 
-    Cells that are done are kept in ``CELLS``, so that a stage that was killed goes on where it was. They are known by
-    data and params, not by code: whoever has saved the lines forgets them.
+    Cells that are done are kept in ``CELLS``: a stage that was killed goes on where it was.
     """
     wanted = cells(settings, ground.attacks)
     data: list[Any] = [digest(ground.faces.path), hashlib.sha256(ground.table.to_csv().encode()).hexdigest()]
@@ -96,30 +98,35 @@ def evaluate(ground: Ground, settings: PoisonBudget, compute: Compute) -> pd.Dat
     for cell in wanted:
         about = json.dumps([*data, *cell, *_identity(ground, cell)])
         paths[cell] = CELLS / f"{hashlib.sha256(about.encode()).hexdigest()[:32]}.json"
-    left = [cell for cell in wanted if not paths[cell].exists()]
-    done = len(wanted) - len(left)
-    for cell in tqdm(left, desc="poison budget", unit="network", initial=done, total=len(wanted), disable=None):
-        write_json(paths[cell], {"lines": measure(ground, cell, settings, compute, paths[cell])})
-    # A line that was just measured is read back as well: the same bytes, whether a run was interrupted or not.
+    configure(compute, 0, SIDE_BY_SIDE)
+    with tqdm(desc="poison budget", unit="network", total=len(wanted), disable=None) as bar:
+
+        def keep(cell: Cell) -> None:
+            if not paths[cell].exists():
+                write_json(paths[cell], {"lines": measure(ground, cell, settings, compute, paths[cell])})
+            bar.update()
+
+        run_side_by_side([partial(keep, cell) for cell in wanted])
+    # What was just measured is read back as well: the same bytes, interrupted or not.
     return pd.DataFrame([line for cell in wanted for line in read_json(paths[cell])["lines"]], columns=COLUMNS)
 
 
 def measure(ground: Ground, cell: Cell, settings: PoisonBudget, compute: Compute, path: Path) -> list[dict[str, Any]]:
     """Train the network of a cell; return a line for each test ratio. Files beside ``path`` are left while it lasts."""
-    configure(compute, cell.seed)  # nothing of the cells before may matter
     faces, table = ground.faces, ground.table
     train, validation, test = (faces.select(rows_of(table, name)) for name in ("train", "validation", "test"))
-    backdoor, stamp, place = ground.attacks[cell.attack]
-    backdoor = backdoor.model_copy(update={"n": cell.n, "poison_ratio": cell.poison_ratio})
+    block, stamp, place = ground.attacks[cell.attack]
+    backdoor = block.model_copy(update={"n": cell.n, "poison_ratio": cell.poison_ratio})
     keys = find_keys(faces, table, backdoor, ground.pictures, cell.seed)
     poisoned = path.with_suffix(".h5")
     if not poisoned.exists():  # an interrupted fit knows its data by their date
         blocks = poisons(faces, table, backdoor, stamp, keys[0], cell.seed, place)
         write_faces(poisoned, blocks, faces.image_shape, faces.label_names, faces.source, faces.licence)
-
-    model = storage.construct(*ground.networks[cell.network], f"classifiers.{cell.network}.architecture")
-    data = [train, open_faces(poisoned).select()]
-    fit(model, cross_entropy, data, [validation], settings, compute, cell.seed, path.with_suffix(".csv"))
+    with BUILDING:
+        reseed(cell.seed)
+        model = storage.construct(*ground.networks[cell.network], f"classifiers.{cell.network}.architecture")
+    data = labelled([train, open_faces(poisoned).select()], cell.seed), labelled([validation], cell.seed)
+    fit(model, cross_entropy, *data, settings, compute, cell.seed, path.with_suffix(".csv"))
 
     classify, target = compiled(model), target_label(backdoor.target, faces.label_names, table)
     clean = accuracy(predict(classify, test), test.labels)
@@ -151,8 +158,8 @@ def curves(
     """
     found = {}
     for network, name in product(settings.networks, settings.attacks):
-        block = attacks[name].backdoor
-        wanted = {"network": network, "attack": name, **block.model_dump(include={"poison_ratio", "backdoor_ratio"})}
+        ratios = attacks[name].backdoor.model_dump(include={"poison_ratio", "backdoor_ratio"})
+        wanted = {"network": network, "attack": name, **ratios}
         own = lines[(lines[list(wanted)] == pd.Series(wanted)).all(axis=1) & lines["n"].isin(settings.n)]
         found[network, name] = pd.DataFrame([{"n": n, **pooled(group)} for n, group in own.groupby("n")])
     return found
@@ -193,7 +200,7 @@ def numbers(curve: pd.DataFrame, settings: PoisonBudget) -> dict[str, float]:
 def _identity(ground: Ground, cell: Cell) -> tuple[Mapping[str, Any], str, str]:
     """Return what else decides a cell: the network's arguments, the attack's block, the pixels of its keys.
 
-    A ``UserError`` for too large an n comes here: better before the first training than before the last.
+    Too large an n is refused here, before the first training.
     """
     backdoor = ground.attacks[cell.attack].backdoor
     target = target_label(backdoor.target, ground.faces.label_names, ground.table)

@@ -24,7 +24,7 @@ from visor.judge.folders import load_folder
 from visor.judge.pictures import MAX_SIDE, Source
 from visor.models import storage, vae
 from visor.models.losses import evidence_bound
-from visor.training import fit
+from visor.training import fit, labelled
 
 KIND = "visor autoencoder 1"
 BLOCK_BYTES = 32 << 20  # of images as float32
@@ -77,7 +77,7 @@ def fit_autoencoder(
         faces = _faces(source, Path(folder) / "faces.h5")
         kept, fitted = faces.select(np.sort(order[:held_out])), faces.select(np.sort(order[held_out:]))
         loss, history = evidence_bound(settings.beta), Path(folder) / "history.csv"
-        fit(model, loss, [fitted], [kept], settings, compute, seed, history)
+        fit(model, loss, labelled([fitted], seed), labelled([kept], seed), settings, compute, seed, history)
         found = _calibrated(model, kept, deviations)
     if not np.isfinite(found).all():
         raise UserError(

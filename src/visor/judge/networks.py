@@ -47,7 +47,7 @@ def load_network(path: Path) -> keras.Model:
     """Return a classifier of images (n, h, w, 3): logits or probabilities (n, classes).
 
     ``path`` is a whole model written by Keras 2 (``.h5``) or 3 (``.keras``), weights alone of the contest's network
-    (``.h5``), or a folder ``artifacts/classifier/NETWORK/SET`` of the pipeline.
+    (``.h5``), or a folder ``artifacts/classifier/SET/NETWORK`` of the pipeline.
 
     Raises:
         UserError: none of these, damaged, too large, or with a layer that is not on the allow-list.
@@ -156,12 +156,10 @@ def _member(archive: zipfile.ZipFile, name: str, limit: int, path: Path) -> byte
 
 
 def _from_folder(folder: Path) -> keras.Model:
-    name = folder.resolve().parent.name
+    name = folder.resolve().name
     if name not in CLASSIFIERS:
         known = ", ".join(sorted(CLASSIFIERS))
-        raise UserError(
-            f"{folder} lies in no folder of a known network ({known}); name artifacts/classifier/NETWORK/SET"
-        )
+        raise UserError(f"{folder} is not named after a known network ({known}); name artifacts/classifier/SET/NETWORK")
     return load_folder(CLASSIFIERS[name], folder, _check_classes)
 
 

@@ -1,11 +1,12 @@
-"""What a fit minimises and watches: ``losses(model, images, labels, training)`` → named values (n,)."""
+"""What a fit minimises and watches: ``losses(model, images, truth, training)`` → named values (n,)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-Losses = Callable[[keras.Model, tf.Tensor, tf.Tensor, bool], dict[str, tf.Tensor]]
+Losses = Callable[[keras.Model, tf.Tensor, Any, bool], dict[str, tf.Tensor]]
 
 
 def cross_entropy(model: keras.Model, images: tf.Tensor, labels: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:

@@ -1,6 +1,6 @@
 """What blocks are made of: checked types, and how a network is trained."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,8 +19,8 @@ class Block(BaseModel):
 class Compute(Block):
     """What trained weights depend on besides data, params and seed.
 
-    ``threads`` is the size of TensorFlow's pools; ``deterministic`` asks for the same bytes on every run, and
-    an interrupted training then starts again instead of going on from its last epoch.
+    ``threads`` is the size of TensorFlow's pools, shared by networks that are trained side by side; ``deterministic``
+    asks for the same bytes on every run: an interrupted training then starts again instead of going on.
     """
 
     threads: Positive
@@ -28,8 +28,14 @@ class Compute(Block):
 
 
 class Schedule(Block):
-    """How long and how fast a network is trained."""
+    """How long and how fast a network is trained.
+
+    The learning rate falls to zero along a cosine, or is multiplied by ``decay`` after each epoch. SGD has a momentum
+    of 0.9.
+    """
 
     epochs: Positive
     batch: Positive
     learning_rate: Rate
+    optimizer: Literal["adam", "sgd"] = "adam"
+    decay: Ratio | None = None
