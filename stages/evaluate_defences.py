@@ -7,8 +7,8 @@ import pandas as pd
 from visor.config import load_params
 from visor.errors import run
 from visor.evaluation.defence import clean_numbers, scores_of
-from visor.evaluation.detectors import REFERENCE, cards, groups_of, markdown, matrix
-from visor.evaluation.figures import detector_matrix, roc_curves, score_histograms
+from visor.evaluation.defence_figures import detector_matrix, roc_curves, score_histograms
+from visor.evaluation.defence_matrix import REFERENCE, cards, groups_of, markdown, matrix
 from visor.files import read_json, write_json, write_text
 
 
@@ -29,8 +29,8 @@ def main() -> None:
     for line in table.to_dict("records"):
         numbers = {str(key): value for key, value in line.items() if not isinstance(value, str)}
         write_json(Path(f"metrics/defence/{line['card']}/{line['trigger']}.json"), numbers)
-    write_text(Path("metrics/detectors.csv"), table.to_csv(index=False, float_format="%.6g"))
-    write_text(Path("artifacts/detectors.md"), markdown(table, clean, thresholds))
+    write_text(Path("metrics/defences.csv"), table.to_csv(index=False, float_format="%.6g"))
+    write_text(Path("artifacts/defences.md"), markdown(table, clean, thresholds))
     roc_curves(found, Path("plots/defences/roc.png"))
     detector_matrix(table, Path("plots/defences/matrix.png"))
 

@@ -7,7 +7,7 @@ import pandas as pd
 from visor.config import load_params
 from visor.errors import run
 from visor.evaluation.defence import calibrate
-from visor.evaluation.detectors import cards, defence_of
+from visor.evaluation.defence_matrix import cards, defence_of
 from visor.files import write_json
 
 

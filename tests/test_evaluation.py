@@ -9,9 +9,9 @@ import pytest
 from visor.evaluation import baselines
 from visor.evaluation.backdoor import evaluate, predict
 from visor.evaluation.defence import clean_numbers, digest, score_sets, scores_of
-from visor.evaluation.detectors import card_name, defence_of, groups_of, markdown, matrix, seen_with
-from visor.evaluation.detectors import cards as list_cards
-from visor.evaluation.figures import detector_matrix, roc_curves, score_histograms
+from visor.evaluation.defence_figures import detector_matrix, roc_curves, score_histograms
+from visor.evaluation.defence_matrix import card_name, defence_of, groups_of, markdown, matrix, seen_with
+from visor.evaluation.defence_matrix import cards as list_cards
 from visor.metrics import auroc
 from visor.params import Backdoor, Baselines
 

@@ -1,4 +1,4 @@
-"""The trigger × detector matrix: every defence on the same triggered files, in one table."""
+"""The trigger × defence matrix: every defence on the same triggered files, in one table."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
