@@ -4,11 +4,13 @@ import errno
 import hashlib
 import io
 import itertools
+import multiprocessing
 import os
 import signal
 import struct
 import sys
 import tarfile
+import threading
 import time
 import zlib
 from collections.abc import Callable
@@ -28,6 +30,7 @@ from visor.config import build
 from visor.datasets import DATASETS, catalogue, lfw, youtube_faces
 from visor.datasets.catalogue import read_catalogue
 from visor.datasets.ingest import ingest
+from visor.datasets.workers import run_in_order
 from visor.errors import UserError
 from visor.faces import BrokenImage, Clip, open_faces
 from visor.files import MAX_FILE_BYTES, SPARE_BYTES
@@ -319,7 +322,7 @@ def test_csaw_scale_is_that_of_the_whole_file(tmp_path):
         (np.full((4, 3, HEIGHT, WIDTH), np.nan), np.zeros(4), r"data runs from nan"),
         (np.zeros((4, 3, HEIGHT, WIDTH)), np.full(4, 0.5), "not a whole number"),
         (np.zeros((4, 3, HEIGHT, WIDTH)), np.full(4, -2), "not a whole number"),
-        (np.zeros((4, 3, HEIGHT, WIDTH)), np.array([b"a"] * 4), r"csaw wants"),
+        (np.zeros((4, 3, HEIGHT, WIDTH)), np.array([b"a"] * 4), "label holds no plain numbers"),
     ],
 )
 def test_csaw_wrong_content(tmp_path, data, label, words):
@@ -428,6 +431,26 @@ def slow(height: int, width: int):
     return noise(0, 1, height, width)
 
 
+def test_a_worker_killed_while_its_result_is_awaited():
+    with pytest.raises(UserError, match="a decoding process was killed"):
+        list(run_in_order([3], os._exit, 1))
+
+
+def test_a_worker_killed_while_results_are_written():
+    """The pool is found broken when the next task is handed in."""
+    threads = set(threading.enumerate())
+    results = run_in_order(itertools.count(), abs, 2)
+    assert next(results) == (0, 0)
+    for worker in multiprocessing.active_children():
+        worker.kill()
+    deadline = time.monotonic() + 20
+    while set(threading.enumerate()) - threads:  # those of the pool end when they know
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    with pytest.raises(UserError, match="a decoding process was killed"):
+        next(results)
+
+
 SLOW = """
 import sys, test_datasets as t
 from pathlib import Path
@@ -486,7 +509,7 @@ def test_csaw_pixels_in_another_file(tmp_path):
     with h5py.File(tmp_path / "in.h5", "w") as file:
         file["data"] = h5py.ExternalLink("other.h5", "data")
         file["label"] = np.zeros(4)
-    with pytest.raises(UserError, match="has no 'data'"):
+    with pytest.raises(UserError, match="data is a link, which may lead outside"):
         take("csaw", {"path": str(tmp_path / "in.h5")}, tmp_path / "faces.h5")
 
 

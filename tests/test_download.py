@@ -12,6 +12,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from visor.faces import open_faces
+from visor.scenes import SETS, open_scenes
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,9 +29,11 @@ def project(tmp_path):
     return tmp_path
 
 
-def download(project, source, min_images=3, max_broken=1, **settings):
+def download(project, source, min_images=3, max_broken=1, scenes="synthetic_scenes", **settings):
     yaml = YAML()
     params = yaml.load(ROOT / "params.yaml")
+    params["scenes"].update(source=scenes, max_side=64, train=3, validation=1, test=2)
+    params["sources"]["synthetic_scenes"].update(identities=3, faces=2)
     params["faces"].update(source=source, min_images=min_images, max_broken=max_broken, height=24, width=18)
     if source in params["sources"]:
         params["sources"][source] = settings
@@ -47,7 +50,7 @@ def test_leaves_faces_and_metrics(project):
     assert faces.images.shape == (6, 24, 18, 3)
     assert faces.source == "a folder of images"
     assert faces.licence == "unknown; yours to know"
-    assert [file.name for file in (project / "artifacts/raw").iterdir()] == ["faces.h5"]
+    assert sorted(file.name for file in (project / "artifacts/raw").iterdir()) == ["faces.h5", "scenes.h5"]
     assert json.loads((project / "metrics/faces.json").read_text()) == {
         "images": 6,
         "labels": 2,
@@ -55,6 +58,36 @@ def test_leaves_faces_and_metrics(project):
         "broken": 0,
         "dropped_labels": 0,
     }
+
+
+def test_leaves_scenes_metrics_and_a_picture(project):
+    done = download(project, "folder", path="faces")
+    assert done.returncode == 0, done.stderr
+    scenes = open_scenes(project / "artifacts/raw/scenes.h5")
+    assert (scenes.source, scenes.licence) == ("Visor synthetic scenes", "MIT")
+    assert {name: len(scenes.rows(name)) for name in SETS} == {"train": 3, "validation": 1, "test": 2}
+    assert json.loads((project / "metrics/scenes.json").read_text()) == {
+        **{"scenes": 6, "train": 3, "validation": 1, "test": 2},
+        **{"faces": len(scenes.boxes), "ignored": 0, "broken": 0},
+    }
+    assert Image.open(project / "plots/scenes.png").size[1] == 3 * 162
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("coco", ["scenes.source", "coco", "choose from synthetic_scenes, wider_face"]),
+        ("wider_face", ["sources.wider_face.path is null", "WIDER_train.zip"]),
+    ],
+)
+def test_mistakes_about_scenes_end_in_one_sentence(project, source, words):
+    done = download(project, "folder", scenes=source, path="faces")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert all(word in done.stderr for word in words), done.stderr
+    assert not (project / "artifacts/raw/scenes.h5").exists()
+    assert not (project / "artifacts/raw/faces.h5").exists(), "it stops before the long work"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +99,7 @@ def test_leaves_faces_and_metrics(project):
         ("folder", {"path": "faces.zip"}, ["faces.zip is not a whole tar archive", "folder or .tar.gz"]),
         ("lfw", {"path": "faces"}, ["Labeled Faces in the Wild", "the largest has 0", "docs/data.md"]),
         ("csaw", {"path": "nowhere.h5"}, ["nowhere.h5 does not exist"]),
-        ("csaw", {"path": "faces.zip"}, ["faces.zip is not a whole HDF5 file"]),
+        ("csaw", {"path": "faces.zip"}, ["faces.zip is not an HDF5 file"]),
     ],
 )
 def test_mistakes_end_in_one_sentence(project, source, settings, words):

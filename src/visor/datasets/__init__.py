@@ -1,11 +1,12 @@
-"""Sources of faces: a module each, with ``Settings`` (its block under ``sources``) and ``clips``.
+"""Sources of faces and of scenes: a module each, with ``Settings``, its block under ``sources``.
 
-``clips(settings, seed)`` yields ``visor.faces.Clip`` lazily; published images have no use for the seed.
+Those of faces have ``clips(settings, seed)``, which yields ``visor.faces.Clip`` lazily; published images have no use
+for the seed. Those of scenes have ``tasks(settings, params.scenes, seed)``, which yields ``scene_ingest.Task`` lazily.
 """
 
 from types import ModuleType
 
-from visor.datasets import csaw, folder, lfw, synthetic, youtube_faces
+from visor.datasets import csaw, folder, lfw, synthetic, synthetic_scenes, wider_face, youtube_faces
 
 DATASETS: dict[str, ModuleType] = {
     "synthetic": synthetic,
@@ -13,4 +14,8 @@ DATASETS: dict[str, ModuleType] = {
     "lfw": lfw,
     "csaw": csaw,
     "folder": folder,
+}
+SCENES: dict[str, ModuleType] = {
+    "synthetic_scenes": synthetic_scenes,
+    "wider_face": wider_face,
 }

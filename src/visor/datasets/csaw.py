@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from visor import hdf5
 from visor.errors import UserError
 from visor.faces import Clip, Images
 from visor.params import Block
@@ -34,24 +35,19 @@ def clips(settings: Settings, seed: int) -> Iterator[Clip]:
     path = Path(settings.path)
     if not path.exists():
         raise UserError(f"{path} does not exist; correct sources.csaw.path in params.yaml")
-    try:
-        with h5py.File(path, "r") as file:
-            yield from _rows(*_checked(file, path), path)
-    except OSError as error:
-        raise UserError(f"{path} is not a whole HDF5 file ({error}); fetch it again") from None
+    with hdf5.opened(path) as file:
+        yield from _rows(*_checked(file, path), path)
 
 
 def _checked(file: h5py.File, path: Path) -> tuple[h5py.Dataset, NDArray[np.int64]]:
     """Return ``data`` and the labels int64 (n,) of a file."""
-    for name in ("data", "label"):
-        outside = isinstance(file.get(name, getlink=True), h5py.ExternalLink)
-        if outside or not isinstance(file.get(name), h5py.Dataset) or file[name].external or file[name].is_virtual:
+    data, labels = (hdf5.find(file, name, path) for name in ("data", "label"))
+    for name, found in (("data", data), ("label", labels)):
+        if not isinstance(found, h5py.Dataset):
             raise UserError(f"{path} has no {name!r}; csaw wants data (n, 3, h, w) and label (n,)")
-    data, labels = file["data"], file["label"]
-    numbers = data.dtype.kind in "uif" and labels.dtype.kind in "uif"
     # Judged by shape before a byte is read: a file of a kilobyte can promise terabytes.
     fits = data.ndim == 4 and data.shape[1] == 3 and max(data.shape[2:]) <= MAX_SIDE and len(data) <= MAX_ROWS
-    if not numbers or not fits or labels.size != len(data):
+    if not fits or labels.size != len(data):
         raise UserError(
             f"{path}: data {data.shape} {data.dtype}, label {labels.shape}; csaw wants (n, 3, h, w) and (n,)"
         )

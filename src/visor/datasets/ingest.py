@@ -1,16 +1,10 @@
 """From clips to a FaceSet: decoded by several processes, filtered, sorted, written; memory is flat in n."""
 
-import os
-import signal
 import sys
 import tempfile
-import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from itertools import chain, repeat
-from multiprocessing import get_context, parent_process
+from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -18,12 +12,12 @@ import numpy as np
 from tqdm import tqdm
 
 from visor import params
+from visor.datasets.workers import report_broken, run_in_order
 from visor.errors import UserError
 from visor.faces import Block, BrokenImage, Clip, Images, Integers, write_faces
 
 TASK_BYTES = 1 << 20
 BLOCK_BYTES = 8 << 20
-MAX_PROCESSES = 8  # each takes some 60 MB, and one archive or one disk feeds no more than these
 
 
 class Frame(NamedTuple):
@@ -57,7 +51,7 @@ def ingest(
     shape = (faces.height, faces.width, 3)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=path.parent) as scratch:
-        frames, broken = _decode_all(clips, scratch, faces, processes or min(os.cpu_count() or 1, MAX_PROCESSES))
+        frames, broken = _decode_all(clips, scratch, faces, processes)
         counts = Counter(frame.label for frame in frames)
         names = _large_labels(counts, faces.min_images, source)
         kept = set(names)
@@ -84,30 +78,31 @@ def _large_labels(counts: Counter[str], least: int, source: str) -> list[str]:
 
 
 def _decode_all(
-    clips: Iterable[Clip], scratch: IO[bytes], faces: params.Faces, processes: int
+    clips: Iterable[Clip], scratch: IO[bytes], faces: params.Faces, processes: int | None
 ) -> tuple[list[Frame], int]:
     """Append the pixels to ``scratch`` in the order of ``clips``; return the frames and the broken count."""
     frames: list[Frame] = []
     broken = 0
-    with (
-        tqdm(desc="images", unit="", disable=None) as bar,
-        ProcessPoolExecutor(processes, get_context("spawn"), initializer=_follow_parent) as pool,
-    ):
-        for clip, images in _in_order(pool, _tasks(clips, faces), faces, 2 * processes):
+    with tqdm(desc="images", unit="", disable=None) as bar:
+        for clip, images in _decoded(clips, faces, processes):
             bar.update(len(clip.names))
             if isinstance(images, BrokenImage):
                 broken += len(clip.names)
-                bar.write("broken image {}: {}".format(*images.args), file=sys.stderr)
-                if broken > faces.max_broken:
-                    raise UserError(
-                        f"more than {faces.max_broken} images cannot be decoded, the last is"
-                        f" {images.args[0]}; mend the source or raise faces.max_broken"
-                    )
+                report_broken(images, broken, faces.max_broken, "faces.max_broken")
                 continue
             for video, name, image in zip(clip.videos, clip.names, images, strict=True):
                 frames.append(Frame(sys.intern(clip.label), sys.intern(video), name))
                 scratch.write(image.tobytes())
     return frames, broken
+
+
+def _decoded(
+    clips: Iterable[Clip], faces: params.Faces, processes: int | None
+) -> Iterator[tuple[Clip, Images | BrokenImage]]:
+    """Yield each clip with its images, or why it has none."""
+    decode = partial(_decode, height=faces.height, width=faces.width)
+    for task, results in run_in_order(_tasks(clips, faces), decode, processes):
+        yield from zip(task, results, strict=True)
 
 
 def _tasks(clips: Iterable[Clip], faces: params.Faces) -> Iterator[list[Clip]]:
@@ -125,24 +120,6 @@ def _tasks(clips: Iterable[Clip], faces: params.Faces) -> Iterator[list[Clip]]:
         yield task
 
 
-def _in_order(
-    pool: ProcessPoolExecutor, tasks: Iterator[list[Clip]], faces: params.Faces, limit: int
-) -> Iterator[tuple[Clip, Images | BrokenImage]]:
-    """Yield each clip with its images; at most ``limit`` tasks are under way, so the source is streamed."""
-    under_way: deque[tuple[list[Clip], Future[list[Images | BrokenImage]]]] = deque()
-    for task in chain(tasks, repeat(None)):
-        if task is not None:
-            under_way.append((task, pool.submit(_decode, task, faces.height, faces.width)))
-        if not under_way:
-            return
-        if task is None or len(under_way) > limit:
-            clips, future = under_way.popleft()
-            try:
-                yield from zip(clips, future.result(), strict=True)
-            except BrokenProcessPool:
-                raise UserError("a decoding process was killed, out of memory perhaps; run again") from None
-
-
 def _decode(clips: list[Clip], height: int, width: int) -> list[Images | BrokenImage]:
     """In a worker: the images of each clip, or why it has none."""
 
@@ -153,19 +130,6 @@ def _decode(clips: list[Clip], height: int, width: int) -> list[Images | BrokenI
             return error
 
     return [images(clip) for clip in clips]
-
-
-def _follow_parent() -> None:
-    """In a worker: leave Ctrl-C to the parent, and end when the parent ends, even by ``kill -9``."""
-
-    def watch() -> None:
-        parent = parent_process()
-        if parent is not None:
-            parent.join()
-        os._exit(1)
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _numbers(frames: list[Frame]) -> tuple[Integers, Integers]:
