@@ -1,0 +1,1 @@
+"""Adversarial perturbations: one search (pgd.py) for what objectives.py says, saved by eight_bit.py."""
