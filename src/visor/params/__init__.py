@@ -4,6 +4,7 @@ from visor.params.attacks import Adaptation, Backdoor, PoisonBudget, Ratios
 from visor.params.block import Block, Compute, Schedule
 from visor.params.data import Baselines, Faces, Split
 from visor.params.defences import Defence, FinePruning, Inspection, NeuralCleanse, Saliency, Sanitisation
+from visor.params.detection import Detector, Hiding, Scenes, Strength, Training
 from visor.params.networks import Classifier, VariationalAutoencoder, Verification
 from visor.params.root import Gate, Params
 
@@ -15,9 +16,11 @@ __all__ = [
     "Classifier",
     "Compute",
     "Defence",
+    "Detector",
     "Faces",
     "FinePruning",
     "Gate",
+    "Hiding",
     "Inspection",
     "NeuralCleanse",
     "Params",
@@ -25,8 +28,11 @@ __all__ = [
     "Ratios",
     "Saliency",
     "Sanitisation",
+    "Scenes",
     "Schedule",
     "Split",
+    "Strength",
+    "Training",
     "VariationalAutoencoder",
     "Verification",
 ]

@@ -8,6 +8,7 @@ from visor.params.attacks import Adaptation, Backdoor, PoisonBudget
 from visor.params.block import Block, Compute, Count
 from visor.params.data import Baselines, Faces, Split
 from visor.params.defences import Defence, Inspection
+from visor.params.detection import Detector, Hiding, Scenes
 from visor.params.networks import Classifier, VariationalAutoencoder, Verification
 
 
@@ -25,6 +26,7 @@ class Params(Block):
     seed: Count
     compute: Compute
     faces: Faces
+    scenes: Scenes
     sources: dict[str, dict[str, Any]]
     split: Split
     baselines: Baselines
@@ -40,4 +42,7 @@ class Params(Block):
     inspection: Inspection
     validation_triggers: list[str]
     defences: dict[str, Defence]
+    detectors: dict[str, Detector]
+    trained_detectors: list[str]
+    hiding: Hiding
     gates: dict[str, Gate]
