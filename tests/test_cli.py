@@ -80,7 +80,7 @@ def root(pipeline, tmp_path):
     return Path(shutil.copytree(pipeline, tmp_path / "project"))
 
 
-COMMANDS = ("params", "judge", "eval", "fit-vae", "mirror", "gate", "lock")
+COMMANDS = ("params", "judge", "eval", "fit-vae", "mirror", "gate", "lock", "detect", "protect")
 
 
 def test_help_names_every_command(tmp_path):

@@ -22,7 +22,7 @@ def decode(data: bytes, name: str, mode: str = "RGB") -> Image.Image:
     """Decode an image file, upright as its EXIF says; ``name`` is for the message.
 
     Raises:
-        BrokenImage: not an image, truncated, or more than ``MAX_PIXELS`` pixels (a decompression bomb).
+        BrokenImage: not an image, truncated, more than ``MAX_PIXELS`` pixels (a decompression bomb), or 32 bits deep.
     """
     try:
         with warnings.catch_warnings():
@@ -30,13 +30,22 @@ def decode(data: bytes, name: str, mode: str = "RGB") -> Image.Image:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise BrokenImage(name, f"{image.width}×{image.height} pixels, more than {MAX_PIXELS:,}")
-        return ImageOps.exif_transpose(image).convert(mode)
+        return _eight_bit(ImageOps.exif_transpose(image), image.format, name).convert(mode)
     except BrokenImage:
         raise
     except UnidentifiedImageError:
         raise BrokenImage(name, "not an image") from None
     except Exception as error:  # Pillow's plug-ins raise whatever they like on hostile bytes
         raise BrokenImage(name, str(error) or type(error).__name__) from None
+
+
+def _eight_bit(image: Image.Image, file_format: str | None, name: str) -> Image.Image:
+    """Return an image of 16 bits with 8, black and white as they were: Pillow's ``convert`` would cut at 255."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and file_format in ("PNG", "PPM")):
+        return Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise BrokenImage(name, "pixels of 32 bits, of which nobody knows where white is")
+    return image
 
 
 def read_face(content: Path | bytes, name: str, crop: float, height: int, width: int) -> Images:

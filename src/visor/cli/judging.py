@@ -1,8 +1,5 @@
-"""The command line ``visor``: one function a command; what a command needs is imported when it runs."""
+"""Commands that judge a suspect network and the images that it sees."""
 
-import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,86 +17,7 @@ Scale = Annotated[
 ]
 ScaleBy = Annotated[Path | None, typer.Option(help="Clean HDF5 that --input-scale auto decides by; else the images.")]
 
-app = typer.Typer(
-    name="visor",
-    help="Attack and defend face models in one reproducible pipeline. Run from the project's root; "
-    "`dvc repro` runs the pipeline itself.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
 
-
-@app.command()
-def params() -> None:
-    """Check params.yaml: names, types, ranges, and that the named source and triggers exist."""
-    from visor.backdoors import BACKDOORS
-    from visor.config import choice, load_params
-    from visor.datasets import DATASETS
-
-    found = load_params()
-    choice(DATASETS, found.faces.source, "faces.source")
-    for name, backdoor in found.backdoors.items():
-        choice(BACKDOORS, backdoor.trigger, f"backdoors.{name}.trigger")
-    typer.echo("ok")
-
-
-@app.command()
-def mirror(
-    uri: Annotated[
-        str | None, typer.Option(help="MLflow server or database; else MLFLOW_TRACKING_URI, else mlflow.db.")
-    ] = None,
-    follow: Annotated[
-        bool, typer.Option("--follow", help="Show the curves of a running training until Ctrl-C.")
-    ] = False,
-) -> None:
-    """Mirror the state that dvc.lock records into MLflow; what is already there is left alone."""
-    from visor import tracking
-
-    if follow:
-        typer.echo("following metrics/history into the experiment visor-live; stop with Ctrl-C")
-        tracking.follow(Path(), uri)
-    else:
-        mirrored = tracking.mirror(Path(), uri)
-        said = "written" if mirrored.created else "already there"
-        typer.echo(f"state {mirrored.state[:8]}: {mirrored.runs} runs {said}")
-
-
-@app.command()
-def gate(
-    baseline: Annotated[str, typer.Option(help="Git revision that max_change compares with.")] = "HEAD",
-    junit: Annotated[Path | None, typer.Option(help="Also write the verdicts as JUnit XML.")] = None,
-) -> None:
-    """Hold metrics/ against the gates of params.yaml; exit code 1 on a breach."""
-    from visor import gates
-    from visor.config import load_params
-    from visor.files import read_metrics, write_text
-
-    bounds = load_params().gates
-    before = gates.read_baseline(Path(), baseline, bounds)
-    verdicts = gates.check(read_metrics(Path("metrics")), before, bounds)
-    typer.echo(gates.markdown(verdicts, baseline))
-    if junit:
-        write_text(junit, gates.junit(verdicts))
-    if any(verdict.problem for verdict in verdicts):
-        raise typer.Exit(1)
-
-
-@app.command()
-def lock() -> None:
-    """Prove, without running the pipeline, that dvc.lock and data.dvc fit code and params."""
-    command = [sys.executable, "-m", "dvc", "repro", "--dry", "--allow-missing"]
-    dry = subprocess.run(command, capture_output=True, text=True)
-    stale = re.search(r"^(?:Running stage|Importing) '(.+?)'", dry.stdout, re.MULTILINE)
-    stale = stale or re.search(r"failed to reproduce '(.+?)'", dry.stderr)  # a clone without data cannot import them
-    if stale:
-        raise errors.UserError(f"dvc.lock or data.dvc is stale from {stale[1]} on; run `dvc repro` and commit both")
-    if dry.returncode:
-        raise errors.UserError(f"dvc.lock cannot be checked: {' '.join(dry.stderr.split())}")
-    typer.echo("dvc.lock fits the code and params.yaml")
-
-
-@app.command()
 def judge(
     images: Annotated[list[Path], typer.Argument(help="PNG, JPEG, or HDF5 with `data`.", metavar="IMAGE…")],
     net: Suspect,
@@ -119,7 +37,6 @@ def judge(
     typer.echo("\n".join(map(str, found.tolist())))
 
 
-@app.command("eval")
 def evaluate(
     data: Annotated[Path, typer.Argument(help="HDF5 with `data` and `label`.")],
     net: Annotated[Path, typer.Argument(help="Suspect network, as `visor judge` takes it.")],
@@ -154,7 +71,6 @@ def evaluate(
     typer.echo("\n".join(f"{name}: {value:.6g}" for name, value in numbers.items()))
 
 
-@app.command()
 def fit_vae(
     clean: Annotated[Path, typer.Argument(help="HDF5 with clean `data`.")],
     out: Annotated[Path, typer.Option(help="The one file to write.")],
@@ -192,8 +108,3 @@ def _require_use(input_scale: str, scale_by: Path | None) -> None:
 
 def _say(words: str) -> None:
     typer.echo(words, err=True)
-
-
-def main() -> None:
-    """Run the command line; a user's mistake is one sentence and exit code 1."""
-    errors.run(lambda *words: app(list(words)))
