@@ -12,20 +12,25 @@ LAYERS = [
     {"errors"},
     {"files"},
     {"faces"},
+    {"scenes"},
     {"hdf5", "params"},
-    {"archives", "config", "fetch", "gates", "images", "joint_bayesian", "metrics", "quiet", "rendering", "tracking"},
-    {"backdoors", "datasets", "landmarks", "models", "sanitisation", "split"},
-    {"defences", "training"},
-    {"adaptation", "inspection", "judge"},
+    {
+        *("archives", "boxes", "config", "fetch", "gates", "images", "joint_bayesian", "metrics"),
+        *("quiet", "rendering", "tracking"),
+    },
+    {"backdoors", "datasets", "evasion", "landmarks", "models", "sanitisation", "split"},
+    {"defences", "detectors", "training"},
+    {"adaptation", "inspection", "judge", "protection"},
     {"evaluation"},
     {"cli"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-TENSORFLOW = {"quiet", "models", "training", "adaptation", "inspection", "judge"}
+TENSORFLOW = {"quiet", "models", "detectors", "evasion", "training", "adaptation", "inspection", "judge", "protection"}
 REGISTRIES = {
     "backdoors": "BACKDOORS",
     "datasets": "DATASETS",
     "defences": "DEFENCES",
+    "detectors": "DETECTORS",
     "models": "CLASSIFIERS",
     "sanitisation": "SANITISERS",
 }
@@ -33,6 +38,7 @@ TAKEN = {
     "backdoors": ".stamp",
     "datasets": "",
     "defences": ".prepare",
+    "detectors": "",
     "models": ".build",
     "sanitisation": "",
 }
@@ -75,10 +81,10 @@ def test_imports_point_down(path):
 def test_registry_keys_are_file_names(package, registry):
     tree = ast.parse((SOURCE / package / "__init__.py").read_text())
     values = [node.value for node in ast.walk(tree) if isinstance(node, (ast.Assign, ast.AnnAssign))]
-    (table,) = [value for value in values if isinstance(value, ast.Dict)]
-    for key, value in zip(table.keys, table.values, strict=True):
-        assert (SOURCE / package / f"{key.value}.py").exists()
-        assert ast.unparse(value) == key.value + TAKEN[package]
+    for table in [value for value in values if isinstance(value, ast.Dict)]:
+        for key, value in zip(table.keys, table.values, strict=True):
+            assert (SOURCE / package / f"{key.value}.py").exists()
+            assert ast.unparse(value) == key.value + TAKEN[package]
 
 
 @pytest.mark.parametrize("stage", CHEAP_STAGES)

@@ -53,10 +53,35 @@ def detector_row(trigger):
 REPORTED = [name for name in (*PARAMS["backdoors"], "adapted") if name not in PARAMS["validation_triggers"]]
 
 
+def hiding_conditions():
+    """Names of the metrics' files, and their titles, that the README shows."""
+    strengths = PARAMS["hiding"]["strengths"]
+    last = strengths[-1]
+    attacked = {
+        f"pgd_{each['eps']:g}x{each['iterations']}": f"{each['eps']:g} × {each['iterations']}" for each in strengths
+    }
+    jpeg = {
+        f"jpeg{quality}_{last['eps']:g}x{last['iterations']}": f"JPEG {quality}" for quality in PARAMS["hiding"]["jpeg"]
+    }
+    return {"clean": "clean", f"noise_{last['eps']:g}": f"noise {last['eps']:g}", **attacked, **jpeg}
+
+
+def hiding_table():
+    """AP at IoU 0.5 of each attacked detector: clean, noise, PGD by eps × iterations, and the last after JPEG."""
+    names = hiding_conditions()
+    lines = [f"| detector | {' | '.join(names.values())} | faces vanished |", f"|---|{'---|' * (len(names) + 1)}"]
+    for detector in PARAMS["hiding"]["detectors"]:
+        found = {name: metrics(f"detection/{detector}/{name}") for name in names}
+        cells = [f"{numbers['ap_50']:.3f}" for numbers in found.values()]
+        last = [name for name in names if name.startswith("pgd")][-1]
+        lines.append(f"| {detector.replace('_', ' ')} | {' | '.join(cells)} | {percent(found[last]['vanished'])} |")
+    return lines
+
+
 @committed_numbers
 def test_results_are_those_of_the_committed_metrics():
     attacks = [name for name in PARAMS["training_sets"] if name != "clean"]
-    rows = [clean_row(), *map(attack_row, attacks), *map(detector_row, REPORTED)]
+    rows = [clean_row(), *map(attack_row, attacks), *map(detector_row, REPORTED), *hiding_table()]
     assert [row for row in rows if row not in README.splitlines()] == []
 
 
@@ -65,7 +90,7 @@ def test_prose_numbers_are_those_of_the_committed_metrics():
     baselines, held_out = metrics("baselines"), metrics("defence/fusion/clean")
     nearest, lda = (percent(baselines[f"{name}_accuracy"]) for name in ("nearest_neighbour", "lda"))
     prose = " ".join(README.split())
-    assert f"knows {nearest} of them and LDA {lda}" in prose
+    assert f"knows {nearest} of the faces and LDA {lda}" in prose
     fpr, low, high = (percent(held_out[key]) for key in ("fpr", "fpr_low", "fpr_high"))
     assert f"flags {fpr} ({low} to {high}) of held-out clean faces" in prose
     adapted = metrics("adaptation")

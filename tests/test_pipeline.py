@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
-REGISTRIES = {"backdoors", "datasets", "defences", "models", "sanitisation"}
+REGISTRIES = {"backdoors", "datasets", "defences", "detectors", "models", "sanitisation"}
 PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 PARAMS = YAML(typ="safe").load(ROOT / "params.yaml")
 
@@ -177,7 +177,9 @@ def test_stage_script_and_command_have_one_name():
 def test_lock_holds_the_stages_of_the_pipeline_and_no_other():
     lock = YAML(typ="safe").load(ROOT / "dvc.lock")["stages"]
     assert {name.split("@")[0] for name in lock} == set(PIPELINE)
-    cells = {f"train_classifier@{n}-{s}" for n in PARAMS["networks"] for s in PARAMS["training_sets"]}
+    cells = {f"train_classifiers@{name}" for name in PARAMS["training_sets"]}
+    cells |= {f"train_detector@{name}" for name in PARAMS["trained_detectors"]}
+    cells |= {f"evaluate_detection@{name}" for name in PARAMS["hiding"]["detectors"]}
     assert {name for name in lock if "@" in name} == cells
     assert len(lock) < 40
 

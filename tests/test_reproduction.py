@@ -17,14 +17,16 @@ from visor.faces import Block, open_faces, write_faces
 
 pytestmark = pytest.mark.slow
 
+DETECTION = {"train_detector@ssd", "evaluate_detection@ssd", "evaluate_transfer"}
 ALL_STAGES = {
+    *DETECTION,
     "download",
     "artifacts/raw",  # its import as data/
     "split",
     "evaluate_baselines",
     "poison",
-    "train_classifier@deepid-clean",
-    "train_classifier@deepid-accessory",
+    "train_classifiers@clean",
+    "train_classifiers@accessory",
     "evaluate_backdoor",
     "evaluate_verification",
     "poison_budget",
@@ -92,7 +94,7 @@ def test_second_repro_runs_nothing(project):
 def test_one_attack_reruns_alone_and_going_back_runs_nothing(project):
     edit(project, backdoors__accessory__n=4)
     touched = set(repro(project))
-    assert {name for name in touched if name.startswith("train")} == {"train_classifier@deepid-accessory"}
+    assert {name for name in touched if name.startswith("train")} == {"train_classifiers@accessory"}
     assert touched.isdisjoint({"download", "split", "evaluate_baselines"})
 
     params = json.loads(run(project, "dvc", "params", "diff", "--json"))
@@ -153,12 +155,13 @@ def test_own_data_and_back(project, tmp_path):
     rows = np.arange(len(labels), dtype=np.int32)
     block = Block(random_images(len(rows), height=40, width=32), labels, rows, rows)
     write_faces(tmp_path / "own/faces.h5", [block], (40, 32, 3), names, "mine", "mine")
+    shutil.copy(project / "artifacts/raw/scenes.h5", tmp_path / "own")
 
     *before, last = documented("dvc add data")
     assert last == "dvc repro"
     for line in before:
         run(project, "sh", "-ec", line.replace("/your/folder", str(tmp_path / "own")))
-    assert set(repro(project)) == ALL_STAGES - {"download", "artifacts/raw"}
+    assert set(repro(project)) == ALL_STAGES - {"download", "artifacts/raw"} - DETECTION, "scenes are as they were"
     assert open_faces(project / "artifacts/poisoned/accessory.h5").label_names == tuple(names)
     assert "deps" not in (project / "data.dvc").read_text()
     assert repro(project) == []
@@ -226,7 +229,7 @@ def drawing(process):
 
 
 # (stage, its command, before which of its files it dies, what is whole by then, what is not)
-CLASSIFIER, CLASSIFY = "artifacts/classifier/deepid", "stages/train_classifier.py deepid"
+CLASSIFIER, CLASSIFY = "artifacts/classifier", "stages/train_classifiers.py"
 MOMENTS = [
     ("download", "stages/download.py", 1, [], ["artifacts/raw/faces.h5"]),
     ("split", "stages/split.py", 2, ["artifacts/split.csv"], ["metrics/split.json"]),
@@ -239,11 +242,11 @@ MOMENTS = [
         ["artifacts/poisoned/accessory.h5", "artifacts/triggered/accessory.h5"],
     ),
     (
-        "train_classifier@deepid-accessory",
+        "train_classifiers@accessory",
         f"{CLASSIFY} accessory",
         EPOCHS + 2,
-        [f"{CLASSIFIER}/accessory/model.weights.h5"],
-        [f"{CLASSIFIER}/accessory/model.json"],
+        [f"{CLASSIFIER}/accessory/deepid/model.weights.h5"],
+        [f"{CLASSIFIER}/accessory/deepid/model.json"],
     ),
     (
         "evaluate_backdoor",
@@ -260,7 +263,7 @@ MOMENTS = [
         ["metrics/poison_budget.csv"],
         ["metrics/poison_budget/deepid/accessory.json"],
     ),
-    ("train_vae", "stages/train_vae.py", 2, ["metrics/history/vae/all.csv"], ["artifacts/vae/all/model.weights.h5"]),
+    ("train_vae", "stages/train_vae.py", 2, [], ["artifacts/vae/all/model.weights.h5"]),
     ("adapt_trigger", "stages/adapt_trigger.py", 2, ["artifacts/adapted/adapted.h5"], ["metrics/adaptation.json"]),
     (
         "score_defences",
@@ -275,9 +278,24 @@ MOMENTS = [
         "stages/evaluate_defences.py",
         3,
         ["metrics/defence/reconstruction/clean.json"],
-        ["metrics/defence/fusion/clean.json", "metrics/detectors.csv", "plots/defences/matrix.png"],
+        ["metrics/defence/fusion/clean.json", "metrics/defences.csv", "plots/defences/matrix.png"],
     ),
     ("inspect_networks", "stages/inspect_networks.py", 1, [], ["metrics/fine_pruning.csv"]),
+    (
+        "train_detector@ssd",
+        "stages/train_detector.py ssd",
+        4,
+        ["metrics/history/detector/ssd.csv", "artifacts/detector/ssd/model.weights.h5"],
+        ["artifacts/detector/ssd/model.json"],
+    ),
+    (
+        "evaluate_detection@ssd",
+        "stages/evaluate_detection.py ssd",
+        2,
+        ["artifacts/hidden/ssd/0.02x2.h5"],
+        ["metrics/detection/ssd/clean.json", "plots/detection/ssd/scenes.png"],
+    ),
+    ("evaluate_transfer", "stages/evaluate_transfer.py", 1, [], ["metrics/transfer.json"]),
 ]
 
 
@@ -303,9 +321,9 @@ def test_killed_in_every_stage_a_fresh_clone_ends_with_the_same_bytes(reproduced
 
 @pytest.mark.parametrize(("deterministic", "left"), [(False, 2), (True, EPOCHS)])
 def test_a_killed_training_goes_on_unless_its_bytes_have_to_repeat(project, tmp_path, deterministic, left):
-    stage, command, hook = "train_classifier@deepid-clean", f"{CLASSIFY} clean", tmp_path / "hook"
+    stage, command, hook = "train_classifiers@clean", f"{CLASSIFY} clean", tmp_path / "hook"
     edit(project, compute__deterministic=deterministic, classifiers__deepid__learning_rate=1e-3)
-    history = "metrics/history/deepid-clean.csv"
+    history = "metrics/history/clean/deepid.csv"
     # An epoch's line comes before its checkpoint: the first epoch is kept, the second is not.
     before = 2 if deterministic else 3
     interrupted(project, stopped, hooked(project, hook, command, before))
@@ -326,7 +344,7 @@ def test_a_killed_training_goes_on_unless_its_bytes_have_to_repeat(project, tmp_
 # --- mistakes and full disks, at the level of a stage
 
 POISON = ["artifacts/poisoned", "artifacts/triggered", "plots/poison"]
-TRAIN = [f"{CLASSIFIER}/clean", "metrics/history/deepid-clean.csv"]
+TRAIN = [f"{CLASSIFIER}/clean", "metrics/history/clean/deepid.csv"]
 MISTAKES = [
     ("poison.py", {"backdoors__accessory__n": 1000}, POISON, "n is 1000, but the poison set has 35 images"),
     ("poison.py", {"backdoors__accessory__target": "nobody"}, POISON, "target label nobody does not exist"),
@@ -341,7 +359,7 @@ MISTAKES = [
     ("threshold.py", {"seed": 1.5}, ["metrics/threshold"], "seed is 1.5, but"),
     ("evaluate_defences.py", {"sedd": 1}, ["metrics/defence"], "sedd is not a known key; allowed"),
     ("evaluate_baselines.py", {"baselines": 3}, ["metrics/baselines.json"], "baselines is 3, but"),
-    ("train_classifier.py deepid clean", {"classifiers__deepid__architecture": {"drop": 0.1}}, TRAIN, "drop"),
+    ("train_classifiers.py clean", {"classifiers__deepid__architecture": {"drop": 0.1}}, TRAIN, "drop"),
     ("evaluate_baselines.py", {"compute__threads": "two"}, ["metrics/baselines.json"], "compute.threads is 'two', but"),
 ]
 
@@ -383,7 +401,7 @@ SMALL_DISKS = [
     ("download.py", "artifacts/raw", 1000, ""),
     ("poison.py", "artifacts/poisoned", 40, "artifacts/poisoned/clean.h5\n"),
     ("poison.py", "plots", 8, ""),
-    ("train_classifier.py deepid clean", "artifacts/classifier", 100, ""),
+    ("train_classifiers.py clean", "artifacts/classifier", 100, ""),
 ]
 
 

@@ -53,6 +53,10 @@ def _references(params: Params) -> Iterator[tuple[str, Iterable[str], Iterable[s
     yield "poison_budget.attacks", budget.attacks, params.backdoors
     yield "poison_budget.ratios.attack", [budget.ratios.attack], params.backdoors
     yield "adaptation.attack", [params.adaptation.attack], trained
+    trainable = [name for name, detector in params.detectors.items() if detector.training]
+    yield "trained_detectors", params.trained_detectors, trainable
+    yield "hiding.detectors", params.hiding.detectors, params.detectors
+    yield "hiding.shown_to", params.hiding.shown_to, params.detectors
     for name, block in params.inspection:
         yield f"inspection.{name}.attacks", block.attacks, trained
 
