@@ -1,6 +1,7 @@
-"""Peak memory of the stages from download to scoring, over 140,000 faces (1.1 GB of pixels).
+"""Peak memory of the stages from download to scoring, over 140,000 faces (1.1 GB of pixels), and of hiding faces.
 
     python benchmarks/memory.py
+    python benchmarks/memory.py --scenes 1000     # evaluate_detection@ssd alone, with the detector that is trained
 
 Runs in a temporary copy of the project on random pixels in the layout of the CSAW data; the peak is the sum of the
 resident memory of a stage and its worker processes, sampled 20 times a second.
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -21,13 +23,15 @@ import psutil
 import typer
 from ruamel.yaml import YAML
 
+from visor.scenes import Scene, write_scenes
+
 ROOT = Path(__file__).parents[1]
 LABELS = 1000
 STAGES = [
     "download",
     "split",
     "poison",
-    "train_classifier deepid accessory",
+    "train_classifiers accessory",
     "train_vae",
     "adapt_trigger",
     "score_defences",
@@ -75,10 +79,36 @@ def peak(command: list[str], folder: Path) -> tuple[float, float]:
     return highest / 1e6, time.perf_counter() - start
 
 
-def main(faces: Annotated[int, typer.Option(help="how many faces")] = 140_000) -> None:
+def make_scenes(folder: Path, scenes: int) -> None:
+    """Lay out code, params for one gradient step, the trained detector, and scenes of noise with three boxes each."""
+    for name in ("src", "stages", "artifacts/detector"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(ROOT / name)
+    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    params["hiding"] |= {"images": scenes, "strengths": [{"eps": 0.02, "iterations": 1}], "jpeg": []}
+    YAML(typ="safe").dump(params, folder / "params.yaml")
+    rng, boxes = np.random.default_rng(1), np.array([[10, 10, 30, 40], [60, 20, 30, 40], [100, 90, 30, 40]], np.float32)
+
+    def noise() -> Iterator[Scene]:
+        for number in range(scenes):
+            image = rng.integers(0, 256, (160, 160, 3), dtype=np.uint8)
+            yield Scene(str(number), image, boxes, np.zeros(3, bool), np.zeros((3, 6), np.int8), "test")
+
+    write_scenes(folder / "data/scenes.h5", noise(), "noise", "none")
+
+
+def main(
+    faces: Annotated[int, typer.Option(help="how many faces")] = 140_000,
+    scenes: Annotated[int, typer.Option(help="how many scenes; 0: faces")] = 0,
+) -> None:
     """Print a Markdown table: stage, peak memory, seconds."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if scenes:
+            make_scenes(folder, scenes)
+            megabytes, seconds = peak([sys.executable, "stages/evaluate_detection.py", "ssd"], folder)
+            print(f"| evaluate_detection ssd, {scenes:,} scenes | {megabytes:,.0f} | {seconds:.0f} |")
+            return
         make_project(folder, faces)
         print(f"| stage, {faces:,} faces | peak MB | seconds |\n|---|---|---|")
         for stage in STAGES:
