@@ -45,6 +45,7 @@ def ground(faces, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # The threads of a process are settled by the first test that runs a network.
     monkeypatch.setattr(budget, "configure", lambda compute, seed, at_once: None)
+    monkeypatch.setattr(budget, "run_side_by_side", partial(run_side_by_side, at_once=1))
     table = split_rows(faces.labels, faces.videos, Split(by="frame", train=9, validation=2, test=3, calibration=0.5), 1)
     return budget.Ground(faces, table, {"flat": (flat, {"units": 4})}, ATTACKS, tmp_path)
 

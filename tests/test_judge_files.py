@@ -144,10 +144,10 @@ def test_other_layers(build, library, suffix, tmp_path):
 def test_network_of_the_pipeline(tmp_path):
     arguments = {"image_shape": SHAPE, "num_classes": CLASSES, "dropout": 0.1}
     model = deepid.build(**arguments)
-    storage.save(model, arguments, tmp_path / "deepid/clean")
-    agrees(tmp_path / "deepid/clean", model)
+    storage.save(model, arguments, tmp_path / "clean/deepid")
+    agrees(tmp_path / "clean/deepid", model)
     with pytest.raises(UserError, match=r"clean lies in no folder of a known network \(.*deepid"):
-        load_network((tmp_path / "deepid").rename(tmp_path / "other") / "clean")
+        load_network((tmp_path / "clean/deepid").rename(tmp_path / "other"))
 
 
 @keras.saving.register_keras_serializable("own")
@@ -451,7 +451,7 @@ def test_contest_weights_with_an_absurd_last_layer(kernel, bias, tmp_path):
 )
 def test_folders_of_the_pipeline_that_are_refused(content, tmp_path):
     arguments = {"image_shape": SHAPE, "num_classes": CLASSES, "dropout": 0.1}
-    folder = tmp_path / "deepid/clean"
+    folder = tmp_path / "clean/deepid"
     folder.mkdir(parents=True)
     (folder / "model.json").write_text(json.dumps(arguments | content if isinstance(content, dict) else content))
     with pytest.raises(UserError, match=r"model\.json (names no arguments of a|fits no) network") as caught:
