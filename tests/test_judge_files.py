@@ -146,7 +146,7 @@ def test_network_of_the_pipeline(tmp_path):
     model = deepid.build(**arguments)
     storage.save(model, arguments, tmp_path / "clean/deepid")
     agrees(tmp_path / "clean/deepid", model)
-    with pytest.raises(UserError, match=r"clean lies in no folder of a known network \(.*deepid"):
+    with pytest.raises(UserError, match=r"other is not named after a known network \(.*deepid"):
         load_network((tmp_path / "clean/deepid").rename(tmp_path / "other"))
 
 
