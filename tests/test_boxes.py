@@ -11,6 +11,7 @@ from pycocotools.cocoeval import COCOeval
 from visor.boxes import (
     IOUS,
     average_precision,
+    fates,
     iou,
     match,
     numbers,
@@ -182,3 +183,10 @@ def test_a_box_half_inside_an_ignored_region_is_no_hallucination():
     truth = faces(ignored=[[0, 0, 50, 100]])
     inside, outside = [[40, 0, 20, 20]], [[41, 0, 20, 20]]
     assert [outcomes(truth, NOTHING, np.array(box, np.float32)).hallucinations for box in (inside, outside)] == [0, 1]
+
+
+def test_fates():
+    before = np.array([[0, 0, 10, 10], [50, 50, 10, 10], [80, 0, 10, 10]], np.float32)
+    after = np.array([[1, 0, 10, 10], [56, 50, 10, 10]], np.float32)
+    assert fates(before, after) == ["still there", "moved", "vanished"]
+    assert fates(before[:1], after[:0]) == ["vanished"]

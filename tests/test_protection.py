@@ -291,10 +291,3 @@ def test_sizes_fall_into_classes():
     assert hiding._reduced(ASTRONAUT, hiding.Settings(0.1, 1).side) is ASTRONAUT
     boxes, kinds = hiding._truth(np.ones((70, 4), np.float32))
     assert (boxes.shape, kinds.shape, (kinds == FACE).sum()) == ((1, 128, 4), (1, 128), 70)
-
-
-def test_fates():
-    before = np.array([[0, 0, 10, 10], [50, 50, 10, 10], [80, 0, 10, 10]], np.float32)
-    after = np.array([[1, 0, 10, 10], [56, 50, 10, 10]], np.float32)
-    assert hiding.fates(before, after) == ["still there", "moved", "vanished"]
-    assert hiding.fates(before[:1], after[:0]) == ["vanished"]

@@ -48,7 +48,7 @@ def watch(event, arguments):
     if event == "os.rename" and str(arguments[0]).endswith(".part"):
         left[0] -= 1
         if not left[0]:
-            os.kill(os.getpid(), signal.SIGSTOP)
+            signal.raise_signal(signal.SIGSTOP)  # this very thread; a signal to the process may stop another first
         with open(os.environ["STOP_LOG"], "a") as log:
             print(arguments[1], file=log)
 if " ".join(sys.orig_argv[1:]) == os.environ["STOP_IN"]:

@@ -1,5 +1,7 @@
 """The one training loop: it learns, repeats itself to the byte, and goes on where it was interrupted."""
 
+import subprocess
+import sys
 from functools import partial
 
 import keras
@@ -169,6 +171,21 @@ def test_the_first_failure_stops_what_has_not_begun():
     with pytest.raises(Killed):
         run_side_by_side([partial(job, number) for number in range(50)], at_once=1)
     assert begun == [0]
+
+
+WAITING = """
+import threading, time
+from visor import errors
+def main():
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    raise errors.UserError("x.yaml: y is wrong; mend it")
+errors.run(main)
+"""
+
+
+def test_a_mistake_does_not_wait_for_fits_in_other_threads():
+    done = subprocess.run([sys.executable, "-c", WAITING], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (1, "error: x.yaml: y is wrong; mend it\n")
 
 
 def test_means_weigh_a_smaller_last_batch_less(faces):

@@ -135,18 +135,26 @@ def numbers(pooled: Matches, threshold: float, ious: Sequence[float] = IOUS) -> 
     return found
 
 
+def fates(faces: Floats, after: Floats) -> list[str]:
+    """Return what became of each of the ``faces`` (k, 4) that were found, given the boxes (j, 4) found ``after``.
+
+    It is still there where one overlaps it by ``FITS``, has moved where one touches it, and else has vanished.
+    """
+    overlaps = iou(faces, after).max(axis=1, initial=0.0)
+    return ["still there" if o >= FITS else "moved" if o >= TOUCHES else "vanished" for o in overlaps]
+
+
 def outcomes(truth: tuple[Floats, Kinds], before: Floats, after: Floats) -> Outcomes:
     """Return what became of the faces of one image that the boxes ``before`` (k, 4) found, given those ``after``.
 
     Both are boxes of at least the detector's threshold. A face is found where one overlaps it by ``FITS``; afterwards
-    it is still there if one does, has moved if one touches it, and else has vanished. A box after is a hallucination
-    where it touches no face and less than half of it lies in an ignored region.
+    it has one of the ``fates``. A box after is a hallucination where it touches no face and less than half of it lies
+    in an ignored region.
     """
     true, kinds = truth
     faces, regions = true[kinds == FACE], true[kinds == IGNORE]
-    was, now = (iou(faces, boxes).max(axis=1, initial=0.0) for boxes in (before, after))
-    known = now[was >= FITS]
-    still, gone = int((known >= FITS).sum()), int((known < TOUCHES).sum())
+    known = fates(faces[iou(faces, before).max(axis=1, initial=0.0) >= FITS], after)
     touching = iou(after, faces).max(axis=1, initial=0.0) >= TOUCHES
     excused = iou(after, regions, crowd=True).max(axis=1, initial=0.0) >= FITS
-    return Outcomes(len(known), gone, len(known) - still - gone, still, int((~touching & ~excused).sum()))
+    gone, moved, still = (known.count(fate) for fate in ("vanished", "moved", "still there"))
+    return Outcomes(len(known), gone, moved, still, int((~touching & ~excused).sum()))

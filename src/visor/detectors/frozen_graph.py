@@ -136,15 +136,19 @@ def _candidates(
             spec = tf.TensorSpec((1, *resized.shape), tf.float32)
             call = tf.compat.v1.wrap_function(lambda value: _imported(graph, path, cast, value, wanted), [spec])
             corners, scores = call(resized[tf.newaxis] * 255.0)
-            if scores.shape.rank not in (2, 3):
-                raise UserError(f"{path}: {wanted[1]} is not (n, a) or (n, a, classes); name other raw_scores")
-            scores = scores[0] if scores.shape.rank == 2 else scores[0, :, : face + 1][:, -1]
-            return _pixels(tf.reshape(corners, (-1, 4)), height, width), scores
+            return _pixels(tf.reshape(corners, (-1, 4)), height, width), _of_class(scores, face, wanted[1], path)
 
         # One after the other: published graphs take a batch of one, whatever their placeholder says.
         return tf.map_fn(one, images, fn_output_signature=(tf.float32, tf.float32))
 
     return candidates
+
+
+def _of_class(scores: tf.Tensor, face: int, name: str, path: Path) -> tf.Tensor:
+    """Return the scores (a,) of faces out of (1, a) or (1, a, classes)."""
+    if scores.shape.rank not in (2, 3):
+        raise UserError(f"{path}: {name} is not (n, a) or (n, a, classes); name other raw_scores")
+    return scores[0] if scores.shape.rank == 2 else scores[0, :, : face + 1][:, -1]
 
 
 def _pixels(corners: Any, height: int, width: int) -> Any:

@@ -74,20 +74,12 @@ def compile_pgd(loss: Loss, settings: PGD, transform: Transform | None = None) -
     numbers int (n,) in the stream that they come from, which fix the random start whatever the batch; masks (n, h, w,
     1) that are 1 where an image may change.
     """
-
     gradient_of = _compile_gradient(loss, transform, settings.early_stop)
 
     @tf.function
     def search(images: tf.Tensor, truth: Any, numbers: tf.Tensor, masks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        clean = tf.cast(images, tf.float32) / 255.0 if images.dtype == tf.uint8 else images
-        reach = settings.eps * tf.cast(masks, tf.float32)
-        lowest, highest = tf.maximum(clean - reach, 0.0), tf.minimum(clean + reach, 1.0)
-        start = clean
-        if settings.random_start:
-            start = tf.clip_by_value(clean + reach * _noise(tf.shape(clean), settings.seed, numbers), lowest, highest)
-        rows = tf.range(tf.shape(clean)[0])
-        active = Active(rows, start, lowest, highest, tf.zeros_like(clean), truth)
-        state = (0, active, start, tf.fill(tf.shape(rows), settings.iterations))
+        active = _begin(settings, images, truth, numbers, masks)
+        state = (0, active, active.images, tf.fill(tf.shape(active.rows), settings.iterations))
         _, active, found, steps = tf.while_loop(
             lambda step, active, *_: (step < settings.iterations) & (tf.size(active.rows) > 0),
             lambda *state: _climb(gradient_of, settings, *state),
@@ -106,6 +98,17 @@ def compile_pgd(loss: Loss, settings: PGD, transform: Transform | None = None) -
         return Result(found.numpy(), steps.numpy())
 
     return attack
+
+
+def _begin(settings: PGD, images: tf.Tensor, truth: Any, numbers: tf.Tensor, masks: tf.Tensor) -> Active:
+    """Return all images of a batch at their start, clean or random."""
+    clean = tf.cast(images, tf.float32) / 255.0 if images.dtype == tf.uint8 else images
+    reach = settings.eps * tf.cast(masks, tf.float32)
+    lowest, highest = tf.maximum(clean - reach, 0.0), tf.minimum(clean + reach, 1.0)
+    start = clean
+    if settings.random_start:
+        start = tf.clip_by_value(clean + reach * _noise(tf.shape(clean), settings.seed, numbers), lowest, highest)
+    return Active(tf.range(tf.shape(clean)[0]), start, lowest, highest, tf.zeros_like(clean), truth)
 
 
 def _compile_gradient(loss: Loss, transform: Transform | None, wanted: bool) -> Gradient:

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from visor.boxes import fates
 from visor.detectors import Detector, Found
 from visor.errors import UserError
 from visor.faces import BrokenImage, Images
-from visor.protection.hiding import Settings, compile_search, fates, hide, look, new_boxes
+from visor.protection.hiding import Settings, compile_search, hide, look, new_boxes
 from visor.protection.photos import Photo, read_photo, save_photo
 
 Say = Callable[[str], None]

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from visor.boxes import FITS, TOUCHES, iou
+from visor.boxes import TOUCHES, iou
 from visor.detectors import Detector, Found
+from visor.detectors.mtcnn import FACTOR
 from visor.errors import UserError
 from visor.evasion.eight_bit import levels
 from visor.evasion.objectives import OBJECTIVES, face_masks
@@ -26,7 +27,6 @@ from visor.scenes import FACE, GREY
 CLASS = 64  # pixels; sides are padded to multiples
 FACES = 64  # true boxes are padded to multiples, too
 LARGEST = 2048  # pixels of the longer side in which faces are looked for
-FACTOR = 0.709  # between levels of MTCNN's pyramid
 MOMENTUM = 0.9  # without it more starts leave a face, for the same gradients
 
 
@@ -101,12 +101,6 @@ def hide(detector: Detector, search: Search, image: Images, before: Found, attem
         if not len(left.boxes):
             break
     return best, left
-
-
-def fates(before: Floats, after: Floats) -> list[str]:
-    """Return what became of each face (k, 4) that was found before, given the boxes found after."""
-    overlaps = iou(before, after).max(axis=1, initial=0.0)
-    return ["still there" if o >= FITS else "moved" if o >= TOUCHES else "vanished" for o in overlaps]
 
 
 def new_boxes(before: Floats, after: Floats) -> int:
