@@ -27,8 +27,8 @@ repro: setup  ## the pipeline: runs what changed since the last time
 	[ -e .git ] || dvc config --local core.no_scm true
 	dvc repro
 
-test: setup  ## the tests
-	pytest
+test: setup  ## the tests, a file of them on each of two cores
+	pytest -n 2 --dist loadfile
 
 check: setup  ## style and types
 	ruff check

@@ -15,23 +15,27 @@ LAYERS = [
     {"scenes"},
     {"hdf5", "params"},
     {
-        *("archives", "boxes", "config", "fetch", "gates", "images", "joint_bayesian", "metrics"),
+        *("archives", "boxes", "config", "crops", "fetch", "gates", "images", "joint_bayesian", "metrics"),
         *("quiet", "rendering", "tracking"),
     },
     {"backdoors", "datasets", "evasion", "landmarks", "models", "sanitisation", "split"},
-    {"defences", "detectors", "training"},
-    {"adaptation", "inspection", "judge", "protection"},
+    {"defences", "detectors", "people", "recognisers", "training"},
+    {"adaptation", "black_box", "inspection", "judge", "protection"},
     {"evaluation"},
     {"cli"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
-TENSORFLOW = {"quiet", "models", "detectors", "evasion", "training", "adaptation", "inspection", "judge", "protection"}
+TENSORFLOW = {
+    *("quiet", "models", "detectors", "recognisers", "evasion", "training"),
+    *("adaptation", "inspection", "judge", "protection"),
+}
 REGISTRIES = {
     "backdoors": "BACKDOORS",
     "datasets": "DATASETS",
     "defences": "DEFENCES",
     "detectors": "DETECTORS",
     "models": "CLASSIFIERS",
+    "recognisers": "RECOGNISERS",
     "sanitisation": "SANITISERS",
 }
 TAKEN = {
@@ -40,9 +44,19 @@ TAKEN = {
     "defences": ".prepare",
     "detectors": "",
     "models": ".build",
+    "recognisers": "",
     "sanitisation": "",
 }
-CHEAP_STAGES = ["download", "split", "evaluate_baselines", "poison", "threshold", "evaluate_defences", "track"]
+CHEAP_STAGES = [
+    "download",
+    "split",
+    "evaluate_baselines",
+    "poison",
+    "threshold",
+    "evaluate_defences",
+    "summarise_recognition",
+    "track",
+]
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
 
 

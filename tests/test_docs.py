@@ -78,10 +78,35 @@ def hiding_table():
     return lines
 
 
+def strength(each):
+    return f"{each['eps']:g}x{each['iterations']}"
+
+
+def recognition_row(name):
+    """AUC on unseen people, success of PGD and of noise at the least eps, what transforms gain at the greatest."""
+    settings = PARAMS["recognition"]
+    least, most, rate = settings["strengths"][0], settings["strengths"][-1], settings["false_accept_rates"][0]
+    verified = metrics(f"recognition/{settings['surrogates'][0]}/verification")
+    cells = [f"{verified[name]['none']['auc']:.3f}"]
+    for goal in ("impersonate", "dodge"):
+        if name in settings["surrogates"]:
+            found = metrics(f"recognition/{name}/{goal}")
+            attack, noise = (
+                found[key][f"success_{rate}"] for key in (f"pgd_{strength(least)}", f"noise_{least['eps']:g}")
+            )
+            cells.append(f"{percent(attack)} ({percent(noise)})")
+        else:
+            cells.append("–")
+    gain = metrics("recognition_transfer")["gain"]["momentum_augmented"][strength(most)][name]
+    values = [f"{100 * gain[f'{key}_{rate}']:+.1f}" for key in ("gain", "low", "high")]
+    return f"| {name} | {' | '.join(cells)} | {values[0]} ({values[1]} to {values[2]}) |"
+
+
 @committed_numbers
 def test_results_are_those_of_the_committed_metrics():
     attacks = [name for name in PARAMS["training_sets"] if name != "clean"]
     rows = [clean_row(), *map(attack_row, attacks), *map(detector_row, REPORTED), *hiding_table()]
+    rows += map(recognition_row, PARAMS["recognition"]["trained"])
     assert [row for row in rows if row not in README.splitlines()] == []
 
 

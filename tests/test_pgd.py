@@ -8,6 +8,7 @@ from keras import layers
 
 from tests.conftest import random_images
 from visor.evasion.eight_bit import levels, sign_noise, to_eight_bit
+from visor.evasion.goals import GOALS
 from visor.evasion.pgd import PGD, compile_pgd
 
 HEIGHT, WIDTH, CLASSES = 14, 11, 5
@@ -131,6 +132,34 @@ def test_equals_art_in_every_pixel_with_and_without_momentum(network):
         expected = theirs.generate(images, np.eye(CLASSES)[labels])
         np.testing.assert_allclose(ours, expected, atol=1e-6)
     assert not np.allclose(plain.generate(images, np.eye(CLASSES)[labels]), expected, atol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:Loss function is a plain function")
+@pytest.mark.parametrize("goal", GOALS)
+def test_momentum_equals_art_in_every_pixel_for_every_goal(network, goal):
+    evasion = pytest.importorskip("art.attacks.evasion")
+    classification = pytest.importorskip("art.estimators.classification")
+    images, rng = pictures() / np.float32(255), np.random.default_rng(6)
+    inner = network.layers[-2].output
+    if goal in ("impersonate", "dodge"):
+        model = keras.Model(network.inputs, layers.UnitNormalization()(inner))
+        truth = rng.normal(size=(8, model.output_shape[-1])).astype(np.float32)
+        truth = given = truth / np.linalg.norm(truth, axis=1, keepdims=True)
+        model.compile(loss=lambda wanted, found: -tf.reduce_sum(wanted * found, -1))
+    else:
+        model = keras.Model(network.inputs, layers.Dense(CLASSES)(inner))
+        truth = rng.integers(0, CLASSES, 8).astype(np.int32)
+        given = np.eye(CLASSES, dtype=np.float32)[truth]
+        model.compile(loss=tf.nn.softmax_cross_entropy_with_logits)
+    values = {"eps": PLAIN.eps, "eps_step": PLAIN.step, "max_iter": 9, "decay": 1.0, "verbose": False}
+    theirs = evasion.MomentumIterativeMethod(
+        classification.KerasClassifier(model, clip_values=(0, 1)),
+        targeted=goal in ("impersonate", "target_class"),
+        **values,
+    )
+    ours = compile_pgd(GOALS[goal](model), PLAIN._replace(iterations=9, momentum=1.0))(images, truth, range(8)).images
+    np.testing.assert_allclose(ours, theirs.generate(images, given), atol=1e-6)
+    assert np.abs(ours - images).max() > 0.9 * PLAIN.eps
 
 
 def test_equals_foolbox_and_cleverhans(network, monkeypatch):

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
-REGISTRIES = {"backdoors", "datasets", "defences", "detectors", "models", "sanitisation"}
+REGISTRIES = {"backdoors", "datasets", "defences", "detectors", "models", "recognisers", "sanitisation"}
 PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 PARAMS = YAML(typ="safe").load(ROOT / "params.yaml")
 

@@ -88,7 +88,8 @@ def test_a_folder_goes_on_past_what_is_broken(album, tmp_path):
     done = run("protect", album, "--out", tmp_path / "out", "--iterations", 2, "--attempts", 1, "--mask", "faces")
     assert done.exit_code == 1
     for name in ("cut.png", "notes.txt"):
-        assert sum(f"{name} is refused: " in line for line in done.stderr.splitlines()) == 1
+        (line,) = (line for line in done.stderr.splitlines() if f"{name} is refused: " in line)
+        assert line.endswith("; mend it or leave it out")
     assert "1 face\n" in done.stdout
     assert "no faces" in done.stdout
     hidden = Image.open(tmp_path / "out/deep/turned.png")
@@ -212,6 +213,16 @@ def test_a_photo_named_twice_is_read_once(tmp_path, blind):
         str(photo): [{"box": [1.0, 2.0, 179.6, 3.3], "score": 0.9}],
         str(tmp_path / "in/link.png"): [],
     }
+
+
+def test_what_was_written_may_be_large(tmp_path, blind, monkeypatch):
+    photo = save(tmp_path / "noise.jpg", np.random.default_rng(0).integers(0, 256, (90, 80, 3), np.uint8), quality=20)
+    limit = photo.stat().st_size
+    monkeypatch.setattr(photos.read_photo, "__defaults__", (limit,))
+    blind([], [])
+    assert run("protect", photo, "--out", tmp_path / "out").exit_code == 0
+    assert (tmp_path / "out/noise.png").stat().st_size > 2 * limit
+    assert "is refused: more than 0 MiB" in run("detect", tmp_path / "out/noise.png").stderr
 
 
 def test_names_that_are_no_text(tmp_path, blind):

@@ -20,6 +20,9 @@ pytestmark = pytest.mark.slow
 DETECTION = {"train_detector@ssd", "evaluate_detection@ssd", "evaluate_transfer"}
 ALL_STAGES = {
     *DETECTION,
+    "train_recognisers",
+    "evaluate_recognition@vgg16",
+    "summarise_recognition",
     "download",
     "artifacts/raw",  # its import as data/
     "split",
@@ -150,7 +153,7 @@ def documented(*words):
 
 
 def test_own_data_and_back(project, tmp_path):
-    names, count = ["cleo", "dan", "person_000"], 39
+    names, count = ["cleo", "dan", "eve", "person_000"], 39
     labels = np.repeat(np.arange(len(names), dtype=np.int32), count)
     rows = np.arange(len(labels), dtype=np.int32)
     block = Block(random_images(len(rows), height=40, width=32), labels, rows, rows)
@@ -296,6 +299,21 @@ MOMENTS = [
         ["metrics/detection/ssd/clean.json", "plots/detection/ssd/scenes.png"],
     ),
     ("evaluate_transfer", "stages/evaluate_transfer.py", 1, [], ["metrics/transfer.json"]),
+    (
+        "train_recognisers",
+        "stages/train_recognisers.py",
+        4,
+        ["metrics/history/recogniser/vgg16.csv", "artifacts/recogniser/vgg16/model.weights.h5"],
+        ["artifacts/recogniser/vgg16/names.json"],
+    ),
+    (
+        "evaluate_recognition@vgg16",
+        "stages/evaluate_recognition.py vgg16",
+        3,
+        ["artifacts/fooled/vgg16/impersonate/pgd_0.0628x2.h5"],
+        ["metrics/recognition/vgg16/verification.json"],
+    ),
+    ("summarise_recognition", "stages/summarise_recognition.py", 1, [], ["metrics/recognition_transfer.json"]),
 ]
 
 

@@ -6,11 +6,11 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from visor.detectors import anchors, batch_normalization, ssd
+from visor.detectors import anchors, ssd
 from visor.detectors.detector import GREY, Found, letterbox, of_squares
 from visor.detectors.start import start
 from visor.errors import UserError
-from visor.models import pretrained, storage
+from visor.models import batch_normalization, pretrained, storage
 from visor.params import Detector
 from visor.scenes import FACE, IGNORE
 
@@ -77,9 +77,13 @@ def test_backbone_is_the_one_of_keras(model):
     np.testing.assert_allclose(ours(pixels), theirs(pixels * 2 - 1), rtol=1e-3, atol=1e-4)
 
 
-def test_fused_normalisation_is_that_of_keras():
+@pytest.mark.parametrize("scale", [True, False])
+def test_fused_normalisation_is_that_of_keras(scale):
     features = tf.constant(np.random.default_rng(0).normal(3, 2, (4, 5, 7, 6)).astype(np.float32))
-    mine, theirs = batch_normalization.BatchNormalization(momentum=0.9), keras.layers.BatchNormalization(momentum=0.9)
+    mine, theirs = (
+        kind(momentum=0.9, scale=scale)
+        for kind in (batch_normalization.BatchNormalization, keras.layers.BatchNormalization)
+    )
     np.testing.assert_allclose(mine(features, training=True), theirs(features, training=True), atol=1e-5)
     np.testing.assert_allclose(mine.moving_mean, theirs.moving_mean, rtol=1e-5)
     count = 4 * 5 * 7

@@ -104,6 +104,31 @@ PARAMS = {
         "jpeg": [75],
         "shown_to": ["ssd", "cascade"],
     },
+    "recognisers": {
+        "vgg16": {
+            "options": {"side": 32, "width": 2, "units": 16, "dropout": 0.0},
+            "training": {"epochs": 2, "batch": 16, "learning_rate": 1e-3},
+        },
+    },
+    "recognition": {
+        "trained": ["vgg16"],
+        "surrogates": ["vgg16"],
+        "unseen": 0.5,
+        "false_accept_rates": [0.1],
+        "pairs": 400,
+        "images": 4,
+        "batch": 4,
+        "target": "nearest",
+        "methods": {"pgd": {}, "momentum": {"momentum": 1.0, "transforms": {"noise": 0.03}}},
+        "strengths": [{"eps": 0.0628, "iterations": 2}],
+        "step": 2.5,
+        "random_start": True,
+        "jpeg": [75],
+        "in_front": ["none"],
+        "margin": 0.2,
+        "top": 3,
+        "shown": 2,
+    },
     "gates": {},
 }
 BACKDOORS = {"input_instance": 3, "accessory": 9, "eyebrows": 5}  # the attacks that stay, and their n

@@ -57,6 +57,10 @@ def _references(params: Params) -> Iterator[tuple[str, Iterable[str], Iterable[s
     yield "trained_detectors", params.trained_detectors, trainable
     yield "hiding.detectors", params.hiding.detectors, params.detectors
     yield "hiding.shown_to", params.hiding.shown_to, params.detectors
+    recognition = params.recognition
+    yield "recognition.trained", recognition.trained, params.recognisers
+    yield "recognition.surrogates", recognition.surrogates, recognition.trained
+    yield "recognition.in_front", recognition.in_front, ["none", *params.detectors]
     for name, block in params.inspection:
         yield f"inspection.{name}.attacks", block.attacks, trained
 

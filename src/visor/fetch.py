@@ -33,7 +33,7 @@ def fetch(url: str, path: Path, sha256: str | None) -> Path:
     found = _sha256(whole) if sha256 else None
     if found != sha256:
         raise UserError(f"{whole} has SHA-256 {found}, not {sha256}; delete it and run again, or correct the checksum")
-    return whole.replace(path)
+    return path if whole == path else whole.replace(path)
 
 
 def _download(url: str, part: Path) -> None:

@@ -5,6 +5,7 @@ MTCNN (Zhang et al. 2016, arXiv 1604.02878) comes with its weights in the packag
 
 from collections.abc import Callable
 from functools import cache
+from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -29,18 +30,29 @@ STEPS = 16  # a pixel; finer digits than these depend on the processor
 OVERSAMPLING = 3
 
 
+def mtcnn_stages() -> list[Any]:
+    """Load MTCNN's three networks: P-Net, R-Net and O-Net."""
+    import visor.quiet  # noqa: F401 - before anything imports TensorFlow; only a key that is moved needs it
+
+    # isort: split
+    from mtcnn.stages import StageONet, StagePNet, StageRNet
+
+    # By whole paths: of a bare name, the package would unpickle a file of that name in the working directory.
+    weights = resources.files("mtcnn.assets.weights")
+    stages = (("pnet", StagePNet), ("rnet", StageRNet), ("onet", StageONet))
+    return [stage(weights=str(weights / f"{name}.lz4")) for name, stage in stages]
+
+
 @cache
 def finder() -> Find:
     """Load MTCNN; return uint8 images (n, h, w, 3) → the points float64 (n, 5, 2) of the largest face in each.
 
     They are x and y in pixels, in the order of ``CANONICAL``; NaN where no face is found.
     """
-    import visor.quiet  # noqa: F401 - before anything imports TensorFlow; only a key that is moved needs it
-
-    # isort: split
+    stages = mtcnn_stages()
     from mtcnn import MTCNN
 
-    network = MTCNN()
+    network = MTCNN(stages=stages)
 
     def find(images: Images) -> Floats:
         points = np.full((len(images), 5, 2), np.nan)

@@ -1,9 +1,11 @@
 """The command line ``visor``: one function a command; what a command needs is imported when it runs."""
 
+from collections.abc import Callable
+
 import typer
 
 from visor import errors
-from visor.cli import judging, photos, pipeline
+from visor.cli import black_box, judging, photos, pipeline, recognition
 
 app = typer.Typer(
     name="visor",
@@ -14,11 +16,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (pipeline.params, judging.judge, judging.fit_vae, pipeline.mirror, pipeline.gate, pipeline.lock):
-    app.command()(command)
-app.command("eval")(judging.evaluate)
-app.command()(photos.detect)
-app.command()(photos.protect)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "detect": photos.detect,
+    "protect": photos.protect,
+    "crop": recognition.crop,
+    "identify": recognition.identify,
+    "impersonate": recognition.impersonate,
+    "dodge": recognition.dodge,
+    "range": black_box.serve_range,
+    "query": black_box.query,
+    "judge": judging.judge,
+    "eval": judging.evaluate,
+    "fit-vae": judging.fit_vae,
+    "params": pipeline.params,
+    "gate": pipeline.gate,
+    "lock": pipeline.lock,
+    "mirror": pipeline.mirror,
+}
+for name, command in COMMANDS.items():
+    app.command(name)(command)
 
 
 def main() -> None:

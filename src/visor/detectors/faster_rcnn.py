@@ -13,12 +13,12 @@ from keras import Input, KerasTensor, Model, layers
 
 from visor import params
 from visor.detectors import anchors
-from visor.detectors.batch_normalization import BatchNormalization
 from visor.detectors.detector import Detector, Truth, of_squares
 from visor.detectors.proposals import Propose
 from visor.detectors.roi_align import RoiAlign
 from visor.errors import UserError
 from visor.models import storage
+from visor.models.batch_normalization import BatchNormalization
 from visor.scenes import FACE, IGNORE
 
 STRIDE = 8

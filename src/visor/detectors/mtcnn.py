@@ -9,20 +9,19 @@ import visor.quiet  # noqa: F401 - before anything imports TensorFlow
 
 # isort: split
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from mtcnn import MTCNN
-from mtcnn.stages import StageONet, StagePNet, StageRNet
 from mtcnn.utils.images import build_scale_pyramid
 
 from visor.detectors.anchors import suppress
 from visor.detectors.detector import LOWEST_SCORE, MOST_FOUND, Candidates, Detector, Found
 from visor.errors import UserError
 from visor.faces import Images
+from visor.landmarks import mtcnn_stages
 from visor.params import Detector as Settings
 
 Network = Callable[[tf.Tensor], list[tf.Tensor]]
@@ -56,12 +55,7 @@ def load(settings: Settings, folder: Path) -> Detector:
         if not isinstance(options[name], kind) or not least <= options[name] <= most:
             raise UserError(f"mtcnn: option {name} is {options[name]!r}; choose from {least} to {most}")
     min_face, proposals, overlap, gate = (options[name] for name in RANGES)
-    # By whole paths: of a bare name, the package would unpickle a file of that name in the working directory.
-    weights = resources.files("mtcnn.assets.weights")
-    stages = [
-        stage(weights=str(weights / f"{name}.lz4"))
-        for name, stage in (("pnet", StagePNet), ("rnet", StageRNet), ("onet", StageONet))
-    ]
+    stages = mtcnn_stages()
     p_net, r_net, o_net = (stage.model for stage in stages)
     candidates = _candidates(p_net, r_net, o_net, min_face, proposals, overlap, gate)
     return Detector("mtcnn", settings.threshold, _detect(MTCNN(stages=stages), min_face), candidates, None)

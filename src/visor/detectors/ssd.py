@@ -22,10 +22,10 @@ from visor.detectors.anchors import (
     match,
     smooth_l1,
 )
-from visor.detectors.batch_normalization import BatchNormalization
 from visor.detectors.detector import Detector, Truth, of_squares
 from visor.errors import UserError
 from visor.models import storage
+from visor.models.batch_normalization import BatchNormalization
 from visor.scenes import FACE
 
 MAPS = {8: "conv_pw_5_relu", 16: "conv_pw_11_relu", 32: "conv_pw_13_relu"}  # stride: layer of MobileNet

@@ -18,16 +18,17 @@ def score_histograms(scores: Scores, thresholds: Mapping[str, float], card: str,
     """Save a PNG with one histogram for each trigger over that of held-out clean images, and both thresholds."""
     triggers = [name for name in scores if name not in CLEAN]
     everything = np.concatenate([scores[name] for name in ("clean", *triggers)])
-    bins = np.linspace(everything.min(), np.quantile(everything, 0.995), 50).tolist()
+    bins = np.linspace(everything.min(), np.quantile(everything, 0.995), 50)
     figure = Figure(figsize=(7, 0.9 * len(triggers) + 1), layout="constrained")
     axes = figure.subplots(len(triggers), 1, sharex=True, squeeze=False)
     for axis, name in zip(axes[:, 0], triggers, strict=True):
-        density, *_ = axis.hist(scores["clean"], bins, color="tab:gray", alpha=0.5, density=True, label="clean")
-        axis.hist(scores[name], bins, color="tab:red", alpha=0.5, density=True, label="triggered")
+        clean, triggered = (np.histogram(scores[set_], bins, density=True)[0] for set_ in ("clean", name))
+        axis.stairs(clean, bins, fill=True, color="tab:gray", alpha=0.5, label="clean")
+        axis.stairs(triggered, bins, fill=True, color="tab:red", alpha=0.5, label="triggered")
         axis.axvline(thresholds["threshold"], color="black", linestyle="--", linewidth=1, label="mean + k·std")
         axis.axvline(thresholds["conformal_threshold"], color="black", linestyle=":", linewidth=1, label="conformal")
         axis.set_ylabel(name.replace("_", "\n"), rotation=0, ha="right", va="center")
-        axis.set(yticks=[], ylim=(0, 2.5 * max(density)))  # one key's scores would dwarf the rest
+        axis.set(yticks=[], ylim=(0, 2.5 * max(clean)))  # one key's scores would dwarf the rest
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize="small")
     axes[-1, 0].set_xlabel(f"{card.replace('_', ' ')} score")
     save(figure, path)

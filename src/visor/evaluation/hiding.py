@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
@@ -10,15 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from visor.errors import UserError
 from visor.evaluation.canvases import Canvases, Stream
-from visor.evasion.eight_bit import sign_noise, to_eight_bit
+from visor.evasion.eight_bit import as_jpeg, sign_noise, to_eight_bit
 from visor.evasion.objectives import DISTANCE, OBJECTIVES, face_masks
 from visor.evasion.pgd import PGD, Attack, compile_pgd
 from visor.faces import Images, Integers
-from visor.images import decode
 from visor.params import Hiding, Strength
 from visor.scenes import (
     IGNORE,
@@ -144,13 +141,7 @@ def _noisy(clean: Canvases, eps: float, settings: Hiding, seed: int) -> Iterator
 def _compressed(stream: Stream, quality: int) -> Iterator[tuple[Images, Truth]]:
     """Yield scenes as they come out of JPEG files of this quality."""
     for images, truth in stream:
-        yield np.stack([_as_jpeg(image, quality) for image in images]), truth
-
-
-def _as_jpeg(image: Images, quality: int) -> Images:
-    content = io.BytesIO()
-    Image.fromarray(image).save(content, "JPEG", quality=quality)
-    return np.asarray(decode(content.getvalue(), "scene.jpg"))
+        yield np.stack([as_jpeg(image, quality) for image in images]), truth
 
 
 def _may_change(clean: Canvases, rows: Rows, truth: Truth, settings: Hiding) -> NDArray[np.float32] | None:

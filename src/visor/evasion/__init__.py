@@ -1,1 +1,1 @@
-"""Adversarial perturbations: one search (pgd.py) for what objectives.py says, saved by eight_bit.py."""
+"""Adversarial perturbations: searches.py find what goals.py or objectives.py say, saved by eight_bit.py."""

@@ -1,12 +1,15 @@
 """Adversarial images as they are saved, 8 bits a value, and noise of the same size to compare them with."""
 
+import io
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from visor.faces import Images
+from visor.images import decode
 
 ROUNDING = 1e-6  # so that 8 / 255 means 8, whatever floats make of it
 
@@ -32,6 +35,13 @@ def sign_noise(clean: Images, eps: float, seed: int, numbers: Iterable[int]) -> 
         for image, number in zip(clean, numbers, strict=True)
     ]
     return np.stack(noisy) if noisy else clean.copy()
+
+
+def as_jpeg(image: Images, quality: int) -> Images:
+    """Return an image uint8 (h, w, 3) as it comes out of a JPEG file of this quality."""
+    content = io.BytesIO()
+    Image.fromarray(image).save(content, "JPEG", quality=quality)
+    return np.asarray(decode(content.getvalue(), "image.jpg"))
 
 
 def _noisy(image: Images, size: int, rng: np.random.Generator) -> Images:

@@ -1,6 +1,9 @@
 """Published weights as a start: HDF5 files of Keras 2, matched by the names of layers. Nothing in them is executed."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import h5py
 import numpy as np
@@ -10,12 +13,15 @@ from numpy.typing import NDArray
 from visor import hdf5
 from visor.errors import UserError
 
+SAME: Mapping[str, str] = MappingProxyType({})
 
-def load(model: Model, path: Path) -> list[str]:
+
+def load(model: Model, path: Path, renamed: Mapping[str, str] = SAME) -> list[str]:
     """Copy the weights that ``path`` holds into the layers of the same names; return these names.
 
-    Takes files of ``save_weights`` and of whole models. Layers that the file lacks keep their weights, and so does
-    the last layer of ``model`` if the file is about another number of classes.
+    Takes files of ``save_weights`` and of whole models. ``renamed`` holds regular expressions of what layers are
+    called there and not here, with what to put in its place. Layers that the file lacks keep their weights, and so
+    does the last layer of ``model`` if the file is about another number of classes.
 
     Raises:
         UserError: the file is missing or not HDF5 of Keras, a weight has another shape or is not made of finite
@@ -23,7 +29,7 @@ def load(model: Model, path: Path) -> list[str]:
     """
     with hdf5.opened(path) as file:
         root = hdf5.find(file, "model_weights", path)
-        found = _weights(file if root is None else root, model, path)
+        found = _weights(file if root is None else root, model, path, renamed)
     if not found:
         raise UserError(f"{path} has weights for no layer of {model.name}; choose a file for this network")
     for name, values in found.items():
@@ -31,20 +37,28 @@ def load(model: Model, path: Path) -> list[str]:
     return list(found)
 
 
-def _weights(root: h5py.Group, model: Model, path: Path) -> dict[str, list[NDArray[np.float32]]]:
+def _weights(
+    root: h5py.Group, model: Model, path: Path, renamed: Mapping[str, str]
+) -> dict[str, list[NDArray[np.float32]]]:
     """Return the checked weights of each layer that both know, in the order of the model."""
-    stored = set(_names(root, "layer_names", path))
+    stored = {_here(name, renamed): name for name in _names(root, "layer_names", path)}
     found = {}
     for layer in model.layers:
         if not layer.weights or layer.name not in stored:
             continue
-        group = hdf5.find(root, layer.name, path)
+        group = hdf5.find(root, stored[layer.name], path)
         if not isinstance(group, h5py.Group):
             raise UserError(f"{path}: layer {layer.name} is named but not there; fetch the file again")
         datasets = [_dataset(group, name, path) for name in _names(group, "weight_names", path)]
         if _fits(datasets, layer, layer is model.layers[-1], path):
             found[layer.name] = [hdf5.array(dataset, path) for dataset in datasets]
     return found
+
+
+def _here(name: str, renamed: Mapping[str, str]) -> str:
+    for pattern, ours in renamed.items():
+        name = re.sub(pattern, ours, name)
+    return name
 
 
 def _names(group: h5py.Group, attribute: str, path: Path) -> list[str]:

@@ -6,6 +6,7 @@ from visor.params.data import Baselines, Faces, Split
 from visor.params.defences import Defence, FinePruning, Inspection, NeuralCleanse, Saliency, Sanitisation
 from visor.params.detection import Detector, Hiding, Scenes, Strength, Training
 from visor.params.networks import Classifier, VariationalAutoencoder, Verification
+from visor.params.recognition import Method, Recogniser, Recognition
 from visor.params.root import Gate, Params
 
 __all__ = [
@@ -22,10 +23,13 @@ __all__ = [
     "Gate",
     "Hiding",
     "Inspection",
+    "Method",
     "NeuralCleanse",
     "Params",
     "PoisonBudget",
     "Ratios",
+    "Recogniser",
+    "Recognition",
     "Saliency",
     "Sanitisation",
     "Scenes",

@@ -10,6 +10,7 @@ from visor.params.data import Baselines, Faces, Split
 from visor.params.defences import Defence, Inspection
 from visor.params.detection import Detector, Hiding, Scenes
 from visor.params.networks import Classifier, VariationalAutoencoder, Verification
+from visor.params.recognition import Recogniser, Recognition
 
 
 class Gate(Block):
@@ -45,4 +46,6 @@ class Params(Block):
     detectors: dict[str, Detector]
     trained_detectors: list[str]
     hiding: Hiding
+    recognisers: dict[str, Recogniser]
+    recognition: Recognition
     gates: dict[str, Gate]

@@ -1,21 +1,30 @@
-"""Which detector: one of ours by its name, or a frozen graph by its file."""
+"""Which detector or recogniser: one of ours by its name, or a stranger's by its file."""
 
 import visor.quiet  # noqa: F401 - before anything imports TensorFlow
 
 # isort: split
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from visor import detectors
+from visor import detectors, params
 from visor.errors import UserError
+from visor.files import read_json
 from visor.params import Detector as Settings
+from visor.recognisers import RECOGNISERS, recogniser
 
 TRAINED = Path("artifacts/detector")
 THRESHOLDS = {"mtcnn": 0.8}  # MTCNN's own; elsewhere 0.5
 THOROUGH: dict[str, dict[str, int | float | str | None]] = {
     "mtcnn": {"overlap": 0.9, "gate": 0.0, "proposals": 96}
 }  # a photo has the time to be attacked from all sides
+
+TRAINED_RECOGNISER, MEASURED = Path("artifacts/recogniser"), Path("metrics/recognition")
+FILE, KEY = "verification.json", "threshold_"
+# Cosine similarities from which two photos are one person, of the published weights: what DeepFace's authors tuned for
+# FaceNet and VGG-Face (cosine distance 0.40), and what is used with keras-vggface's networks (0.5).
+SAME_PERSON = {"facenet": 0.6, "resnet50": 0.5, "senet50": 0.5, "vgg16": 0.6}
 
 
 def open_detector(name: str, threshold: float | None, words: Sequence[str]) -> detectors.Detector:
@@ -41,7 +50,48 @@ def open_detector(name: str, threshold: float | None, words: Sequence[str]) -> d
     return detectors.DETECTORS[key].load(Settings(threshold=least, options=options), folder)
 
 
-def _option(word: str) -> tuple[str, int | float | str | None]:
+def open_recogniser(
+    name: str, weights: str | None, sha256: str | None, labels: str | None, words: Sequence[str]
+) -> recogniser.Recogniser:
+    """Return a recogniser with published ``weights`` (file or URL), or else the one that this pipeline trained.
+
+    ``words`` are options NAME=VALUE for the module of published weights.
+
+    Raises:
+        UserError: no such recogniser, it was never trained, weights or labels do not fit, or an option is wrong.
+    """
+    if name not in RECOGNISERS:
+        raise UserError(f"--recogniser {name} is not known; choose from {', '.join(sorted(RECOGNISERS))}")
+    if weights:
+        options = {name: _counts(value) for name, value in map(_option, words)}
+        return recogniser.published(
+            name, params.Recogniser(options=options, weights=weights, sha256=sha256, labels=labels)
+        )
+    if sha256 or labels or words:
+        raise UserError("--sha256, --labels and --option are about published weights; name these by --weights")
+    folder = TRAINED_RECOGNISER / name
+    if not folder.is_dir():
+        raise UserError(f"{folder} is missing; run `dvc repro` to train it, or name published weights by --weights")
+    return recogniser.load(name, folder)
+
+
+def same_person(name: str, published: bool) -> tuple[float, str]:
+    """Return the similarity from which two faces are one person to a recogniser, and where the number comes from.
+
+    Of a network that this pipeline trained it is the threshold of the lowest false-accept rate that
+    ``evaluate_recognition`` measured, behind MTCNN if it did so; else what is usual with published weights.
+    """
+    paths = () if published else (MEASURED / name / FILE, *sorted(MEASURED.glob(f"*/{FILE}")))
+    for path in paths:
+        ways = read_json(path).get(name, {}) if path.is_file() else {}
+        numbers = ways.get("mtcnn") or ways.get("none") or {}
+        rates = {float(key.removeprefix(KEY)): float(value) for key, value in numbers.items() if key.startswith(KEY)}
+        if rates:
+            return rates[min(rates)], f"false-accept rate {min(rates):g} in {path}"
+    return SAME_PERSON[name], "usual with published weights; other weights want their own --threshold"
+
+
+def _option(word: str) -> tuple[str, int | float | str]:
     name, equals, value = word.partition("=")
     if not equals or not name:
         raise UserError(f"--option {word} is not NAME=VALUE; write, say, --option min_face=20")
@@ -54,3 +104,10 @@ def _option(word: str) -> tuple[str, int | float | str | None]:
             raise UserError(f"--option {word} is not finite; write a number")
         return name, number
     return name, value
+
+
+def _counts(value: int | float | str) -> int | float | str | list[int]:
+    """Return 5,10,6 as a list of numbers, anything else as it is."""
+    if isinstance(value, str) and re.fullmatch(r"\d+(,\d+)+", value):
+        return [int(part) for part in value.split(",")]
+    return value

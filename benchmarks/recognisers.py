@@ -1,0 +1,72 @@
+"""The cost of attacks on recognisers of published size: ours against the bare gradients.
+
+    python -m benchmarks.recognisers
+
+As in ``benchmarks/pgd.py`` all ways take the same steps on the same images, in turn in one process, and the results
+are medians of the ratios. Weights are random, which costs what trained ones do. FaceNet's embedding is drawn to a
+target's, ResNet-50's label is to be wrong; momentum and random transforms are added to PGD one after the other.
+"""
+
+from typing import Annotated
+
+import visor.quiet  # noqa: F401 - before anything imports TensorFlow
+
+# isort: split
+import numpy as np
+import typer
+from benchmarks.pgd import EPS, Subject, Way, bare, ours, report
+
+from visor.evasion.goals import impersonate, misclassify
+from visor.evasion.pgd import PGD, compile_pgd
+from visor.evasion.transforms import compose
+from visor.params import Compute
+from visor.recognisers import RECOGNISERS
+from visor.recognisers.recogniser import of_model
+from visor.training import configure
+
+TRANSFORMS = {"crop": 0.1, "scale": 0.1, "noise": 0.03}
+
+
+def published(name: str, batch: int) -> Subject:
+    """Return the published network, untrained, and a goal that it can have."""
+    module, rng = RECOGNISERS[name], np.random.default_rng(1)
+    side, classes = module.PUBLISHED["side"], module.PUBLISHED["num_classes"]
+    names = [str(number) for number in range(classes)]
+    recogniser = of_model(name, module.build((side, side, 3), **module.PUBLISHED), names)
+    images = rng.random((batch, side, side, 3), np.float32)
+    if recogniser.logits is not None:
+        return Subject(misclassify(recogniser.logits), images, rng.integers(0, classes, batch).astype(np.int32))
+    targets = recogniser.embed(rng.random((batch, side, side, 3), np.float32)).numpy()
+    return Subject(impersonate(recogniser.embed), images, targets)
+
+
+def transformed(subject: Subject, settings: PGD) -> Way:
+    """Return the search through random transforms."""
+    attack = compile_pgd(subject.loss, settings, compose(TRANSFORMS, settings.seed))
+    return lambda: attack(subject.images, subject.truth, range(len(subject.images))).images
+
+
+def main(
+    steps: Annotated[int, typer.Option(help="gradient steps of each way")] = 4,
+    rounds: Annotated[int, typer.Option(help="turns of each way")] = 5,
+    batches: Annotated[str, typer.Option(help="numbers of images at once")] = "1 8",
+    networks: Annotated[str, typer.Option(help="what is attacked")] = "facenet resnet50",
+) -> None:
+    """Print a table for each network and batch."""
+    configure(Compute(threads=2, deterministic=True), seed=1)
+    settings = PGD(EPS, steps, step=2.5 * EPS / steps, random_start=False)
+    memory = settings._replace(momentum=1.0)
+    for name in networks.split():
+        for batch in map(int, batches.split()):
+            subject = published(name, batch)
+            ways = {
+                "bare": bare(subject, steps),
+                "ours": ours(subject, settings),
+                "ours, momentum": ours(subject, memory),
+                "ours, momentum, transforms": transformed(subject, memory),
+            }
+            report(f"{name}, batch {batch}", subject, ways, rounds, steps)
+
+
+if __name__ == "__main__":
+    typer.run(main)

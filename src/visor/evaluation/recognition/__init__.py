@@ -1,0 +1,1 @@
+"""Attacks on recognisers of faces, measured: who is fooled, by what, and who else."""

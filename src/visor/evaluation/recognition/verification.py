@@ -1,0 +1,157 @@
+"""Verification of people that no recogniser was trained on: enrolment, thresholds, and the rates they reach.
+
+The images of each person are divided in two, for calibration and for the attack, and each part in halves: the person is
+enrolled as the mean embedding of some images out of one; those of the other are probes. Each probe is compared with
+everybody. Thresholds come from the calibration images, all that is reported from the others, of the same people.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visor.errors import UserError
+from visor.evaluation.recognition.ways import Floats, similarities
+from visor.evaluation.verification import operating_points
+from visor.faces import Integers
+from visor.metrics import auroc, wilson_interval
+
+STREAM = 9  # of the seed: no other draw shares its numbers
+ENROLLED = 12  # images of a person, at most
+
+Rows = NDArray[np.integer[Any]]
+Places = NDArray[np.integer[Any]]
+
+
+class Roll(NamedTuple):
+    """Rows of some people: those that enrol them, those that are compared, and the place in ``people`` of each."""
+
+    people: Integers  # (k,) labels, ascending
+    enrolled: Rows  # (e,)
+    enrolled_of: Places  # (e,)
+    probes: Rows  # (p,)
+    probes_of: Places  # (p,)
+
+
+class Scores(NamedTuple):
+    """Similarities of probes and the enrolled: of different people (m,), and of one (p,)."""
+
+    different: Floats
+    same: Floats
+
+
+class Verifier(NamedTuple):
+    """A recogniser at the end of a way: the people as it knows them, (k, d), and what sets its thresholds."""
+
+    templates: Floats
+    thresholds: dict[float, float]  # by false-accept rate
+    not_found: float  # share of the attacked probes in which no face was found
+    calibration: Scores
+    attacked: Scores
+
+
+def call(labels: Rows, rows: Rows, people: Integers, pairs: int, seed: int) -> Roll:
+    """Divide the ``rows`` of each of some people into halves: those that enrol, and probes, a share of which is drawn.
+
+    labels: of all faces. There are so many probes that they make ``pairs`` of probe and person at most, or one each.
+
+    Raises:
+        UserError: a person has one image only.
+    """
+    enrolled: list[Rows] = []
+    probes: list[Rows] = []
+    most = max(1, pairs // len(people) ** 2)
+    for label in people:
+        own = rows[labels[rows] == label]
+        if len(own) < 2:
+            raise UserError(
+                f"recognition: label {label} has one image, too few to enrol and to compare; raise faces.min_images"
+            )
+        drawn = np.random.default_rng([seed, STREAM, int(label)]).permutation(own)
+        half = len(own) // 2
+        enrolled.append(np.sort(drawn[: min(half, ENROLLED)]))
+        probes.append(np.sort(drawn[half:][:most]))
+    owners = [np.repeat(np.arange(len(people)), [len(part) for part in parts]) for parts in (enrolled, probes)]
+    return Roll(people, np.concatenate(enrolled), owners[0], np.concatenate(probes), owners[1])
+
+
+def enrol(vectors: Floats, owners: Places, count: int) -> Floats:
+    """Return the mean (count, d), of length 1, of each owner's vectors (e, d); NaN where none of them is known."""
+    known = ~np.isnan(vectors).any(axis=1)
+    sums = np.zeros((count, vectors.shape[1]))
+    np.add.at(sums, owners[known], vectors[known])
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+    return np.divide(sums, lengths, out=np.full_like(sums, np.nan), where=lengths > 0)
+
+
+def compare(templates: Floats, vectors: Floats, owners: Places) -> Scores:
+    """Return the similarities of every probe (p, d) and every template (k, d)."""
+    found = similarities(vectors, templates)
+    own = owners[:, None] == np.arange(len(templates))
+    return Scores(found[~own], found[own])
+
+
+def thresholds(scores: Scores, rates: Sequence[float]) -> dict[float, float]:
+    """Return the lowest threshold that at most such a share of different people passes, score ≥ threshold.
+
+    A rate is left out where it means less than one pair.
+
+    Raises:
+        UserError: that is so for all rates.
+    """
+    levels, false, _ = operating_points(*scores)
+    count = len(scores.different)
+    passing = np.rint(false * count)
+    found = {
+        rate: float(levels[np.flatnonzero(passing <= rate * count + 1e-9)[-1]])
+        for rate in rates
+        if rate * count >= 1 - 1e-9
+    }
+    if not found:
+        raise UserError(
+            f"params.yaml: recognition.false_accept_rates: {count} pairs of different people set no threshold for "
+            f"{max(rates, default=0):g}; raise recognition.pairs, recognition.unseen or the rate"
+        )
+    return found
+
+
+def verifier(rolls: Sequence[Roll], vectors: Sequence[tuple[Floats, Floats]], rates: Sequence[float]) -> Verifier:
+    """Return what a recogniser makes of the rolls (calibration, attacked).
+
+    vectors: for either kind the embeddings of the enrolling images and of the probes.
+    """
+    templates, scores = [], []
+    for roll, (known, probes) in zip(rolls, vectors, strict=True):
+        templates.append(enrol(known, roll.enrolled_of, len(roll.people)))
+        scores.append(compare(templates[-1], probes, roll.probes_of))
+    not_found = float(np.isnan(vectors[1][1]).any(axis=1).mean())
+    return Verifier(templates[1], thresholds(scores[0], rates), not_found, *scores)
+
+
+def numbers(found: Verifier, rates: Sequence[float]) -> dict[str, Any]:
+    """Return what is reported of a verifier: area under the ROC curve and, for each rate, what its threshold gives.
+
+    Wilson's intervals; a face takes part in several pairs, so they are a little narrow.
+    """
+    different, same = found.attacked
+    values: dict[str, Any] = {
+        "auc": auroc(different, same),
+        "auc_of_calibration": auroc(*found.calibration),
+        "pairs_same": len(same),
+        "pairs_different": len(different),
+        "pairs_of_calibration": len(found.calibration.different),
+        "not_found": found.not_found,
+        "left_out": [rate for rate in rates if rate not in found.thresholds],
+    }
+    for rate, threshold in found.thresholds.items():
+        values[f"threshold_{rate:g}"] = threshold
+        values |= share(f"tar_{rate:g}", same >= threshold) | share(f"far_{rate:g}", different >= threshold)
+    return values
+
+
+def share(name: str, decisions: NDArray[np.bool_]) -> dict[str, float]:
+    """Return a share (0 of none) and its Wilson interval, under the name, ``…_low`` and ``…_high``."""
+    count, total = int(decisions.sum()), len(decisions)
+    low, high = wilson_interval(count, total)
+    return {name: count / max(1, total), f"{name}_low": low, f"{name}_high": high}
