@@ -180,6 +180,7 @@ def test_lock_holds_the_stages_of_the_pipeline_and_no_other():
     cells = {f"train_classifiers@{name}" for name in PARAMS["training_sets"]}
     cells |= {f"train_detector@{name}" for name in PARAMS["trained_detectors"]}
     cells |= {f"evaluate_detection@{name}" for name in PARAMS["hiding"]["detectors"]}
+    cells |= {f"evaluate_recognition@{name}" for name in PARAMS["recognition"]["surrogates"]}
     assert {name for name in lock if "@" in name} == cells
     assert len(lock) < 40
 
