@@ -97,7 +97,9 @@ def recognition_row(name):
             cells.append(f"{percent(attack)} ({percent(noise)})")
         else:
             cells.append("–")
-    gain = metrics("recognition_transfer")["gain"]["momentum_augmented"][strength(most)][name]
+    gain = metrics("recognition_transfer")["gain"]["momentum_augmented"][strength(most)].get(name)
+    if gain is None:  # it was shown to no other
+        return f"| {name} | {' | '.join(cells)} | – |"
     values = [f"{100 * gain[f'{key}_{rate}']:+.1f}" for key in ("gain", "low", "high")]
     return f"| {name} | {' | '.join(cells)} | {values[0]} ({values[1]} to {values[2]}) |"
 

@@ -109,7 +109,7 @@ def sheet(case: Case, each: Condition, shown: int, seed: int, path: Path) -> Non
         images = np.concatenate(list(changed(goal, each, case.victims, seed)))[places]
         lines += [(f"{goal}\n{each.title}", images), (f"change,\n{GAIN} times", _enlarged(originals, images))]
         lines += [("target", clean.faces.read(clean.rows[targets]))] if goal == "impersonate" else []
-    contact_sheet(lines, path)
+    contact_sheet(lines, path, caption_width=190)
 
 
 def _enlarged(clean: Images, images: Images) -> Images:
