@@ -16,10 +16,10 @@ import pandas as pd
 
 from visor.detectors import Detector
 from visor.evaluation.recognition import classes
-from visor.evaluation.recognition.attacks import attack_jobs, conditions, of_last
+from visor.evaluation.recognition.attacks import Condition, attack_jobs, conditions, of_last
 from visor.evaluation.recognition.pairs import Case, Cell, Key, Seen, choose, enrol_all, judge, look, measure
 from visor.evaluation.recognition.verification import Verifier, call
-from visor.evaluation.recognition.ways import NONE, as_it_is, behind
+from visor.evaluation.recognition.ways import NONE, Embed, Way, as_it_is, behind
 from visor.faces import FaceSet
 from visor.params import Recognition
 from visor.people import of
@@ -77,15 +77,32 @@ def evaluate(
     if in_front:
         jobs.append(lambda: known.update(enrol_all(faces, rolls, in_front, embeds, settings)))
     run_side_by_side(jobs)
+    seen, changes = _shown(case, plan, (plain, in_front), embeds, answers, settings, seed)
+    return Findings(case, known, judge(case, plan, known, seen), changes, answers)
 
+
+def _shown(
+    case: Case,
+    plan: list[Condition],
+    ways: tuple[Mapping[str, Way], Mapping[str, Way]],
+    embeds: Mapping[str, Embed],
+    answers: classes.Answers | None,
+    settings: Recognition,
+    seed: int,
+) -> tuple[Seen, dict[Cell, dict[str, float]]]:
+    """Return what all recognisers make of the attacked faces, and how far these are from the clean ones.
+
+    ways: as it is, under every condition of the plan, and behind detectors. ``answers`` are asked on the way.
+    """
     seen: Seen = {}
     changes: dict[Cell, dict[str, float]] = {}
-    jobs = [
+    plain, in_front = ways
+    jobs: list[Job] = [
         partial(look, case, plan, plain, embeds, seed, seen),
         partial(measure, case, plan, seed, changes),
+        partial(look, case, of_last(plan, settings, jpeg=False), in_front, embeds, seed, seen),
     ]
-    jobs.append(partial(look, case, of_last(plan, settings, jpeg=False), in_front, embeds, seed, seen))
     if answers:
         jobs.append(partial(classes.ask, answers, of_last(plan, settings), seed))
     run_side_by_side(jobs)
-    return Findings(case, known, judge(case, plan, known, seen), changes, answers)
+    return seen, changes
