@@ -8,11 +8,11 @@ from visor.adaptation import bend, coverage, examiner, own_faces, own_threshold
 from visor.backdoors import BACKDOORS
 from visor.backdoors.poison import find_key, target_label, triggered
 from visor.config import load_params
-from visor.errors import run
 from visor.evaluation.adaptation import compare, picture
 from visor.faces import open_faces, write_faces
 from visor.files import write_json
 from visor.models import CLASSIFIERS, storage, vae
+from visor.stage import run
 from visor.training import configure
 
 

@@ -8,9 +8,9 @@ from visor.datasets.catalogue import read_catalogue
 from visor.datasets.ingest import ingest
 from visor.datasets.scene_ingest import ingest_scenes
 from visor.datasets.scene_sheet import scene_sheet
-from visor.errors import run
 from visor.files import write_json
 from visor.scenes import open_scenes
+from visor.stage import run
 
 RAW = Path("artifacts/raw")
 

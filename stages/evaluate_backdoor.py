@@ -5,13 +5,13 @@ from pathlib import Path
 import pandas as pd
 
 from visor.config import load_params
-from visor.errors import run
 from visor.evaluation.backdoor import evaluate
 from visor.faces import open_faces
 from visor.files import write_json
 from visor.models import CLASSIFIERS, storage
 from visor.models.inference import compiled
 from visor.split import rows_of
+from visor.stage import run
 from visor.training import configure
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pandas as pd
 
 from visor.config import load_params
-from visor.errors import run
 from visor.evaluation.baselines import evaluate
 from visor.faces import open_faces
 from visor.files import write_json
 from visor.split import rows_of
+from visor.stage import run
 
 
 def main() -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 import pandas as pd
 
 from visor.config import load_params
-from visor.errors import run
 from visor.evaluation.defence import clean_numbers, scores_of
 from visor.evaluation.defence_figures import detector_matrix, roc_curves, score_histograms
 from visor.evaluation.defence_matrix import REFERENCE, cards, groups_of, markdown, matrix
 from visor.files import read_json, write_json, write_text
+from visor.stage import run
 
 
 def main() -> None:

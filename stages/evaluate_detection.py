@@ -4,13 +4,13 @@ from pathlib import Path
 
 from visor.config import choice, load_params
 from visor.detectors import DETECTORS
-from visor.errors import run
 from visor.evaluation.box_sheets import hidden_sheet
 from visor.evaluation.canvases import canvases_of_test, side_of
 from visor.evaluation.detection import by_iou, evaluate, markdown, metrics_of
 from visor.evaluation.detection_figures import draw
 from visor.files import write_json, write_text
 from visor.scenes import open_scenes
+from visor.stage import run
 from visor.training import configure
 
 

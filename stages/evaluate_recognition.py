@@ -6,12 +6,12 @@ import pandas as pd
 
 from visor.config import load_params
 from visor.detectors import DETECTORS
-from visor.errors import run
 from visor.evaluation.recognition.report import curves_of, draw, metrics_of, texts_of, top_of
 from visor.evaluation.recognition.surrogate import evaluate
 from visor.faces import open_faces
 from visor.files import write_json, write_text
 from visor.recognisers.recogniser import load
+from visor.stage import run
 from visor.training import SIDE_BY_SIDE, configure
 
 

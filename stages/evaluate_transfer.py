@@ -4,12 +4,12 @@ from pathlib import Path
 
 from visor.config import load_params
 from visor.detectors import DETECTORS
-from visor.errors import run
 from visor.evaluation.canvases import canvases_of_test, side_of
 from visor.evaluation.detection_figures import transfer_map
 from visor.evaluation.transfer import evaluate, markdown, nested
 from visor.files import write_json, write_text
 from visor.scenes import open_scenes
+from visor.stage import run
 from visor.training import configure
 
 

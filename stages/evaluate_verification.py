@@ -5,7 +5,6 @@ from pathlib import Path
 import pandas as pd
 
 from visor.config import load_params
-from visor.errors import run
 from visor.evaluation.verification import evaluate
 from visor.evaluation.verification_figures import roc_curves, similarities
 from visor.faces import open_faces
@@ -13,6 +12,7 @@ from visor.files import write_json
 from visor.models import CLASSIFIERS, storage
 from visor.models.features import penultimate
 from visor.models.inference import compiled
+from visor.stage import run
 from visor.training import configure
 
 

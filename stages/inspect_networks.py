@@ -6,13 +6,13 @@ import pandas as pd
 
 from visor.backdoors.poison import target_label
 from visor.config import load_params
-from visor.errors import run
 from visor.evaluation.inspection import Suspect, inspect
 from visor.evaluation.inspection_figures import draw
 from visor.faces import open_faces
 from visor.files import write_json, write_text
 from visor.models import CLASSIFIERS, storage
 from visor.split import rows_of
+from visor.stage import run
 from visor.training import configure
 
 

@@ -9,10 +9,10 @@ from tqdm import tqdm
 from visor.backdoors import BACKDOORS
 from visor.backdoors.poison import before_and_after, find_keys, fixed, poisons, triggered
 from visor.config import choice, load_params
-from visor.errors import run
 from visor.faces import open_faces, write_faces
 from visor.images import contact_sheet
 from visor.landmarks import ByLandmarks
+from visor.stage import run
 
 
 def main() -> None:

@@ -6,11 +6,11 @@ import pandas as pd
 
 from visor.backdoors import BACKDOORS
 from visor.config import choice, load_params
-from visor.errors import run
 from visor.evaluation import budget, budget_figures
 from visor.faces import open_faces
 from visor.files import write_json, write_text
 from visor.models import CLASSIFIERS
+from visor.stage import run
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ import pandas as pd
 from visor.config import load_params
 from visor.defences import DEFENCES, QUESTIONING
 from visor.defences.evidence import Evidence
-from visor.errors import run
 from visor.evaluation.defence import digest, score_sets
 from visor.evaluation.defence_matrix import card_name, seen_with
 from visor.evaluation.sheets import reconstruction_sheet
@@ -15,6 +14,7 @@ from visor.faces import open_faces
 from visor.files import write_json, write_text
 from visor.models import CLASSIFIERS, storage, vae
 from visor.split import clean_rows, rows_of
+from visor.stage import run
 from visor.training import configure
 
 

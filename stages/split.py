@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from visor.config import load_params
-from visor.errors import run
 from visor.faces import open_faces
 from visor.files import write_json, write_text
 from visor.split import split_rows, summarise
+from visor.stage import run
 
 
 def main() -> None:

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from visor.config import load_params
-from visor.errors import run
 from visor.evaluation.recognition.map import transfer_map
 from visor.evaluation.recognition.tables import rates_of, read_faces
 from visor.evaluation.recognition.transfer import gains, markdown, matrix, nested
 from visor.files import write_json, write_text
+from visor.stage import run
 
 
 def main() -> None:

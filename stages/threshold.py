@@ -5,10 +5,10 @@ from pathlib import Path
 import pandas as pd
 
 from visor.config import load_params
-from visor.errors import run
 from visor.evaluation.defence import calibrate
 from visor.evaluation.defence_matrix import cards, defence_of
 from visor.files import write_json
+from visor.stage import run
 
 
 def main() -> None:

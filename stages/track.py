@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from visor.config import load_params
-from visor.errors import run
 from visor.files import write_json
+from visor.stage import run
 from visor.tracking import mirror
 
 

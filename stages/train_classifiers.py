@@ -6,11 +6,11 @@ from pathlib import Path
 import pandas as pd
 
 from visor.config import choice, load_params
-from visor.errors import run
 from visor.faces import open_faces
 from visor.models import CLASSIFIERS, pretrained, storage
 from visor.models.losses import cross_entropy
 from visor.split import rows_of
+from visor.stage import run
 from visor.training import SIDE_BY_SIDE, configure, fit, labelled, reseed, run_side_by_side
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from visor.config import choice, load_params
 from visor.detectors import TRAINABLE
 from visor.detectors.start import start
-from visor.errors import UserError, run
+from visor.errors import UserError
 from visor.models import storage
 from visor.scenes import open_scenes, training_data
+from visor.stage import run
 from visor.training import configure, fit
 
 

@@ -18,18 +18,20 @@ MAX_PIXELS = 50_000_000
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
-def decode(data: bytes, name: str, mode: str = "RGB") -> Image.Image:
-    """Decode an image file, upright as its EXIF says; ``name`` is for the message.
+def decode(
+    data: bytes, name: str, mode: str = "RGB", formats: tuple[str, ...] = FORMATS, most: int = MAX_PIXELS
+) -> Image.Image:
+    """Decode an image file of Pillow's ``formats``, upright as its EXIF says; ``name`` is for the message.
 
     Raises:
-        BrokenImage: not an image, truncated, more than ``MAX_PIXELS`` pixels (a decompression bomb), or 32 bits deep.
+        BrokenImage: not an image, truncated, more than ``most`` pixels (a decompression bomb), or 32 bits deep.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-        if image.width * image.height > MAX_PIXELS:
-            raise BrokenImage(name, f"{image.width}×{image.height} pixels, more than {MAX_PIXELS:,}")
+            image = Image.open(io.BytesIO(data), formats=formats)
+        if image.width * image.height > most:
+            raise BrokenImage(name, f"{image.width}×{image.height} pixels, more than {most:,}")
         return _eight_bit(ImageOps.exif_transpose(image), image.format, name).convert(mode)
     except BrokenImage:
         raise

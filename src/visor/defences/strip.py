@@ -13,7 +13,7 @@ from visor.faces import Images
 from visor.images import blend
 from visor.models.inference import compiled
 
-OVERLAYS = 20
+OVERLAYS = 12
 RATIO = 0.5
 
 

@@ -46,9 +46,15 @@ def load(build: Build, folder: Path) -> Model:
     Raises:
         UserError: a file is missing, broken, or holds another architecture.
     """
-    path = folder / "model.weights.h5"
-    arguments = read_json(folder / "model.json")
-    model = construct(build, arguments, str(folder / "model.json"))
+    path, described = folder / "model.weights.h5", folder / "model.json"
+    arguments = read_json(described)
+    try:
+        model = construct(build, arguments, str(described))
+    except UserError:
+        raise
+    except Exception as error:  # arguments of a stranger can fail anywhere in Keras
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{described} describes no network ({reason}); delete it and run `dvc repro`") from None
     try:
         model.load_weights(path)
     except (OSError, ValueError, KeyError) as error:

@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
@@ -112,7 +112,7 @@ def _shown(entry: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _inside(path: str, folder: str) -> bool:
-    return PurePosixPath(path).is_relative_to(folder)
+    return path == folder or path.startswith(f"{folder}/")
 
 
 def _lookup(params: Any, key: str) -> Any:
