@@ -1,5 +1,7 @@
 """One contract for every network, and the autoencoder."""
 
+import json
+
 import numpy as np
 import pytest
 from ruamel.yaml import YAML
@@ -87,4 +89,13 @@ def test_wrong_files_and_arguments_are_named(tmp_path):
         (tmp_path / "model.json").read_text().replace('"num_classes": 7', '"num_classes": 8')
     )
     with pytest.raises(UserError, match=r"model\.weights\.h5 does not hold this network"):
+        storage.load(CLASSIFIERS["deepid"], tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"image_shape": [2**40, 3, 3]}, {"image_shape": "x"}, {"num_classes": -4}])
+def test_a_description_from_elsewhere_that_builds_nothing_is_one_sentence(tmp_path, change):
+    model, arguments = built("deepid")
+    storage.save(model, arguments, tmp_path)
+    (tmp_path / "model.json").write_text(json.dumps(arguments | change))
+    with pytest.raises(UserError, match=r"model\.json describes no network \([^\n]+\); delete it"):
         storage.load(CLASSIFIERS["deepid"], tmp_path)
