@@ -23,6 +23,7 @@ LAYERS = [
     {"defences", "detectors", "people", "recognisers", "training"},
     {"adaptation", "black_box", "inspection", "judge", "protection"},
     {"evaluation"},
+    {"app", "report"},
     {"cli"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
@@ -56,6 +57,7 @@ CHEAP_STAGES = [
     "threshold",
     "evaluate_defences",
     "summarise_recognition",
+    "report",
     "track",
 ]
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")

@@ -39,6 +39,7 @@ ALL_STAGES = {
     "score_defences",
     "threshold",
     "evaluate_defences",
+    "report",
     "track",
 }
 
@@ -116,7 +117,7 @@ def test_one_attack_reruns_alone_and_going_back_runs_nothing(project):
 
 def test_a_threshold_reruns_what_is_cheap(project):
     edit(project, defences__reconstruction__deviations=0.5)
-    touched = {"threshold", "evaluate_defences", "track"}
+    touched = {"threshold", "evaluate_defences", "report", "track"}
     assert set(repro(project)) == touched
     metrics = json.loads(run(project, "dvc", "metrics", "diff", "--json"))
     assert metrics["metrics/threshold/reconstruction.json"]["deviations"] == {"old": 1.0, "new": 0.5, "diff": -0.5}
@@ -314,6 +315,7 @@ MOMENTS = [
         ["metrics/recognition/vgg16/verification.json"],
     ),
     ("summarise_recognition", "stages/summarise_recognition.py", 1, [], ["metrics/recognition_transfer.json"]),
+    ("report", "stages/report.py", 1, [], ["artifacts/report.html"]),
 ]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import typer
 
 from visor import errors
-from visor.cli import black_box, judging, photos, pipeline, recognition
+from visor.cli import black_box, judging, photos, pipeline, recognition, report
 
 app = typer.Typer(
     name="visor",
@@ -32,6 +32,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "gate": pipeline.gate,
     "lock": pipeline.lock,
     "mirror": pipeline.mirror,
+    "report": report.report,
 }
 for name, command in COMMANDS.items():
     app.command(name)(command)

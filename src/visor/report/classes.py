@@ -1,0 +1,56 @@
+"""Taking a face for another class: what the attacked recogniser answers, and whom it takes some faces for."""
+
+from visor.report import conditions
+from visor.report.cells import Cell, Group, Row, Section, Table, interval, number, plain, section, table
+from visor.report.reading import Run
+
+WHITE_BOX = {"misclassify": "any other class", "target_class": "the target's class"}
+SHOWN = 2  # faces, of those in top.json
+
+
+def classified(run: Run) -> Section:
+    """Return the tables of attacks on the classes that a recogniser was trained on."""
+    surrogates = run.params.recognition.surrogates
+    tables = [_classes(run, name) for name in surrogates]
+    tables += [each for name in surrogates for each in _top(run, name)]
+    return section(
+        "classes",
+        "Taken for another class",
+        "The same search on the logits of a recogniser: away from the right class, or to a chosen one. The gradient "
+        "is that of the network that is judged.",
+        tables,
+        [],
+    )
+
+
+def _classes(run: Run, name: str) -> Table:
+    rows = []
+    for condition, title in conditions.of_recognition(run.params).items():
+        groups: list[Group] = []
+        for goal in WHITE_BOX:
+            prefix = f"recognition/{name}/{goal}:{condition}"
+            groups.append(interval(run.numbers, f"{prefix}.success", "percent"))
+            groups.append(number(run.numbers, f"{prefix}.confidence_in_truth", "percent"))
+        rows.append(Row(title, tuple(groups)))
+    heads = [head for words in WHITE_BOX.values() for head in (f"taken for {words}", "confidence in the truth")]
+    return table(f"{plain(name)}: success among faces rightly classified", "faces", heads, rows)
+
+
+def _top(run: Run, name: str) -> list[Table]:
+    """One table for each of the first faces: whom it is taken for, rank by rank, before and after."""
+    tables = []
+    for place, face in enumerate(run.top[name][:SHOWN]):
+        prefix = f"artifacts/recognition/{name}/top.json:faces.{place}"
+        whens = [when for when in ("before", *WHITE_BOX) if when in face]
+        rows = []
+        for rank in range(max((len(face[when]) for when in whens), default=0)):
+            groups = []
+            for when in whens:
+                who = face[when][rank]["name"] if rank < len(face[when]) else "–"
+                sure = number(run.numbers, f"{prefix}.{when}.{rank}.confidence", "percent")
+                groups.append((Cell(plain(who), kind="name"), *sure))
+            rows.append(Row(f"{rank + 1}.", tuple(groups)))
+        attack = conditions.of_recognition(run.params).get(face["condition"], face["condition"])
+        title = f"{plain(name)}: {plain(face['person'])}, aimed at {plain(face['target'])}; {attack}"
+        tables.append(table(title, "rank", map(plain, whens), rows))
+    return tables

@@ -1,0 +1,563 @@
+"""The run report: every number is one of metrics/, the same inputs give the same bytes, nothing is left open."""
+
+import base64
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+from tests.tiny import ROOT, edit
+from visor.cli.report import report
+from visor.errors import UserError
+from visor.params import Gate
+from visor.report import cells, conditions, curves
+from visor.report.cells import BESIDE, NONE, Picture, Row
+from visor.report.finding import best_on_validation
+from visor.report.glance import extreme
+from visor.report.page import SECTIONS, bars, build, minutes
+from visor.report.pictures import LARGE, WIDEST, show
+from visor.report.provenance import Provenance, gather
+from visor.report.reading import read_run
+from visor.tracking.history import History
+
+PARAMS = YAML(typ="safe").load(ROOT / "params.yaml")
+KINDS = {"data-metric", "data-original", "data-param", "data-name"}  # what a cell with a digit says that it is
+NEEDED = ("params.yaml", "data.dvc", "requirements.lock")
+TOP = {
+    "faces": [
+        {
+            "before": [{"confidence": 0.9953, "name": "ann"}, {"confidence": 0.0012, "name": "bob_2"}],
+            "misclassify": [{"confidence": 0.75, "name": "bob_2"}],
+            "target_class": [{"confidence": 0.5, "name": "<b>cleo"}, {"confidence": 0.25, "name": "ann"}],
+            "condition": "pgd_0.06275x30",
+            "person": "ann",
+            "target": "<b>cleo",
+            "row": 3,
+        }
+    ]
+}
+
+
+def png(path, colour="red", side=4):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (side, side), colour).save(path)
+
+
+def draw_pictures(root):
+    """A picture of one colour wherever the page wants one."""
+    run = read_run(root)
+    for part in SECTIONS:
+        for picture in part(run).pictures:
+            png(root / "plots" / picture.path)
+
+
+def make_project(root):
+    """The committed metrics and params, with pictures and a top-5 table made by hand."""
+    shutil.copytree(ROOT / "metrics", root / "metrics")
+    for name in NEEDED:
+        shutil.copy(ROOT / name, root)
+    for name in PARAMS["recognition"]["surrogates"]:
+        path = root / f"artifacts/recognition/{name}/top.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(TOP))
+    draw_pictures(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return make_project(tmp_path_factory.mktemp("report") / "project")
+
+
+@pytest.fixture
+def project(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "project")
+
+
+@pytest.fixture(scope="module")
+def page(whole):
+    return build(whole, None)
+
+
+class Tables(HTMLParser):
+    """Cells of a page: (caption, head of the row, head of the column, attributes, text); heads spread over spans."""
+
+    def __init__(self):
+        super().__init__()
+        self.cells, self.kinds, self.ids, self.links, self.open = [], [], [], [], []
+        self.caption = self.row = ""
+        self.heads, self.at, self.kind = [], 0, ""
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.ids += [given["id"]] if "id" in given else []
+        self.links += [given[name] for name in ("href", "src") if name in given]
+        if tag == "table":
+            self.heads, self.kind = [], given["class"]
+        if tag == "tr":
+            self.at = -1
+        if tag in ("th", "td", "h3"):
+            self.open.append((tag, given, []))
+
+    def handle_data(self, data):
+        if self.open:
+            self.open[-1][2].append(data)
+
+    def handle_endtag(self, tag):
+        if not self.open or tag != self.open[-1][0]:
+            return
+        _, given, words = self.open.pop()
+        text, span = "".join(words), int(given.get("colspan", 1))
+        if tag == "h3":
+            self.caption = text
+        elif given.get("scope") == "col":
+            self.heads += [text] * span
+        elif tag == "th":
+            self.row, self.at = text, 1
+        else:
+            head = self.heads[self.at] if self.heads else ""
+            self.cells.append((self.caption, self.row, head, given, text))
+            self.kinds.append(self.kind)
+            self.at += span
+
+
+def parsed(text):
+    tables = Tables()
+    tables.feed(text)
+    tables.close()
+    return tables
+
+
+def look_up(root, metric):
+    """The number that a metric names, read without any code of the project."""
+    file, _, key = metric.partition(":")
+    if file.endswith(".csv"):
+        place, column = key.split(":")
+        return float(list(csv.DictReader((root / file).open()))[int(place)][column])
+    found = json.loads((root / (file if file.endswith(".json") else f"metrics/{file}.json")).read_text())
+    return walk(found, key)
+
+
+def walk(found, key):
+    """Keys have dots in them: every way to cut the dotted name is tried."""
+    if not key:
+        return found
+    if isinstance(found, list):
+        first, _, rest = key.partition(".")
+        return walk(found[int(first)], rest)
+    for name in found:
+        if key == name or key.startswith(f"{name}."):
+            answer = walk(found[name], key[len(name) + 1 :])
+            if isinstance(answer, (int, float)):
+                return answer
+    return None
+
+
+def is_rounding(text, value):
+    """Whether the text is the value, in percent if it says so, rounded to as many places as are shown."""
+    shown = text.replace("−", "-").removesuffix(" %")
+    places = len(shown.partition(".")[2]) if "e" not in shown else 12
+    exact = value * 100 if text.endswith("%") else value
+    return abs(float(shown) - exact) <= 0.5 * 10**-places + 1e-9
+
+
+# --- numbers
+
+
+def test_every_number_is_that_of_its_file(whole, page):
+    found = parsed(page)
+    measured = [(given["data-metric"], text) for *_, given, text in found.cells if "data-metric" in given]
+    assert len(measured) > 150
+    assert [each for each in measured if not is_rounding(each[1], look_up(whole, each[0]))] == []
+    for (caption, *_, given, text), kind in zip(found.cells, found.kinds, strict=True):
+        if kind.startswith("results") and re.search(r"\d", text):
+            assert len(KINDS & {*given}) == 1, (caption, text)
+            assert "data-param" not in given or "gates" in kind
+        elif kind.startswith("results"):
+            assert not {"data-metric", "data-param"} & {*given}, (caption, text)
+
+
+def test_the_rounding_test_can_fail():
+    assert is_rounding("97.2 %", 0.9725)
+    assert is_rounding("−0.013", -0.0134)
+    assert not is_rounding("97.2 %", 0.9735)
+    assert not is_rounding("0.013", -0.013)
+    assert not is_rounding("97.2", 0.972)
+
+
+def at(found, caption, row, column):
+    return [
+        (given.get("data-metric", ""), text)
+        for title, line, head, given, text in found.cells
+        if (title, line, head) == (caption, row, column)
+    ]
+
+
+def test_numbers_stand_where_their_heads_say(page):
+    found = parsed(page)
+    attack = next(name for name in PARAMS["training_sets"] if name != "clean")
+    for network in PARAMS["networks"]:
+        cells_ = at(found, "Attack success", attack.replace("_", " "), network.replace("_", " "))
+        keys = [metric for metric, _ in cells_]
+        assert keys == [f"backdoor/{network}/{attack}:asr{end}" for end in ("", "_low", "_high")]
+    for defence in PARAMS["defences"]:
+        if defence != "strip":  # it has a card for each attack
+            (cell,) = at(found, "AUROC of every defence on every trigger", "blended", defence.replace("_", " "))
+            assert cell[0] == f"defence/{defence}/blended:auroc"
+    (cell,) = at(found, "AUROC of every defence on every trigger", "blended", "strip")
+    assert cell[0] == "defence/strip-blended/blended:auroc"
+    for detector in PARAMS["hiding"]["detectors"]:
+        (cell,) = at(found, "Average precision at IoU 0.5", "PGD 0.02 × 40", detector.replace("_", " "))
+        assert cell[0] == f"detection/{detector}/pgd_0.02x40:ap_50"
+    (cell,) = at(found, "Transfer: average precision at IoU 0.5", "attacked on ssd", "mtcnn")
+    assert cell[0] == "transfer:ssd.mtcnn.ap_50"
+    cells_ = at(found, "facenet attacked by its own gradient, FAR 1 %", "pgd 8/255 × 30", "taken for the target")
+    assert cells_[0][0] == "recognition/facenet/impersonate:pgd_0.03138x30.success_0.01"
+    (cell,) = at(found, "Fine-pruning", "blended, channels pruned: 30%", "attack success, tuned")
+    assert cell[0] == "metrics/fine_pruning.csv:1:tuned_asr"
+    cells_ = at(found, "facenet: ann, aimed at <b>cleo; pgd 16/255 × 30", "2.", "before")
+    assert cells_ == [("", "bob 2"), ("artifacts/recognition/facenet/top.json:faces.0.before.1.confidence", "0.1 %")]
+
+
+def test_figures_of_the_originals_stand_beside_ours(page):
+    found = parsed(page)
+    shown = {(caption, row): text for caption, row, _, given, text in found.cells if "data-original" in given}
+    precision = "Average precision at IoU 0.5"
+    theirs = [shown[precision, row] for row in ("clean", "PGD 0.01 × 10", "PGD 0.01 × 40", "PGD 0.02 × 40")]
+    assert theirs == ["0.51", "0.07", "0.04", "0.00"]
+    losses = "Reconstruction loss, the reference"
+    theirs = [shown[losses, row] for row in ("threshold", "accessory", "eyebrows", "lipstick")]
+    assert theirs == ["0.097", "0.199", "0.111", "0.106"]
+    assert (losses, "blended accessory") not in shown, "the same key, laid on in another way"
+    assert shown["Transfer: taken for the target, FAR 1 %", "the original, on services"] == "35 %"
+
+
+def test_the_glance_shows_extremes(whole, page):
+    found, suspect = parsed(page), PARAMS["suspect"]
+    attacks = [name for name in PARAMS["training_sets"] if name != "clean"]
+    success = {name: look_up(whole, f"backdoor/{suspect}/{name}:asr") for name in attacks}
+    least = min(success, key=success.get)
+    words = f"attack success at least ({least.replace('_', ' ')})"
+    ((metric, text),) = at(found, f"Planting backdoors in {suspect}", words, "this run")
+    assert (metric, text) == (f"backdoor/{suspect}/{least}:asr", f"{100 * success[least]:.1f} %")
+    assert extreme({"a:x": 2.0, "b:x": 1.0}, {"a": "a:x", "b": "b:x", "c": "c:x"}, min) == ("b", "b:x")
+    assert extreme({}, {"c": "c:x"}, min) == ("", "")
+
+
+def test_the_defence_shown_is_chosen_on_validation_triggers_alone(project):
+    names = PARAMS["validation_triggers"]
+    for defence in PARAMS["defences"]:
+        for path in project.glob(f"metrics/defence/{defence}/*.json"):
+            values = json.loads(path.read_text())
+            values["auroc"] = float((defence == "high_pass") == (path.stem in names))
+            path.write_text(json.dumps(values))
+    assert best_on_validation(read_run(project)) == "high_pass", "bad on all else"
+    edit(project, validation_triggers=[])
+    assert best_on_validation(read_run(project)) is None
+
+
+# --- the page as a whole
+
+
+def test_equal_inputs_give_equal_bytes(whole, page, project):
+    for path in project.rglob("metrics/**/*.json"):
+        values = json.loads(path.read_text())
+        path.write_text(json.dumps(dict(reversed(values.items()))))
+    assert build(project, None) == page
+    changed = project / "metrics/baselines.json"
+    changed.write_text(changed.read_text().replace("0.965", "0.5"))
+    assert build(project, None) != page
+
+
+def test_it_is_one_file_without_script_that_names_no_machine(whole, page):
+    found = parsed(page)
+    assert page.startswith("<!DOCTYPE html>\n<html lang=")
+    assert "<script" not in page
+    assert "http:" not in page.replace("http-equiv", "")
+    assert "https:" not in page
+    assert "url(" not in page
+    assert "@import" not in page
+    assert str(whole) not in page
+    assert str(ROOT) not in page
+    assert socket.gethostname() not in re.sub(r"base64,[\w+/=]+", "", page)
+    anchors = [link for link in found.links if link.startswith("#")]
+    assert {link for link in found.links if not link.startswith(("#", "data:"))} == set()
+    assert {link[1:] for link in anchors} <= {*found.ids}
+    assert len(found.ids) == len({*found.ids})
+    assert page.count("<img ") == len(re.findall(r'<img [^>]*alt="[^"]{10,}"', page)) > 20
+    assert "prefers-color-scheme: dark" in page
+    assert "@media print" in page
+    assert "width=device-width" in page
+
+
+def test_strangers_words_are_escaped(project):
+    bad = 'x"><script>alert(1)<img src=y onerror=z>'
+    params = YAML().load(project / "params.yaml")
+    params["sources"]["folder"]["path"] = bad
+    params["backdoors"][bad] = {**params["backdoors"]["lipstick"]}
+    params["gates"][f"{bad}:asr"] = {"min": 0.5}
+    YAML().dump(params, project / "params.yaml")
+    pin = project / "data.dvc"
+    pin.write_text(pin.read_text().replace("path: data\n", f"path: '{bad}'\n"))
+    shutil.copy(project / "metrics/defence/fusion/lipstick.json", project / f"metrics/defence/fusion/{bad}.json")
+    draw_pictures(project)
+    text = build(project, None)
+    assert "<script" not in text
+    assert "<img src=y" not in text
+    found = parsed(text)
+    (cell,) = at(found, "AUROC of every defence on every trigger", bad, "fusion")
+    assert is_rounding(cell[1], look_up(project, cell[0]))
+    assert "<b>" not in text
+
+
+def test_what_a_run_lacks_is_left_out(project):
+    for name in ("detection/faster_rcnn", "backdoor/deepface", "inspection", "defence/strip-accessory"):
+        shutil.rmtree(project / "metrics" / name)
+    for name in ("adaptation.json", "poison_budget.csv", "fine_pruning.csv"):
+        (project / "metrics" / name).unlink()
+    for path in project.glob("metrics/backdoor/*/input_instance.json"):
+        path.unlink()
+    edit(project, networks=["deepid", "vgg_face"], gates={}, poison_budget__ratios__train=[])
+    (project / "plots/poison_budget/ratios.png").unlink()
+    text = build(project, None)
+    found = parsed(text)
+    captions = {caption for caption, *_ in found.cells}
+    assert "Poison budgets" not in captions
+    assert "Fine-pruning" not in captions
+    assert not {"questioning", "gates"} & {*found.ids}
+    heads = {(caption, head) for caption, _, head, *_ in found.cells}
+    assert ("Attack success", "vgg face") in heads
+    assert ("Attack success", "deepface") not in heads
+    assert ("Average precision at IoU 0.5", "faster rcnn") not in heads
+    rows = {row for caption, row, *_ in found.cells if caption == "Clean accuracy"}
+    assert rows == {"none", "blended", "accessory", "blended accessory"}
+    (cell,) = at(found, "AUROC of every defence on every trigger", "accessory", "strip")
+    assert cell == ("", "–")
+    assert [given for *_, given, text in found.cells if "data-metric" in given and not re.search(r"\d", text)] == []
+
+
+@pytest.mark.parametrize("name", [*NEEDED, "plots/defences/matrix.png", "plots/poison/accessory.png"])
+def test_a_missing_file_is_one_sentence(project, name):
+    (project / name).unlink()
+    with pytest.raises(UserError, match=re.escape(name) + r" is missing; .+"):
+        build(project, None)
+
+
+def test_missing_or_broken_folders_and_pictures(project):
+    (project / "plots/scenes.png").write_text("no picture")
+    with pytest.raises(UserError, match=r"plots/scenes\.png is no picture"):
+        build(project, None)
+    shutil.rmtree(project / "artifacts")
+    with pytest.raises(UserError, match=r"top\.json is missing; run `dvc repro`"):
+        build(project, None)
+    shutil.rmtree(project / "metrics")
+    with pytest.raises(UserError, match="metrics/ holds no number"):
+        build(project, None)
+
+
+def test_the_pictures_are_outputs_of_the_pipeline(whole):
+    stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"].values()
+    plots = [out for each in stages for out in each.get("do", each).get("plots", [])]
+    listed = [next(iter(out)) if isinstance(out, dict) else out for out in plots]
+    made = [re.sub(r"\\\$\\\{.*?\\\}", "[^/]+", re.escape(out)) for out in listed]
+    run = read_run(whole)
+    for part in SECTIONS:
+        for picture in part(run).pictures:
+            assert any(re.match(rf"{pattern}(/|$)", f"plots/{picture.path}") for pattern in made), picture.path
+            if (ROOT / "plots/transfer.png").exists() and (ROOT / "plots/recognition_transfer.png").exists():
+                assert (ROOT / "plots" / picture.path).exists(), picture.path
+
+
+# --- gates and provenance
+
+
+def provenance(**values):
+    known = Provenance("0123abc", True, "", "no <lock>", "3.11.7", "Z80", 2, {"numpy": "2.1"}, {}, {})
+    return known._replace(**values)
+
+
+def test_gates_are_judged(project):
+    gates = {"baselines:lda_accuracy": {"min": 0.99}, "gone:x": {"max": 1}, "split:labels": {"max_change": 0}}
+    edit(project, gates=gates)
+    found = parsed(build(project, None))
+    verdicts = {row: text for caption, row, head, _, text in found.cells if head == "verdict"}
+    assert verdicts == {
+        "baselines:lda_accuracy": "breach: below 0.99",
+        "gone:x": "breach: missing",
+        "split:labels": "kept",
+    }
+    text = build(project, provenance(baseline={"split:labels": 39.0}))
+    found = parsed(text)
+    verdicts = {row: text for caption, row, head, _, text in found.cells if head == "verdict"}
+    assert verdicts["split:labels"] == "breach: changed by 1, more than 0"
+    assert [text for _, row, head, _, text in found.cells if head == "at the commit"] == ["–", "–", "39"]
+    assert "0 of 3" in text
+
+
+def test_provenance_is_shown(project, page):
+    text = build(project, provenance(stages={"split": 2.0, "train_vae": 118.0}))
+    for words in (
+        "0123abc",
+        "with changes that are not committed",
+        "no &lt;lock&gt;",
+        "Z80, 2 cores",
+        "numpy&nbsp;2.1",
+    ):
+        assert words in text
+        assert words not in page
+    assert "Together 2.0 minutes" in text
+    assert [(stage.name, stage.seconds, stage.share) for stage in bars({"split": 2.0, "train_vae": 118.0})] == [
+        ("train_vae", "118.0", "100.0"),
+        ("split", "2.0", "1.7"),
+    ]
+    assert minutes(59.96) == "60.0 seconds"
+    outside = build(project, provenance(commit=""))
+    assert "not a Git repository" in outside
+    assert "at the commit" not in outside
+
+
+def test_provenance_is_asked_of_git_and_python(project, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.parent))
+    bounds = {"split:labels": Gate(max=100)}
+    assert gather(project, bounds)[:2] == ("", False)
+
+    def git(*words):
+        return subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=project, check=True, capture_output=True
+        ).stdout
+
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-qm", "a")
+    (project / ".dvc/tmp/seconds").mkdir(parents=True)
+    (project / ".dvc/.gitignore").write_text("*")
+    (project / ".dvc/tmp/seconds/split").write_text("2.5\n")
+    found = gather(project, bounds)
+    assert (found.commit, found.dirty) == (git("rev-parse", "HEAD").decode().strip(), False)
+    assert found.baseline == {f"split:{key}": value for key, value in read_split(project).items()}
+    assert found.stages == {"split": 2.5}
+    assert found.trouble.startswith("dvc.lock is missing")
+    assert found.python == ".".join(map(str, sys.version_info[:3]))
+    assert found.packages["numpy"] == np.__version__
+    (project / "metrics/split.json").write_text("{}")
+    assert gather(project, bounds).dirty
+
+
+def read_split(root):
+    return json.loads((root / "metrics/split.json").read_text())
+
+
+# --- its parts
+
+
+def test_numbers_are_rounded_as_they_say():
+    forms = {("percent", 0.98625): "98.6 %", ("points", -0.0075): "−0.8 %", ("three", 0.0776): "0.078"}
+    forms |= {("signed", -0.0004): "0.000", ("whole", 115.0): "115", ("six", 0.00268480): "0.0026848"}
+    assert {key: cells.written(key[1], key[0]) for key in forms} == forms
+    assert cells.written(float("nan"), "six") == "not finite"
+
+
+def test_tables_leave_out_what_nobody_knows():
+    one, two = cells.number({"a:x": 0.5}, "a:x", "three"), cells.number({}, "b:x", "three")
+    assert (one[0].text, two) == ("0.500", NONE)
+    spread = cells.interval({"a:x": 0.5, "a:x_low": 0.25, "a:x_high": 0.75}, "a:x", "three")
+    assert [(cell.text, cell.kind) for cell in spread] == [("0.500", ""), ("0.250", "low"), ("0.750", "high")]
+    rows = [Row("first", (spread, two, one)), Row("empty", (two, two, two)), Row("short", (one, two, one))]
+    rows.append(Row("theirs", (cells.published("9"), two, BESIDE)))
+    made = cells.table("c", "", ("p", "q", "r"), rows)
+    assert (made.columns, made.spans) == (("p", "r"), (3, 1))
+    assert [row.head for row in made.rows] == ["first", "short", "theirs"]
+    assert [(cell.text, span) for cell, span in made.laid_out(made.rows[1])] == [("0.500", 1), ("", 2), ("0.500", 1)]
+    assert [(cell.text, span) for cell, span in made.laid_out(made.rows[2])] == [("9", 4)]
+    assert cells.table("c", "", ("p",), [Row("theirs", (cells.published("9"),))]).rows == ()
+
+
+def test_levels():
+    known = {0.03138: "8/255", 0.06275: "16/255", 8 / 255: "8/255", 0.01: "0.01", 0.001: "0.001"}
+    assert {eps: conditions.level(eps) for eps in known} == known
+
+
+def test_small_pictures_stay_and_large_ones_become_jpeg(tmp_path):
+    png(tmp_path / "plots/a.png", "blue", 5)
+    shown = show(tmp_path, Picture("a.png", "", ""))
+    kind, data = shown.uri.split(",")
+    assert (kind, shown.width) == ("data:image/png;base64", 5)
+    assert base64.b64decode(data) == (tmp_path / "plots/a.png").read_bytes()
+
+    ramp = np.linspace(0, 255, 2000)[None, :, None] + np.zeros((300, 1, 4))
+    ramp[..., :3] += np.random.default_rng(1).integers(-6, 7, (300, 2000, 3))
+    ramp[..., 3], ramp[:, :400, 3] = 255, 0  # what is transparent lies on white
+    Image.fromarray(ramp.clip(0, 255).astype(np.uint8)).save(tmp_path / "plots/b.png")
+    assert (tmp_path / "plots/b.png").stat().st_size > LARGE
+    shown = show(tmp_path, Picture("b.png", "", ""))
+    kind, data = shown.uri.split(",")
+    image = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))), float)
+    assert (kind, image.shape) == ("data:image/jpeg;base64", (240, WIDEST, 3))
+    assert (shown.width, shown.height) == (WIDEST, 240)
+    assert image[:, :300].mean() > 254
+    np.testing.assert_allclose(image[:, 400:].mean((0, 2)), np.linspace(0, 255, WIDEST)[400:], atol=4)
+
+
+def test_curves():
+    history = History(("loss", "accuracy", "validation_loss"), {1: (4.0, 0.1, 2.0), 3: (1.0, 0.9, 0.0)})
+    drawn = curves.draw("net", history)
+    assert drawn.lines == {"training": "0.0,0.0 200.0,67.5", "validation": "0.0,45.0 200.0,90.0"}
+    assert (drawn.first, drawn.last, drawn.top) == (1, 3, "4")
+    assert curves.draw("net", History(("accuracy",), {1: (0.5,)})) is None
+    drawings = curves.by_folder({"b/y": history, "a/x": history, "b/x": history})
+    assert {name: [each.title for each in found] for name, found in drawings.items()} == {"a": ["x"], "b": ["x", "y"]}
+
+
+# --- stage and command
+
+
+def test_the_stage_writes_the_page_without_tensorflow(project, page):
+    start = f"runpy.run_path({str(ROOT / 'stages/report.py')!r}, run_name='__main__')"
+    command = [sys.executable, "-c", f"import runpy, sys; {start}; sys.exit('tensorflow' in sys.modules)"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    written = project / "artifacts/report.html"
+    assert written.read_text(encoding="utf-8") == page
+    written.unlink()
+    (project / "plots/transfer.png").unlink()
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, env=environment)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert done.stderr.startswith("error: plots/transfer.png is missing; run `dvc repro`")
+    assert not written.exists()
+
+
+def command(*words):
+    app = typer.Typer()
+    app.command()(report)
+    return CliRunner().invoke(app, list(words))
+
+
+def test_the_command_writes_the_page_with_provenance(project, monkeypatch, page):
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.parent))
+    for _ in range(2):  # a report may be written over
+        assert command("--out", "x.html").stdout.startswith("x.html: ")
+    text = (project / "x.html").read_text(encoding="utf-8")
+    assert text != page
+    assert f"numpy&nbsp;{np.__version__}" in text
+    (project / "y.html").write_text("mine")
+    done = command("--out", "y.html")
+    assert isinstance(done.exception, UserError)
+    assert "y.html is there and is no run report" in str(done.exception)
+    assert (project / "y.html").read_text() == "mine"
+    assert command("--out", "y.html", "--force").exit_code == 0
+    assert isinstance(command("--out", ".").exception, UserError)
