@@ -51,6 +51,7 @@ def detector_row(trigger):
 
 
 REPORTED = [name for name in (*PARAMS["backdoors"], "adapted") if name not in PARAMS["validation_triggers"]]
+SHOWN_TRIGGERS = [name for name in REPORTED if name != "instances"]  # a variant of input_instance
 
 
 def hiding_conditions():
@@ -107,7 +108,7 @@ def recognition_row(name):
 @committed_numbers
 def test_results_are_those_of_the_committed_metrics():
     attacks = [name for name in PARAMS["training_sets"] if name != "clean"]
-    rows = [clean_row(), *map(attack_row, attacks), *map(detector_row, REPORTED), *hiding_table()]
+    rows = [clean_row(), *map(attack_row, attacks), *map(detector_row, SHOWN_TRIGGERS), *hiding_table()]
     rows += map(recognition_row, PARAMS["recognition"]["trained"])
     assert [row for row in rows if row not in README.splitlines()] == []
 

@@ -62,7 +62,7 @@ def crop_photos(
 def chosen_faces(find: Find, photo: Photo, image: Images, choice: Choice, refuse: Say) -> list[tuple[int, Face]]:
     """Return the numbered faces; ``refuse`` is told if there are none."""
     there = [Face(choice.box)] if choice.box else find(image)
-    faces = list(enumerate((face for face in there if _is_inside(face, image)), start=1))
+    faces = list(enumerate((face for face in there if is_inside(face, image)), start=1))
     if not faces and choice.box:
         size = f"{image.shape[1]}×{image.shape[0]}"
         refuse(f"{photo.path}: --box has less than {LEAST} pixels a side within its {size} pixels; correct the box")
@@ -73,7 +73,7 @@ def chosen_faces(find: Find, photo: Photo, image: Images, choice: Choice, refuse
     return [pair for pair in faces if choice.number in (None, pair[0])]
 
 
-def _is_inside(face: Face, image: Images) -> bool:
+def is_inside(face: Face, image: Images) -> bool:
     """Return whether enough of a face lies inside its photo to be seen, and for what is done to it to be measured."""
     sides = window(Frame(*face.box, face.angle), image.shape)
     return min(side.stop - side.start for side in sides) >= LEAST

@@ -1,0 +1,124 @@
+"""What goes out: PNGs of pixels alone, a ZIP of them, and that ZIP locked with a password as an age file.
+
+age (https://age-encryption.org/v1) encrypts and authenticates: scrypt makes the key, ChaCha20-Poly1305 seals 64 KiB
+at a time, so that a changed or shortened file is noticed. ``age -d`` opens what is locked here.
+"""
+
+import io
+import unicodedata
+import zipfile
+from collections.abc import Iterable
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING
+
+import pyrage
+from PIL import Image
+
+from visor.app import limits
+from visor.errors import UserError
+from visor.faces import Images
+
+if TYPE_CHECKING:
+    from visor.app.protecting import Protected
+
+LEAST_PASSWORD = 12  # characters
+STEM_BYTES, NAME_BYTES = 100, 200  # of a file's name: as it is written, and as it is taken from a stranger's ZIP
+FORBIDDEN = frozenset('<>:"/\\|?*')  # in names, somewhere
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MOST_BYTES = limits.PHOTOS * (3 * limits.PIXELS + (4 << 20))  # of a bundle: PNGs of noise are as large as their pixels
+
+
+def png(image: Images) -> bytes:
+    """Return uint8 (h, w, 3) as a PNG file: pixels alone, no EXIF, place, time or text."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG", compress_level=4)  # 6 takes twice as long, for 1 % of the size
+    return file.getvalue()
+
+
+def file_stem(name: str) -> str:
+    """Return a stranger's name as that of a file on any system, without an ending; "photo" if nothing is left."""
+    plain = unicodedata.normalize("NFC", name)
+    kept = "".join(letter if letter.isprintable() and letter not in FORBIDDEN else " " for letter in plain)
+    stem = " ".join(kept.split()).encode()[:STEM_BYTES].decode(errors="ignore").strip(". ")
+    return f"_{stem}" if PureWindowsPath(stem).is_reserved() else stem or "photo"
+
+
+def archive(photos: "Iterable[Protected]") -> bytes:
+    """Return a ZIP of the photos' PNGs, each by a name of its own, without a word about when."""
+    file, taken = io.BytesIO(), set[str]()
+    with zipfile.ZipFile(file, "w") as made:  # stored: a PNG gets no smaller
+        for photo in photos:
+            made.writestr(zipfile.ZipInfo(f"{_free(file_stem(photo.name), taken)}.png"), photo.png)
+    return file.getvalue()
+
+
+def locked(content: bytes, password: str) -> bytes:
+    """Return a ZIP as an age file that opens with the password alone.
+
+    Raises:
+        UserError: the password is too short.
+    """
+    if len(password) < LEAST_PASSWORD:
+        raise UserError(f"the password has fewer than {LEAST_PASSWORD} characters; choose a longer one, say four words")
+    return pyrage.passphrase.encrypt(content, password)
+
+
+def unlocked(content: bytes, password: str) -> dict[str, bytes]:
+    """Return the PNG files in a locked bundle by their names; it may be anybody's.
+
+    Raises:
+        UserError: the password is wrong, the bundle was changed, or what is in it is no bundle of Visor's.
+    """
+    if len(content) > MOST_BYTES:
+        raise UserError(
+            f"the bundle has more than {MOST_BYTES >> 20} MiB, which no bundle of Visor's has; leave it shut"
+        )
+    try:
+        plain = pyrage.passphrase.decrypt(content, password)
+    except (pyrage.DecryptError, ValueError):
+        raise UserError(
+            "the password is wrong, or the bundle was changed or cut off; type it again, or download the bundle anew"
+        ) from None
+    try:
+        with zipfile.ZipFile(io.BytesIO(plain)) as file:
+            return _photos(file, len(plain))
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+        raise UserError(f"the bundle holds no ZIP that can be read ({error}); download it anew") from None
+
+
+def _photos(file: zipfile.ZipFile, most: int) -> dict[str, bytes]:
+    entries = file.infolist()
+    if len(entries) > limits.PHOTOS or sum(entry.file_size for entry in entries) > most:
+        raise UserError("the bundle holds more than a bundle of Visor's can; leave it shut")
+    photos: dict[str, bytes] = {}
+    for entry in entries:
+        if not _is_safe(entry.filename) or entry.compress_type != zipfile.ZIP_STORED or entry.filename in photos:
+            raise UserError(f"the bundle holds {entry.filename!r}, which Visor would not have written; leave it shut")
+        content = file.read(entry)
+        if not content.startswith(SIGNATURE):
+            raise UserError(f"{entry.filename!r} in the bundle is no PNG; leave the bundle shut")
+        photos[entry.filename] = content
+    return photos
+
+
+def _is_safe(name: str) -> bool:
+    """Return whether a name is that of a PNG in the very folder, on any system."""
+    stem = PurePosixPath(name).stem
+    return (
+        name == f"{stem}.png"
+        and name.isprintable()
+        and not FORBIDDEN & set(name)
+        and not name.startswith(".")
+        and not PureWindowsPath(name).is_reserved()
+        and len(name.encode()) <= NAME_BYTES
+    )
+
+
+def _free(stem: str, taken: set[str]) -> str:
+    """Return the name, numbered if it is taken: some systems make no difference between IMG and img."""
+    number, free = 1, stem
+    while free.casefold() in taken:
+        number += 1
+        free = f"{stem} ({number})"
+    taken.add(free.casefold())
+    return free

@@ -1,0 +1,70 @@
+"""What comes in: a stranger's file becomes pixels, and nothing else of it is kept."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pillow_heif
+
+from visor.app import limits
+from visor.app.bundle import file_stem
+from visor.errors import UserError
+from visor.faces import BrokenImage, Images
+from visor.images import decode
+
+FORMATS = ("HEIF", "JPEG", "PNG", "WEBP")
+pillow_heif.register_heif_opener(thumbnails=False)  # HEIC: Pillow itself cannot
+
+
+class Upload(NamedTuple):
+    """A photo: ``name``, safe as that of a PNG and without an ending, and its pixels uint8 (h, w, 3), upright."""
+
+    name: str
+    image: Images
+
+
+class Bounded(NamedTuple):
+    """Which of several files, by their numbers, are taken, and a sentence for each one that is refused."""
+
+    taken: list[int]
+    refused: list[str]
+
+
+def read_upload(name: str, data: bytes) -> Upload:
+    """Return the photo in a JPEG, PNG, WebP or HEIC file, turned upright as its EXIF says.
+
+    Raises:
+        UserError: the file is too large, too many pixels, cut off, or no such image; one sentence that names it.
+    """
+    if words := _too_large(name, len(data)):
+        raise UserError(words)
+    try:
+        image = np.asarray(decode(data, name, "RGB", FORMATS, limits.PIXELS))
+    except BrokenImage as error:
+        reason = " ".join(str(error.args[1]).split())  # Pillow's plug-ins may take several lines
+        raise UserError(f"{name} cannot be used: {reason}; choose another JPEG, PNG, WebP or HEIC photo") from None
+    least, most = limits.SIDES
+    if not least <= min(image.shape[:2]) <= max(image.shape[:2]) <= most:
+        size = f"{image.shape[1]}×{image.shape[0]}"
+        raise UserError(f"{name} has {size} pixels; choose a photo whose sides are from {least} to {most} pixels")
+    return Upload(file_stem(name.rpartition(".")[0] or name), image)
+
+
+def bounded(files: Sequence[tuple[str, int]], already: int) -> Bounded:
+    """Return which files (name, bytes) are taken in a session that has ``already`` so many photos."""
+    result = Bounded([], [])
+    for number, (name, size) in enumerate(files):
+        words = _too_large(name, size)
+        if words is None and already + len(result.taken) >= limits.PHOTOS:
+            words = f"{name} is left out: {limits.PHOTOS} photos at once are the most; hand it in when these are done"
+        if words:
+            result.refused.append(words)
+        else:
+            result.taken.append(number)
+    return result
+
+
+def _too_large(name: str, size: int) -> str | None:
+    if size <= limits.PHOTO_BYTES:
+        return None
+    return f"{name} is {size / (1 << 20):.0f} MiB; choose a file of at most {limits.PHOTO_BYTES >> 20} MiB"

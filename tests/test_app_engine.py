@@ -1,0 +1,364 @@
+"""The app's engine: strangers' files, faces, the search within its bound, and what everybody sees afterwards."""
+
+import io
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pillow_heif
+import pytest
+from mtcnn import MTCNN
+from PIL import Image
+from skimage import data
+
+from tests import onlookers
+from visor.app import limits
+from visor.app.faces import Spot, by_hand, find_faces
+from visor.app.levels import DEFAULT, LEVELS, TARGETS
+from visor.app.onlookers import Eyes, Options, open_eyes
+from visor.app.protecting import Cancelled, distance, protect
+from visor.app.uploads import Upload, bounded, read_upload
+from visor.crops import region, touched
+from visor.detectors import Detector, Found
+from visor.errors import UserError
+from visor.protection.fooling import Change
+from visor.protection.recognising import onlooker, recognise
+
+ASTRONAUT = data.astronaut()
+CUT = np.ascontiguousarray(ASTRONAUT[20:236, 120:310])
+LEVEL = LEVELS[DEFAULT]
+NOWHERE = Path("no/such/folder")
+
+
+def saved(image, kind, **more):
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, kind, **more)
+    return file.getvalue()
+
+
+def heic(image, **more):
+    file = io.BytesIO()
+    pillow_heif.from_pillow(Image.fromarray(image)).save(file, quality=-1, **more)
+    return file.getvalue()
+
+
+FILES = {
+    "me.png": saved(CUT, "PNG"),
+    "me.webp": saved(CUT, "WEBP", lossless=True),
+    "me.jpg": saved(CUT, "JPEG", quality=98),
+    "me.heic": heic(CUT),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_photos_of_four_kinds_become_their_pixels(name):
+    upload = read_upload(name, FILES[name])
+    assert upload.name == "me"
+    assert upload.image.dtype == np.uint8
+    most = 0 if name in ("me.png", "me.webp") else 6
+    assert np.abs(upload.image.astype(int) - CUT).mean() <= most / 2
+    assert upload.image.shape == CUT.shape
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_photo_is_turned_upright(kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a camera that was held upright
+    upload = read_upload("turned", saved(np.ascontiguousarray(np.rot90(CUT)), kind, exif=exif))
+    assert upload.image.shape == CUT.shape
+    assert np.abs(upload.image.astype(int) - CUT).mean() < 4
+
+
+WIDE = saved(np.zeros((5000, 8000, 3), np.uint8), "PNG")
+REFUSED = {
+    "text": (b"Dear Sir, this is no photo.", "not an image"),
+    "nothing": (b"", "not an image"),
+    "cut off": (FILES["me.jpg"][: len(FILES["me.jpg"]) // 2], "truncated"),
+    "cut off HEIC": (FILES["me.heic"][:400], "cannot be used"),
+    "forty megapixels": (WIDE, "8000×5000 pixels, more than 24,000,000"),
+    "another kind": (saved(CUT, "GIF"), "not an image"),
+    "tiny": (saved(CUT[:31], "PNG"), "190×31 pixels"),
+    "a strip": (saved(np.zeros((40, 16_001, 3), np.uint8), "PNG"), "16001×40 pixels"),
+    "a heavy file": (b"x" * (limits.PHOTO_BYTES + 1), "at most 20 MiB"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_cannot_be_used_is_refused_by_name(what):
+    content, reason = REFUSED[what]
+    with pytest.raises(UserError, match=reason) as refused:
+        read_upload("photo.jpg", content)
+    assert str(refused.value).startswith("photo.jpg ")
+    assert "\n" not in str(refused.value)
+
+
+def test_forty_megapixels_are_refused_before_they_are_decoded():
+    code = (
+        "import resource, sys; from visor.app.uploads import read_upload; from visor.errors import UserError\n"
+        "data = sys.stdin.buffer.read(); before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try: read_upload('photo.png', data)\n"
+        "except UserError: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=WIDE, capture_output=True, check=True)
+    assert int(done.stdout) < 20_000  # KiB: the pixels alone would be 117,000
+
+
+def test_of_fifty_files_twenty_are_taken_and_each_other_one_is_told_of():
+    files = [(f"{number}.jpg", 1000) for number in range(50)]
+    taken, refused = bounded(files, 3)
+    assert taken == list(range(17))
+    assert [words.split()[0] for words in refused] == [f"{number}.jpg" for number in range(17, 50)]
+    taken, refused = bounded([("a.jpg", limits.PHOTO_BYTES + 1), ("b.jpg", limits.PHOTO_BYTES)], 19)
+    assert taken == [1]
+    assert refused == ["a.jpg is 20 MiB; choose a file of at most 20 MiB"]
+
+
+def test_a_strange_name_becomes_that_of_a_file():
+    name = "../../etc/pass\x00wd\n.png"
+    assert not set(read_upload(name, FILES["me.png"]).name) & set("/\\\0\n")
+
+
+def test_a_box_by_hand_is_cut_to_the_photo():
+    assert by_hand((-10.0, 20.2, 40.0, 500.0), (100, 80, 3)) == Spot((0.0, 20.0, 30.0, 80.0))
+    for box in ((75.0, 10.0, 50.0, 50.0), (10.0, 10.0, 11.0, 50.0), (300.0, 300.0, 50.0, 50.0)):
+        with pytest.raises(UserError, match="12 pixels a side"):
+            by_hand(box, (100, 80, 3))
+
+
+def test_distances_of_strips_are_those_of_the_photo(monkeypatch):
+    noise = np.random.default_rng(1).integers(-4, 5, CUT.shape)
+    changed = np.clip(CUT + noise, 0, 255).astype(np.uint8)
+    whole = distance(CUT, changed)
+    monkeypatch.setattr("visor.app.protecting.STRIP", 8000)
+    strips = distance(CUT, changed)
+    assert strips.linf == whole.linf == 4
+    assert strips.psnr == pytest.approx(whole.psnr, abs=1e-9)
+    assert strips.ssim == pytest.approx(whole.ssim, abs=0.01)
+    assert distance(CUT, CUT) == (0, 1.0, None)
+
+
+# Networks that cost nothing: a detector of bright squares, and a linear recogniser.
+SHAPE = (120, 160, 3)
+PLACES = [(20.0, 30.0, 40.0, 40.0), (90.0, 50.0, 36.0, 36.0)]
+SPOTS = [Spot(place, 0.0, 0.9) for place in PLACES]
+FAINT = LEVELS[0]._replace(eps=5, iterations=2, attempts=2)
+
+
+def scene():
+    image = np.random.default_rng(2).integers(60, 190, SHAPE).astype(np.uint8)
+    for x, y, width, height in PLACES:
+        image[int(y) : int(y + height), int(x) : int(x + width)] += 10
+    return image
+
+
+def fixed(places, name="mtcnn", moved=0.0):
+    """A detector that sees faces in some places, once the photo has changed ``moved`` further to the right."""
+    first = scene()
+
+    def detect(images):
+        shift = 0.0 if (images[0, : SHAPE[0], : SHAPE[1]] == first).all() else moved
+        boxes = np.array(places, np.float32).reshape(-1, 4) + np.float32([shift, 0, 0, 0])
+        return [Found(boxes, np.linspace(0.9, 0.8, len(boxes), dtype=np.float32))]
+
+    return Detector(name, 0.5, detect, None, None)
+
+
+def eyes_of(detectors, find=lambda image: SPOTS):
+    looker = onlooker(onlookers.linear(), find, 0.2)
+    return Eyes(Options(), find, detectors, {"facenet": looker}, {"facenet": 0.5}, [])
+
+
+class Pushed:
+    """A search that goes to the bound and says which faces it was asked for."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, eps, iterations):
+        def near(image, frames, number):
+            self.asked.append((eps, len(frames), number))
+            parts = [region(image, frame, (80, 80)) for frame in frames]
+            return [Change(part, touched(part) * np.float32(eps + 0.4)) for part in parts]
+
+        return near
+
+
+@pytest.fixture
+def pushed(monkeypatch):
+    search = Pushed()
+    monkeypatch.setattr(Eyes, "hider", lambda self, eps, iterations: search(eps, iterations))
+    monkeypatch.setattr(
+        Eyes,
+        "fooler",
+        lambda self, eps, iterations: (
+            lambda image, frame, truth, number: search(eps, iterations)(image, [frame], number)[0]
+        ),
+    )
+    return search
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_bound_holds_exactly_for_each_target(pushed, target):
+    eyes = eyes_of({"mtcnn": fixed(PLACES)})
+    done = protect(eyes, Upload("me", scene()), SPOTS, FAINT, target, lambda *_: None, lambda: False)
+    moved = np.abs(done.after.astype(int) - done.before)
+    assert moved.max() == 5
+    assert done.whole.linf == done.eps == 5
+    assert {eps for eps, *_ in pushed.asked} == ({2, 5} if target == "both" else {5})  # 2 and 5 are cut to 5
+
+
+def test_faces_that_are_not_chosen_stay_as_they_are(pushed):
+    eyes = eyes_of({"mtcnn": fixed(PLACES)})
+    done = protect(eyes, Upload("me", scene()), SPOTS[:1], FAINT, "both", lambda *_: None, lambda: False)
+    moved = (done.after != done.before).any(axis=2)
+    x, y, width, height = (int(side) for side in PLACES[1])
+    assert not moved[y : y + height, x : x + width].any()
+    assert moved[30:70, 20:60].all()
+    assert len(done.distances) == 1
+    assert done.whole.psnr > done.distances[0].psnr
+
+
+def verdicts(done):
+    return {(v.face, v.onlooker): (v.before, v.after, v.used) for v in done.verdicts}
+
+
+def test_verdicts_say_who_sees_a_face_and_what_never_did(pushed):
+    detectors = {
+        "mtcnn": fixed(PLACES, moved=300.0),  # both vanish
+        "ssd": fixed(PLACES[:1], "ssd", moved=16.0),  # touches it still: it has moved, and is no success
+        "faster_rcnn": fixed([], "faster_rcnn"),
+    }
+    eyes = eyes_of(detectors)
+    done = protect(eyes, Upload("me", scene()), SPOTS, FAINT, "detectors", lambda *_: None, lambda: False)
+    told = verdicts(done)
+    assert told[0, "mtcnn"] == told[1, "mtcnn"] == (True, False, True)
+    assert told[0, "ssd"] == (True, True, False)
+    assert told[1, "ssd"] == told[0, "faster_rcnn"] == (False, None, False)
+    assert told[0, "facenet"][0] is True
+    assert told[0, "facenet"][2] is False
+    assert len(pushed.asked) == 1  # both at once, and no second attempt: the detector sees neither
+    values = {(v.face, v.onlooker): (v.value_before, v.value_after) for v in done.verdicts}
+    assert values[0, "mtcnn"] == (pytest.approx(0.9), None)
+    assert values[1, "ssd"] == (None, None)
+
+
+def test_a_face_that_is_still_seen_is_tried_again_alone(pushed):
+    eyes = eyes_of({"mtcnn": fixed(PLACES[1:])})
+    protect(eyes, Upload("me", scene()), SPOTS, FAINT, "detectors", lambda *_: None, lambda: False)
+    assert pushed.asked == [(5, 2, 0), (5, 1, 1)]
+
+
+@pytest.mark.parametrize(("moved", "shift"), [(0.0, 0.0), (6.0, 6.0), (300.0, 0.0)])
+def test_a_recogniser_looks_where_the_face_is_now(pushed, monkeypatch, moved, shift):
+    looked = []
+
+    def watched(looker, image, faces):
+        looked.append((image, [face.box for face in faces], [face.angle for face in faces]))
+        return recognise(looker, image, faces)
+
+    monkeypatch.setattr("visor.app.verdicts.recognise", watched)
+    spots = [Spot(place, 7.0, 0.9) for place in PLACES]
+    eyes = eyes_of({"mtcnn": fixed(PLACES, moved=moved)})
+    done = protect(eyes, Upload("me", scene()), spots, FAINT, "recognition", lambda *_: None, lambda: False)
+    (clean, boxes, _), (changed, places, angles) = looked
+    assert clean is done.before
+    assert changed is done.after  # what is downloaded
+    assert boxes == PLACES
+    assert places == [(x + shift, y, width, height) for x, y, width, height in PLACES]
+    assert angles == [7.0, 7.0]
+
+
+def test_the_png_is_what_was_judged_and_nothing_but_pixels(pushed):
+    eyes = eyes_of({"mtcnn": fixed(PLACES)})
+    done = protect(eyes, Upload("me", scene()), SPOTS, FAINT, "both", lambda *_: None, lambda: False)
+    with Image.open(io.BytesIO(done.png)) as opened:
+        assert (np.asarray(opened) == done.after).all()
+        assert not opened.info
+        assert not opened.getexif()
+
+
+def test_progress_rises_and_a_cancelled_photo_ends_at_the_next_step(pushed):
+    eyes, shares = eyes_of({"mtcnn": fixed(PLACES)}), []
+    given = eyes, Upload("me", scene()), SPOTS, FAINT, "both", lambda share, words: shares.append(share)
+    protect(*given, lambda: False)
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
+    steps = len(shares)
+    for most in range(steps):
+        shares.clear()
+        with pytest.raises(Cancelled):
+            protect(*given, lambda most=most: len(shares) == most)
+        assert len(shares) == most
+
+
+# The real networks, once.
+
+
+@pytest.fixture(scope="module")
+def opened():
+    """All that there is without a training, and how often MTCNN's graph was traced for a search."""
+    traced = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("visor.training.configure", lambda compute, seed: None)  # TensorFlow has started
+        patch.setattr("visor.protection.choice.open_recogniser", lambda *words: onlookers.linear())
+        patch.setattr("visor.protection.choice.TRAINED", NOWHERE)
+        patch.setattr("visor.protection.choice.TRAINED_RECOGNISER", NOWHERE)
+        eyes = open_eyes(Options())
+    mtcnn = eyes.detectors["mtcnn"]
+
+    def candidates(images):
+        traced.append(images.shape)
+        return mtcnn.candidates(images)
+
+    eyes.detectors["mtcnn"] = replace(mtcnn, candidates=candidates)
+    return eyes, traced
+
+
+def test_what_was_not_trained_is_left_out_and_named(opened):
+    eyes, _ = opened
+    assert list(eyes.detectors) == ["mtcnn", "cascade"]
+    assert list(eyes.recognisers) == list(eyes.thresholds) == ["facenet"]
+    assert eyes.missing == ["faster_rcnn", "ssd", "resnet50", "senet50", "vgg16"]
+    with pytest.raises(UserError, match="--detector cascade"):
+        open_eyes(Options(detector="cascade"))
+
+
+def test_the_astronaut_vanishes_from_photos_of_any_size_by_one_graph(opened):
+    eyes, traced = opened
+    wide = np.pad(ASTRONAUT, ((60, 0), (300, 91), (0, 0)), mode="edge")
+    for photo in (ASTRONAUT, wide):
+        spots = find_faces(eyes, photo)
+        assert len(spots) == 1
+        done = protect(eyes, Upload("me", photo), spots, LEVEL, "detectors", lambda *_: None, lambda: False)
+        assert 0 < np.abs(done.after.astype(int) - photo).max() <= LEVEL.eps
+        assert MTCNN().detect_faces(done.after) == []
+        told = verdicts(done)
+        assert told[0, "mtcnn"] == (True, False, True)
+        assert told[0, "cascade"][0] is True
+        graphs, traced[:] = len(traced), []
+    assert graphs == 0
+    assert len(eyes.compiled) == 1
+
+
+def test_evading_lowers_the_similarity(opened):
+    eyes, _ = opened
+    (spot,) = find_faces(eyes, CUT)
+    done = protect(eyes, Upload("me", CUT), [spot], LEVEL, "recognition", lambda *_: None, lambda: False)
+    (verdict,) = (v for v in done.verdicts if v.onlooker == "facenet")
+    assert verdict.used
+    assert verdict.value_after < 0.99 * verdict.value_before
+    assert verdict.after == (verdict.value_after >= verdict.threshold)
+
+
+def test_boxes_that_only_the_detector_sees_can_be_chosen(opened, monkeypatch):
+    eyes, _ = opened
+    (spot,) = find_faces(eyes, CUT)
+    blind = replace(eyes, find=lambda image: [])
+    (other,) = find_faces(blind, CUT)
+    assert other.box == pytest.approx(spot.box, abs=12)
+    twice = replace(eyes, find=lambda image: [Spot((500.0, 500.0, 40.0, 40.0)), spot])
+    assert find_faces(twice, CUT) == [spot]
+    monkeypatch.setattr(limits, "FACES", 0)
+    assert find_faces(eyes, CUT) == []

@@ -1,0 +1,470 @@
+"""The page: what it draws, what it says, and that a visitor sees what is theirs alone."""
+
+import base64
+import io
+import logging
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.testing.v1 import AppTest
+
+from tests.test_architecture import SOURCE
+from visor.app import choosing, pictures, process, showing, visit, waiting, words
+from visor.app.desk import Job
+from visor.app.faces import Spot
+from visor.app.levels import DEFAULT, LEVELS
+from visor.app.limits import KEPT_SECONDS
+from visor.app.onlookers import Options
+from visor.app.protecting import Distance, Protected, Verdict
+from visor.errors import UserError
+
+FACE = Spot((180.0, 70.0, 90.0, 120.0), 0.0, 0.99)
+OTHER = Spot((20.0, 300.0, 60.0, 60.0), 0.0, 0.9)
+
+
+def grey(height, width, value=128):
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def test_a_change_is_shown_ten_times_as_large_around_grey():
+    before = grey(1, 6, 100)
+    after = before.copy()
+    after[0, :, 0] = [100, 108, 92, 113, 87, 101]
+    shown = pictures.magnified(before, after, pictures.whole(before.shape))
+    assert shown[0, :, 0].tolist() == [128, 208, 48, 255, 0, 138]
+    assert (shown[..., 1:] == 128).all()
+
+
+def test_a_change_of_a_large_photo_is_not_averaged_away():
+    before = grey(4, 3 * pictures.SHOWN - 1)
+    after = before + (8 * (-1) ** np.arange(before.shape[1], dtype=int)[None, :, None]).astype(np.uint8)
+    shown = pictures.magnified(before, after, pictures.whole(before.shape))
+    assert shown.shape == (2, pictures.SHOWN, 3)
+    assert set(np.unique(shown)) == {48, 208}
+
+
+def test_only_a_window_of_a_change_is_shown():
+    before, after = grey(30, 40), grey(30, 40)
+    after[10, 20] += 1
+    shown = pictures.magnified(before, after, pictures.Window(10, 12, 20, 23))
+    assert shown.shape == (2, 3, 3)
+    assert shown[0, 0].tolist() == [138, 138, 138]
+    assert (shown != 128).sum() == 3
+
+
+def test_a_box_is_turned_clockwise_about_its_centre():
+    points = pictures.corners((10, 20, 40, 20), 90.0, 2.0, (1000, 1000))
+    assert np.allclose(points, [(80, 20), (80, 100), (40, 100), (40, 20)])
+
+
+@pytest.mark.parametrize("box", [(-30, -30, 50, 50), (90, 70, 50, 50), (-10, -10, 300, 300)])
+@pytest.mark.parametrize("angle", [0.0, 33.0])
+def test_boxes_are_drawn_inside_the_picture(box, angle):
+    points = np.array(pictures.corners(box, angle, 1.0, (100, 80)))
+    assert (points >= 0).all()
+    assert (points <= [99, 79]).all()
+    image = grey(80, 100)
+    drawn = pictures.marked(image, [pictures.Mark(box, angle, "1", "ticked")])
+    assert drawn.shape == image.shape
+    assert (image == 128).all()
+    assert (drawn == pictures.LOOKS["ticked"][0]).all(-1).any()
+
+
+def test_a_box_is_drawn_where_the_face_is_and_large_photos_get_smaller():
+    image = grey(5 * pictures.SHOWN // 4, 5 * pictures.SHOWN // 2)
+    drawn = pictures.marked(image, [pictures.Mark((750, 500, 250, 250), 0.0, "7", "left out")])
+    assert drawn.shape == (pictures.SHOWN // 2, pictures.SHOWN, 3)
+    changed = np.argwhere((drawn != 128).any(-1))
+    assert (np.abs(changed.min(0) - [200, 300]) <= 4).all()
+    assert (np.abs(changed.max(0) - [300, 400]) <= 4).all()
+    assert (drawn[240:290, 340:390] == 128).all()
+
+
+def test_a_face_is_shown_with_half_its_longer_side_around_it():
+    assert pictures.around((100, 200, 40, 60), (1000, 1000)) == (170, 290, 60, 180)
+    assert pictures.around((0, 0, 40, 60), (50, 1000)) == (0, 50, 0, 80)
+    image = np.arange(12, dtype=np.uint8).reshape(3, 4, 1).repeat(3, 2)
+    assert pictures.seen(image, pictures.Window(1, 3, 1, 2))[..., 0].tolist() == [[5], [9]]
+
+
+def pick(x1, y1, x2, y2):
+    return {"x1": x1, "y1": y1, "x2": x2, "y2": y2, "width": 100, "height": 50}
+
+
+@pytest.mark.parametrize(
+    ("pick", "box"),
+    [
+        (pick(50, 25, 50, 25), [190, 85, 20, 30]),  # a tap: the middle of the box that there was
+        (pick(50, 25, 57, 25), [190, 85, 20, 30]),
+        (pick(0, 0, 0, 0), [0, 0, 20, 30]),
+        (pick(100, 50, 100, 50), [380, 170, 20, 30]),
+        (pick(10, 5, 30, 25), [40, 20, 80, 80]),  # a drag, whichever way
+        (pick(30, 25, 10, 5), [40, 20, 80, 80]),
+        (pick(90, 40, 160, 90), [360, 160, 40, 40]),  # beyond the picture's edge
+        (pick(100, 20, 120, 40), [388, 80, 12, 80]),
+    ],
+)
+def test_taps_and_drags_make_boxes_of_the_photo(pick, box):
+    assert pictures.picked(pick, (200, 400, 3), (1, 2, 20, 30)).tolist() == box
+
+
+def test_a_picture_is_its_own_address_and_says_nothing_else():
+    head, content = pictures.data_url(grey(20, 30, 200)).split(",")
+    image = Image.open(io.BytesIO(base64.b64decode(content)))
+    assert head == "data:image/jpeg;base64"
+    assert image.size == (30, 20)
+    assert not image.getexif()
+    assert np.abs(np.asarray(image).astype(int) - 200).max() <= 2
+
+
+def verdict(kind="detector", before=True, after=False, used=True, onlooker="mtcnn", face=0):
+    return Verdict(face, onlooker, kind, used, before, after, 0.99, None if after is None else 0.2, 0.8)
+
+
+SAID = {
+    ("detector", True, True): "✗ still sees it",
+    ("detector", True, False): "✓ no longer sees it",
+    ("detector", False, True): "✗ sees it only now",
+    ("detector", False, False): "– never saw it",
+    ("detector", False, None): "– did not see it before",
+    ("detector", None, None): "– did not see it before",
+    ("recogniser", True, True): "✗ still matches it",
+    ("recogniser", True, False): "✓ no longer matches it",
+    ("recogniser", False, True): "✗ matches it only now",
+    ("recogniser", False, False): "– never matched it",
+    ("recogniser", True, None): "– could not compare it",
+    ("recogniser", None, None): "– could not compare it",
+}
+
+
+@pytest.mark.parametrize(("case", "said"), SAID.items())
+def test_every_verdict_is_said_in_words(case, said):
+    assert words.verdict(verdict(*case)) == said
+
+
+def test_a_face_is_summed_up_by_those_who_saw_it_before():
+    verdicts = [
+        verdict(),
+        verdict(after=True, used=False, onlooker="ssd"),
+        verdict(before=None, after=None, onlooker="faster_rcnn"),
+        verdict("recogniser"),
+    ]
+    said = words.summary(verdicts)
+    assert said == "no longer seen by 1 of 2 detectors; no longer matched by 1 of 1 recogniser."
+    assert words.summary(verdicts[2:3]) == "nobody who was asked saw it before."
+
+
+def test_the_table_parts_those_that_the_attack_used_from_the_others():
+    html = showing.table("Face <1>", [verdict(used=False, onlooker="<b>"), verdict()], None)
+    assert html.index(words.USED[True]) < html.index("MTCNN") < html.index(words.USED[False]) < html.index("&lt;b&gt;")
+    assert "0.99 → 0.20 (0.80)" in html
+    assert 'aria-label="Face &lt;1&gt;"' in html
+    assert words.USED[False] not in showing.table("Face 1", [verdict()], None)
+
+
+def test_networks_that_this_project_trained_are_marked():
+    assert words.name("facenet", None) == "FaceNet (trained here)"
+    assert words.name("facenet", "facenet") == "FaceNet"
+    assert words.name("vgg16", "facenet") == "VGG16 (trained here)"
+    assert words.name("mtcnn", None) == "MTCNN"
+
+
+def test_a_strangers_words_stay_words():
+    assert words.plain("![a](http://b) $x$\n:red[c]") == r"\!\[a\]\(http\:\/\/b\) \$x\$ \:red\[c\]"
+
+
+class Desk:
+    """A desk that works when it is told to."""
+
+    opened = True
+
+    def __init__(self):
+        self.held, self.asked, self.lives = {}, [], []
+
+    def eyes(self):
+        return SimpleNamespace(options=Options())
+
+    def alive(self, session):
+        self.lives.append(session)
+
+    def submit(self, session, upload, faces, level, target):
+        job = Job(f"job{len(self.asked)}", session, upload.name, "waiting", 0.0, "", 1, None, None)
+        self.asked.append((upload, faces, level, target))
+        self.held[job.id] = job
+        return job
+
+    def jobs(self, session):
+        return [job for job in self.held.values() if job.session == session]
+
+    def change(self, job, **fields):
+        self.held[job] = self.held[job]._replace(**fields)
+
+    def cancel(self, session, job):
+        assert self.held[job].session == session
+        self.change(job, state="cancelled", place=None)
+
+    def drop(self, session, job):
+        assert self.held.pop(job).session == session
+
+    def forget(self, session):
+        self.held = {key: job for key, job in self.held.items() if job.session != session}
+
+    def finish(self, job):
+        upload, faces, level, _ = self.asked[int(job.removeprefix("job"))]
+        verdicts = [verdict(face=0), verdict("recogniser", after=True, used=False, onlooker="vgg16")]
+        distance = Distance(8, 0.9, 31.0)
+        after = upload.image + 1
+        told = [distance] * len(faces)
+        done = Protected(upload.name, upload.image, after, b"PNG", faces, verdicts, told, distance, 2.0, level.eps)
+        self.change(job, state="done", place=None, result=done)
+
+
+@pytest.fixture
+def desk(monkeypatch):
+    made = Desk()
+    monkeypatch.setattr(process, "desk", lambda: made)
+    monkeypatch.setattr(choosing, "find_faces", lambda eyes, image: [FACE, OTHER])
+    return made
+
+
+@pytest.fixture
+def page(desk, monkeypatch):
+    """Open a page of a session; it is run as the one whose turn it is."""
+
+    def opened(session="ann"):
+        monkeypatch.setattr(process, "joined", lambda: session)
+        return AppTest.from_file(SOURCE / "app/page.py", default_timeout=20)
+
+    return opened
+
+
+def file(image, name="me.jpg"):
+    content = io.BytesIO()
+    Image.fromarray(image).save(content, "JPEG")
+    return name, content.getvalue(), "image/jpeg"
+
+
+@pytest.fixture(scope="module")
+def photo():
+    return file(data.astronaut())
+
+
+def said(app):
+    return " ".join(str(one.value) for one in [*app.markdown, *app.caption, *app.info, *app.warning, *app.error])
+
+
+def button(app, words):
+    return next(one for one in app.button if one.label == words)
+
+
+def test_the_empty_page_says_what_it_protects_from(page):
+    app = page().run()
+    assert not app.exception
+    assert not app.error
+    assert "Other and future models may still see the face" in said(app)
+    assert "drawn faces only" in said(app)
+    assert "never written to disk" in said(app)
+    assert not app.button
+
+
+def test_what_is_refused_is_said_by_name_and_the_rest_goes_on(page, photo):
+    app = page().run()
+    app.file_uploader[0].set_value([("notes.jpg", b"no image", "image/jpeg"), photo, ("cut.jpg", photo[1][:900], "")])
+    app.run()
+    (warning,) = app.warning
+    assert warning.value.count("\n- ") == 2
+    assert r"notes\.jpg" in warning.value
+    assert r"cut\.jpg" in warning.value
+    assert [box.label for box in app.checkbox] == ["Face 1", "Face 2"]
+
+
+def test_a_file_is_read_once_and_its_bytes_are_dropped(page, photo, monkeypatch):
+    read, kept = [], []
+    add = MemoryUploadedFileManager.add_file
+    monkeypatch.setattr(choosing, "read_upload", lambda name, data: read.append(name) or REAL(name, data))
+    monkeypatch.setattr(
+        MemoryUploadedFileManager, "add_file", lambda self, session, file: kept.append(file) or add(self, session, file)
+    )
+    app = page().run()
+    app.file_uploader[0].set_value([photo]).run()
+    assert kept[-1].data == b""
+    app.checkbox[1].uncheck().run()
+    app.run()
+    assert read == ["me.jpg"]
+
+
+REAL = choosing.read_upload
+
+
+def test_more_photos_than_may_be_held_are_refused(page, photo, monkeypatch):
+    monkeypatch.setattr(visit.limits, "HELD_BYTES", 3 * data.astronaut().nbytes)
+    app = page().run()
+    app.file_uploader[0].set_value([photo, file(data.astronaut(), "second.jpg")]).run()
+    assert r"second\.jpg" in app.warning[0].value
+    assert len(app.checkbox) == 2
+
+
+def test_the_ticked_faces_are_handed_in_once(page, photo, desk):
+    app = page().run()
+    app.file_uploader[0].set_value([photo]).run()
+    app.checkbox[0].uncheck().run()
+    app.button(key="protect").click().run()
+    ((upload, faces, level, target),) = desk.asked
+    assert upload.image.shape == (512, 512, 3)
+    assert tuple(faces) == (OTHER,)
+    assert (level, target) == (LEVELS[DEFAULT], "both")
+    app.button(key="protect").click().run()
+    assert len(desk.asked) == 1
+    assert app.info[0].value == words.SAME_AGAIN
+    app.select_slider[0].set_value(LEVELS[0].words).run()
+    app.radio[0].set_value("detectors").run()
+    app.button(key="protect").click().run()
+    assert desk.asked[1][2:] == (LEVELS[0], "detectors")
+
+
+def test_a_photo_waits_is_cancelled_and_removed(page, photo, desk):
+    app = page().run()
+    app.file_uploader[0].set_value([photo]).run()
+    app.button(key="protect").click().run()
+    assert words.QUEUE_HEADING in [one.value for one in app.subheader]
+    button(app, words.CANCEL).click().run()
+    assert desk.held["job0"].state == "cancelled"
+    assert words.CANCELLED in said(app)
+    button(app, words.DISMISS).click().run()
+    assert not desk.held
+
+
+def test_a_full_queue_is_said_until_the_next_try(page, photo, desk, monkeypatch):
+    def full(*args):
+        raise UserError("the queue is full; try again later")
+
+    app = page().run()
+    app.file_uploader[0].set_value([photo]).run()
+    with monkeypatch.context() as patched:
+        patched.setattr(desk, "submit", full)
+        app.button(key="protect").click().run()
+        app.run()
+        assert [one.value for one in app.error] == [words.plain("the queue is full; try again later")]
+    app.button(key="protect").click().run()
+    assert not app.error
+    assert len(desk.asked) == 1
+
+
+def test_a_failed_photo_says_why(page, photo, desk):
+    app = page().run()
+    app.file_uploader[0].set_value([photo]).run()
+    app.button(key="protect").click().run()
+    desk.change("job0", state="failed", place=None, error="me is too dark; take another")
+    app.run()
+    assert [one.value for one in app.error] == [words.plain("me is too dark; take another")]
+
+
+def test_a_result_names_the_faces_as_they_were_chosen(page, photo, desk):
+    app = page().run()
+    app.file_uploader[0].set_value([photo]).run()
+    app.checkbox[0].uncheck().run()
+    app.button(key="protect").click().run()
+    desk.finish("job0")
+    app.run()
+    assert not app.exception
+    assert not app.error
+    told = [one.label for one in app.expander if one.label.startswith("Face")]
+    assert told == ["Face 2: no longer seen by 1 of 1 detector; no longer matched by 0 of 1 recogniser."]
+    assert "SSIM 0.900" in said(app)
+    assert "PSNR 31.0 dB" in said(app)
+    assert words.REMEMBER in said(app)
+
+
+def test_a_short_password_locks_nothing(page, photo, desk):
+    app = page().run()
+    app.file_uploader[0].set_value([photo]).run()
+    app.button(key="protect").click().run()
+    desk.finish("job0")
+    app.run()
+    assert not app.error
+    app.text_input[0].set_value("short")
+    button(app, words.LOCK).click().run()
+    assert words.PASSWORD_SHORT in said(app)
+    labels = [one.label for one in app.get("download_button")]
+    assert words.DOWNLOAD_ALL in labels
+    assert words.DOWNLOAD_LOCKED not in labels
+    app.text_input[0].set_value("four words and more")
+    button(app, words.LOCK).click().run()
+    assert words.PASSWORD_SHORT not in said(app)
+    assert words.DOWNLOAD_LOCKED in [one.label for one in app.get("download_button")]
+
+
+def test_a_face_is_added_by_hand_in_numbers_and_removed(page, photo, desk):
+    app = page().run()
+    app.file_uploader[0].set_value([photo]).run()
+    button(app, words.ADD).click().run()
+    assert [one.value for one in app.number_input] == [171, 171, 170, 170]
+    app.number_input[0].set_value(100).run()
+    button(app, words.ADD_THIS).click().run()
+    assert [box.label for box in app.checkbox] == ["Face 1", "Face 2", "Face 3"]
+    app.button(key="protect").click().run()
+    assert desk.asked[0][1][2] == Spot((100.0, 171.0, 170.0, 170.0), 0.0, None)
+    button(app, words.REMOVE_FACE.format(3)).click().run()
+    assert len(app.checkbox) == 2
+
+
+def test_everything_is_forgotten_at_a_click(page, photo, desk):
+    app = page().run()
+    app.file_uploader[0].set_value([photo]).run()
+    app.button(key="protect").click().run()
+    app.button(key="forget").click().run()
+    assert not desk.held
+    assert not app.checkbox
+    assert words.FORGOTTEN in said(app)
+    assert not app.session_state["visit"].photos
+
+
+def test_everything_is_forgotten_when_nobody_clicks(page, photo, desk, monkeypatch):
+    app = page().run()
+    app.file_uploader[0].set_value([photo]).run()
+    now = waiting.time.monotonic
+    monkeypatch.setattr(waiting, "time", SimpleNamespace(monotonic=lambda: now() + KEPT_SECONDS - 60))
+    app.run()
+    assert len(app.checkbox) == 2
+    monkeypatch.setattr(waiting, "time", SimpleNamespace(monotonic=lambda: now() + KEPT_SECONDS + 60))
+    app.run()
+    assert not app.checkbox
+    assert words.TIMED_OUT in said(app)
+
+
+def test_a_fault_is_one_sentence_and_the_log_does_not_learn_of_the_photo(page, photo, monkeypatch, caplog):
+    def broken(eyes, image):
+        raise RuntimeError("IMG_1234 of Ann")
+
+    monkeypatch.setattr(choosing, "find_faces", broken)
+    app = page().run()
+    with caplog.at_level(logging.DEBUG):
+        app.file_uploader[0].set_value([photo]).run()
+    assert [one.value for one in app.error] == [words.UNEXPECTED]
+    assert "RuntimeError" in caplog.text
+    assert "Ann" not in caplog.text
+    assert "IMG_1234" not in said(app)
+    assert not app.exception
+
+
+def test_visitors_do_not_see_each_other(page, photo, desk):
+    ann = page("ann").run()
+    ann.file_uploader[0].set_value([photo]).run()
+    ann.button(key="protect").click().run()
+    desk.finish("job0")
+    bob = page("bob").run()
+    assert not bob.checkbox
+    assert not bob.expander[0].label.startswith("Face")
+    assert words.RESULTS_HEADING not in [one.value for one in bob.subheader]
+    bob.file_uploader[0].set_value([file(data.astronaut()[:, ::-1], "bob.jpg")]).run()
+    assert [job.name for job in desk.jobs("bob")] == []
+    assert "me" not in said(bob).split()
+    page("ann")  # it is her turn again
+    ann.run()
+    assert not ann.error
+    assert words.RESULTS_HEADING in [one.value for one in ann.subheader]
+    assert "bob" not in said(ann)
