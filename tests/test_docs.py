@@ -137,9 +137,3 @@ def test_the_architecture_page_names_every_stage():
     page = (ROOT / "docs/architecture.md").read_text()
     for name in PIPELINE:
         assert f"`{name}`" in page, name
-
-
-def test_every_make_target_in_the_readme_exists():
-    makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"make ([a-z]+)", README):
-        assert f"\n{target}:" in makefile, target

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ import pytest
 from visor.errors import UserError
 from visor.files import read_json, read_metrics
 from visor.tracking import follow, mirror, resolve
+from visor.tracking.headlines import HEADLINES, headlines
 from visor.tracking.history import read_history
 from visor.tracking.live import update
-from visor.tracking.state import read_state
+from visor.tracking.state import _stage_names, read_state
 from visor.tracking.store import log, opened
 
 SOURCE = Path(__file__).parent.parent
@@ -33,7 +35,7 @@ stages:
       deps: [train.py, data]
       params: ["sets.${key}"]
       outs: ["artifacts/${key}.txt"]
-      metrics: ["metrics/train/${key}.json": {cache: false}]
+      metrics: ["metrics/backdoor/deepid/${key}.json": {cache: false}]
       plots:
       - "metrics/history/${key}.csv": {cache: false}
       - plots/${key}
@@ -57,13 +59,13 @@ TRAIN = """
 import json, sys
 from pathlib import Path
 name, epochs, rate = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
-for folder in ("metrics/train", "metrics/history", f"plots/{name}", "artifacts"):
+for folder in ("metrics/backdoor/deepid", "metrics/history", f"plots/{name}", "artifacts"):
     Path(folder).mkdir(parents=True, exist_ok=True)
 Path(f"artifacts/{name}.txt").write_text(name)
 rows = [f"{epoch},{1 / epoch:.6g},{rate * epoch:.6g}" for epoch in range(1, epochs + 1)]
 Path(f"metrics/history/{name}.csv").write_text("epoch,loss,accuracy\\n" + "\\n".join(rows) + "\\n")
-result = {"loss": 1 / epochs, "roc": [0.1, 0.9], "deep": {"asr@5": rate, "ok": True}}
-Path(f"metrics/train/{name}.json").write_text(json.dumps(result))
+result = {"asr": 1 / epochs, "roc": [0.1, 0.9], "deep": {"asr@5": rate, "ok": True}}
+Path(f"metrics/backdoor/deepid/{name}.json").write_text(json.dumps(result))
 Path(f"plots/{name}/a.png").write_bytes(b"png " + name.encode())
 """
 
@@ -171,14 +173,18 @@ def test_track_sees_the_state_of_its_own_run(root):
 
 def test_values_in_mlflow_equal_the_files(root):
     (parent,) = parents_of(root)
-    numbers = read_metrics(root / "metrics")
-    assert numbers == {
-        "train/clean:loss": pytest.approx(1 / 3),
-        "train/clean:deep.asr@5": 1e-3,
-        "train/sunglasses:loss": pytest.approx(1 / 5),
-        "train/sunglasses:deep.asr@5": 0.25,
+    assert read_metrics(root / "metrics") == {
+        "backdoor/deepid/clean:asr": pytest.approx(1 / 3),
+        "backdoor/deepid/clean:deep.asr@5": 1e-3,
+        "backdoor/deepid/sunglasses:asr": pytest.approx(1 / 5),
+        "backdoor/deepid/sunglasses:deep.asr@5": 0.25,
     }
-    assert parent.data.metrics == {name.replace(":", "/").replace("@", "_"): value for name, value in numbers.items()}
+    assert parent.data.metrics == {
+        "asr/deepid/clean": pytest.approx(1 / 3),
+        "asr/deepid/sunglasses": pytest.approx(1 / 5),
+        "loss/clean": pytest.approx(1 / 3, rel=1e-5),
+        "loss/sunglasses": pytest.approx(1 / 5),
+    }
     assert parent.data.params == {
         "seed": "11",
         "sets.clean.epochs": "3",
@@ -212,16 +218,21 @@ def test_nested_run_holds_its_stage_only(root, name):
             expected = {epoch: values[position] for epoch, values in history.rows.items()}
             assert {point.step: point.value for point in points} == expected
             assert len(points) == EPOCHS[name]
-        files = [
-            item.path
-            for folder in ("metrics/history", f"plots/{name}")
-            for item in client.list_artifacts(run.info.run_id, folder)
-        ]
+        (top,) = client.list_artifacts(run.info.run_id)
+        files = [item.path for item in client.list_artifacts(run.info.run_id, "metrics/history")]
     assert set(run.data.params) == {f"sets.{name}.epochs", f"sets.{name}.rate"}
-    finals = {f"train/{name}/loss", f"train/{name}/deep.asr_5"}
+    finals = {f"backdoor/deepid/{name}/asr", f"backdoor/deepid/{name}/deep.asr_5"}
     assert set(run.data.metrics) == finals | {"history/loss", "history/accuracy"}
     assert [item.dataset.name for item in run.inputs.dataset_inputs] == ["data"]
-    assert files == [f"metrics/history/{name}.csv", f"plots/{name}/a.png"]
+    assert (top.path, files) == ("metrics", [f"metrics/history/{name}.csv"])
+
+
+def test_states_lie_over_each_other_by_epoch(root):
+    (parent,) = parents_of(root)
+    with opened(root, resolve(root), "visor") as (client, _):
+        points = client.get_metric_history(parent.info.run_id, "loss/sunglasses")
+    assert [(point.step, point.value) for point in points] == [(n, float(f"{1 / n:.6g}")) for n in range(1, 6)]
+    assert {after.timestamp - before.timestamp for before, after in pairwise(points)} == {1000}
 
 
 def test_parent_holds_figures_lock_and_params(root):
@@ -251,6 +262,54 @@ def test_half_written_state_is_written_again(root):
     assert keys_of(root) == before
 
 
+def test_headlines_say_what_is_measured_of_what():
+    """One metric of each kind that the pipeline writes, and neighbours that only look alike."""
+    numbers = {
+        "backdoor/deepid/blended:asr": 0.5,
+        "backdoor/deepid/blended:asr_low": 0.4,
+        "backdoor/deepid/blended:asr_of_clean_model": 0.1,
+        "defence/reconstruction/accessory:mean": 0.11,
+        "defence/fusion/accessory:mean": 5.3,
+        "defence/fusion/accessory:auroc": 0.99,
+        "threshold/reconstruction:threshold": 0.08,
+        "detection/ssd/pgd_0.02x40:ap_50": 0.01,
+        "detection/ssd/pgd_0.02x40:ap_30": 0.02,
+        "recognition/facenet/dodge:jpeg90_pgd_0.06275x30.success_0.01": 0.75,
+        "recognition/facenet/dodge:jpeg90_pgd_0.06275x30.success_0.01_low": 0.6,
+        "recognition/facenet/verification:vgg16.none.auc": 0.9,
+        "recognition_transfer:gain.momentum_augmented.0.06275x30.all.gain_0.01": 0.2,
+    }
+    assert headlines(numbers) == {
+        "asr/deepid/blended": 0.5,
+        "reconstruction_loss/accessory": 0.11,
+        "auroc/fusion/accessory": 0.99,
+        "reconstruction_loss/threshold": 0.08,
+        "ap_50/ssd/pgd_0.02x40": 0.01,
+        "dodging_at_far_0.01/facenet/jpeg90_pgd_0.06275x30": 0.75,
+        "verification_auc/vgg16/none": 0.9,
+        "transfer_gain_at_far_0.01/all/momentum_augmented.0.06275x30": 0.2,
+    }
+
+
+@pytest.mark.parametrize("template", HEADLINES)
+def test_each_headline_names_metrics_of_the_project(template):
+    """Each kind exists, and no two metrics share a name."""
+    numbers = read_metrics(SOURCE / "metrics")
+    kind = template.partition("{")[0]
+    named = [name for name in numbers if name.startswith(kind) and headlines({name: 0.0})]
+    assert named
+    assert len(headlines(dict.fromkeys(named, 0.0))) == len(named)
+
+
+def test_stage_names_are_those_of_dvc(root):
+    for project in (root, SOURCE):
+        assert _stage_names(project) == shell(project, "dvc", "stage", "list", "--name-only").split()
+    for wrong in ("{foreach: '${one}', do: {cmd: echo}}", "{cmd: echo, one: 1}"):
+        (root / "dvc.yaml").write_text(f"stages:\n  stage: {wrong}\n")
+        with pytest.raises(UserError, match=r"dvc\.yaml cannot be read .*one.*; mend it"):
+            _stage_names(root)
+
+
 def test_killed_mirror_leaves_no_finished_parent(root, monkeypatch):
     (root / "mlflow.db").unlink()
 
@@ -276,7 +335,7 @@ def test_deleted_database_is_rebuilt(root, pipeline):
     ("file", "old", "new", "named"),
     [
         ("params.yaml", "seed: 11", "seed: 12", "seed"),
-        ("metrics/train/clean.json", "loss", "lost", "metrics/train/clean.json"),
+        ("metrics/backdoor/deepid/clean.json", "asr", "rsa", "metrics/backdoor/deepid/clean.json"),
         ("plots/clean/a.png", "png", "pnq", "plots/clean"),
         ("dvc.lock", "train@clean", "train@old", "train@clean"),
     ],
@@ -321,13 +380,14 @@ def test_unreachable_server_is_one_sentence(root, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-def test_many_points_and_params_are_all_logged(root):
-    curve = {step: step / 7 for step in range(2345)}
+@pytest.mark.parametrize(("points", "settings"), [(2345, 31), (7, 331)])
+def test_many_points_and_params_are_all_logged(root, points, settings):
+    curve = {step: step / 7 for step in range(points)}
     with opened(root, resolve(root), "visor") as (client, experiment):
         run = client.create_run(experiment).info.run_id
-        log(client, run, {"history/loss": curve}, {f"key.{i}": i for i in range(231)})
+        log(client, run, {"history/loss": curve}, {f"key.{i}": i for i in range(settings)})
         assert {p.step: p.value for p in client.get_metric_history(run, "history/loss")} == curve
-        assert client.get_run(run).data.params == {f"key.{i}": str(i) for i in range(231)}
+        assert client.get_run(run).data.params == {f"key.{i}": str(i) for i in range(settings)}
 
 
 def test_history_reader(tmp_path):

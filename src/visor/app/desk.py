@@ -27,18 +27,17 @@ FAILED = "This photo could not be protected; try once more, or choose another on
 class Desk:
     """The queue of a process and the one thread that works on it; every method can be called from any thread.
 
-    ``open_eyes`` is called once, when first needed; ``gone`` tells whether the server has lost a session. Sessions have
-    turns: whoever hands in twenty photos does not keep the others waiting for all of them.
+    ``open_eyes`` is called once, when first needed. Sessions have turns: whoever hands in twenty photos does not keep the
+    others waiting for all of them.
     """
 
     def __init__(
         self,
         open_eyes: Callable[[], Eyes],
         work: Callable[..., Protected] = protect,
-        gone: Callable[[str], bool] = lambda session: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._open, self._work, self._gone, self._clock = open_eyes, work, gone, clock
+        self._open, self._work, self._clock = open_eyes, work, clock
         self._eyes: Eyes | None = None
         self._opening = threading.Lock()
         self._changed = threading.Condition()  # guards all below
@@ -118,11 +117,10 @@ class Desk:
                 self._seen[session] = self._clock()
 
     def sweep(self) -> None:
-        """Forget the sessions that have been silent for too long, or that the server has lost; a timer calls it."""
-        lost = {session for session in list(self._seen) if self._gone(session)}  # it may ask others: no lock
+        """Forget the sessions that have been silent for too long; a timer calls it."""
         with self._changed:
             for session, last in list(self._seen.items()):
-                if session in lost or self._clock() - last > limits.KEPT_SECONDS:
+                if self._clock() - last > limits.KEPT_SECONDS:
                     self.forget(session)
 
     def close(self) -> None:
@@ -134,11 +132,13 @@ class Desk:
             self._changed.notify_all()
 
     def _require_room(self, session: str, held: int) -> None:
-        papers = [paper for own in self._papers.values() for paper in own]
-        if sum(paper.open for paper in self._papers.get(session, [])) >= limits.PHOTOS:
+        papers, own = [paper for each in self._papers.values() for paper in each], self._papers.get(session, [])
+        if sum(paper.open for paper in own) >= limits.PHOTOS:
             raise UserError(f"{limits.PHOTOS} photos at once are the most; wait until one of yours is done")
         if sum(paper.open for paper in papers) >= limits.QUEUED:
             raise UserError(f"The queue is full with {limits.QUEUED} photos; try again in a few minutes")
+        if sum(paper.held for paper in own) + held > limits.HELD_BYTES // 2:
+            raise UserError("Your photos fill half of the memory for all; save and remove some, then hand in the next")
         if sum(paper.held for paper in papers) + held > limits.HELD_BYTES:
             raise UserError("The memory for photos is full; remove photos that you have saved, or try again later")
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from visor.app import limits
-from visor.app.onlookers import Eyes, look_at
+from visor.app.onlookers import ATTACKED, Eyes, look_at
 from visor.crops import Frame, window
 from visor.errors import UserError
 from visor.faces import Images
@@ -22,7 +22,7 @@ def find_faces(eyes: Eyes, image: Images) -> list[Spot]:
     h] in pixels of the photo, ``angle`` in degrees, ``score`` in [0, 1].
     """
     spots = eyes.find(image)
-    seen = look_at(eyes, eyes.options.detector, image, [])
+    seen = look_at(eyes, ATTACKED, image, [])
     for box, score in zip(seen.boxes.tolist(), seen.scores.tolist(), strict=True):
         spot = Spot(tuple(box), 0.0, round(score, 4))
         if match(spot, spots) is None:

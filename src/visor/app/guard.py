@@ -1,5 +1,6 @@
 """Stands before Streamlit's server: what it answers to, what browsers may keep, and how much may be sent."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ Call = Callable[..., Any]
 
 HELD_BYTES = 1 << 30  # files that were sent and not yet dropped, of all sessions
 UPLOAD = "/_stcore/upload_file/"
+ARRIVES_WITHIN = 300  # seconds: one that stalls would hold its share for ever
 CLOSED = ("/_stcore/metrics", "/_stcore/agent")  # figures of all sessions; an interface for programs
 LASTING = "/static/"  # Streamlit's own files, the same for everybody; nothing else may stay in a browser's cache
 HEADERS = {
@@ -44,7 +46,10 @@ class Guard:
             return
         self._arriving += size or 0
         try:
-            await self._app(scope, receive, _with_headers(send, path))
+            answer = self._app(scope, receive, _with_headers(send, path))
+            await (asyncio.wait_for(answer, ARRIVES_WITHIN) if size else answer)
+        except asyncio.TimeoutError:
+            await _refuse(scope, send, 408)
         finally:
             self._arriving -= size or 0
 
@@ -60,6 +65,9 @@ class Guard:
 
 
 def _length(headers: dict[bytes, bytes]) -> int | None:
+    """Return how long a request says it is; one in chunks need not keep to that."""
+    if b"transfer-encoding" in headers:
+        return None
     length = headers.get(b"content-length", b"")
     return int(length) if length.isdigit() else None
 

@@ -12,7 +12,6 @@ from visor import params, training
 from visor.boxes import iou
 from visor.crops import enlarge, window
 from visor.detectors import TRAINABLE, Detector, Found
-from visor.errors import UserError
 from visor.faces import Images
 from visor.protection import choice
 from visor.protection.face_finding import Face, Find, finder
@@ -31,9 +30,8 @@ T = TypeVar("T")
 
 
 class Options(NamedTuple):
-    """Which detector and recogniser attacks use; published ``weights`` (file or URL) for the recogniser; threads."""
+    """Which recogniser attacks use, published ``weights`` (file or URL) for it, and threads."""
 
-    detector: str = ATTACKED
     recogniser: str = "facenet"
     weights: str | None = None
     sha256: str | None = None
@@ -65,7 +63,7 @@ class Eyes:
 
     def hider(self, eps: int, iterations: int) -> Near:
         """Return the search that hides faces from the detector, by a bound of ``eps`` of 255; compiled once."""
-        detector, seed = self.detectors[self.options.detector], self.options.seed
+        detector, seed = self.detectors[ATTACKED], self.options.seed
         return self._once(("hide", eps, iterations), lambda: compile_near(detector, eps / 255, iterations, seed))
 
     def fooler(self, eps: int, iterations: int) -> Fool:
@@ -86,12 +84,8 @@ def open_eyes(options: Options) -> Eyes:
     """Start TensorFlow and load every detector and recogniser that there is.
 
     Raises:
-        UserError: the detector or the recogniser that attacks use cannot be had.
+        UserError: the recogniser that attacks use cannot be had.
     """
-    if options.detector != ATTACKED:
-        raise UserError(
-            f"--detector {options.detector} cannot be attacked by the app; leave it out, it takes {ATTACKED}"
-        )
     training.configure(params.Compute(threads=options.threads, deterministic=True), options.seed)
     detectors = {ATTACKED: choice.open_detector(ATTACKED, None, ATTACK)}
     find, missing = finder(), []

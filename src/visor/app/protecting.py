@@ -81,12 +81,12 @@ def protect(
 
     begin, spots, clean = time.monotonic(), list(faces), upload.image
     pace(0.0, "Looking at the photo")
-    before = views(eyes, clean, spots, moved=False)
-    changed = search(eyes, clean, spots, level, target, lambda share, words: pace(0.1 + 0.7 * share, words))
+    before = views(eyes, clean, spots, spots)
+    changed = search(eyes, clean, before.places, level, target, lambda share, words: pace(0.1 + 0.7 * share, words))
     pace(0.8, "Looking at the protected photo")
     file = png(changed)
     after = np.asarray(decode(file, upload.name, formats=("PNG",)))
-    verdicts = judge(eyes, spots, before, views(eyes, after, spots, moved=True), target)
+    verdicts = judge(eyes, before, views(eyes, after, spots, before.places), target)
     pace(0.95, "Measuring how much has changed")
     parts = [distance(clean[where], after[where]) for where in (window(Frame(*s.box), clean.shape) for s in spots)]
     whole = distance(clean, after)

@@ -6,16 +6,15 @@ import numpy as np
 
 from visor.app.faces import Spot
 from visor.app.levels import Level
-from visor.app.onlookers import Eyes, best_scores, look_at
+from visor.app.onlookers import ATTACKED, Eyes, best_scores, look_at
 from visor.boxes import TOUCHES
 from visor.faces import Images
+from visor.protection.attempts import pursue
 from visor.protection.fooling import Change, applied
 from visor.protection.near_faces import BATCH, around
 from visor.protection.recognising import recognise
 
 Pace = Callable[[float, str], None]
-Try = Callable[[list[int], int], dict[int, Change]]
-Judge = Callable[[Images], list[float]]
 
 
 def search(eyes: Eyes, image: Images, spots: Sequence[Spot], level: Level, target: str, pace: Pace) -> Images:
@@ -48,16 +47,17 @@ def hide(
     start = applied(image, made, level.eps / 255)
 
     def tried(faces: list[int], attempt: int) -> dict[int, Change]:
-        changes = near(start, [frames[face] for face in faces], attempt)
+        changes: list[Change] = []
+        for first in range(0, len(faces), BATCH):
+            pace((attempt + first / len(faces)) / level.attempts, "Hiding faces from the detector")
+            changes += near(start, [frames[face] for face in faces[first : first + BATCH]], attempt)
         return dict(zip(faces, changes, strict=True))
 
     def gains(changed: Images) -> list[float]:
-        found = look_at(eyes, eyes.options.detector, changed, spots)
+        found = look_at(eyes, ATTACKED, changed, spots)
         return [np.inf if score is None else -score for score in best_scores(found, spots, TOUCHES)]
 
-    return _pursued(
-        image, made, len(spots), level, tried, gains, lambda share: pace(share, "Hiding faces from the detector")
-    )
+    return pursue(image, made, len(spots), level.attempts, level.eps / 255, tried, gains)
 
 
 def evade(eyes: Eyes, image: Images, spots: Sequence[Spot], level: Level, pace: Pace) -> list[Change]:
@@ -67,7 +67,11 @@ def evade(eyes: Eyes, image: Images, spots: Sequence[Spot], level: Level, pace: 
     least = eyes.thresholds[eyes.options.recogniser]
 
     def tried(faces: list[int], attempt: int) -> dict[int, Change]:
-        return {face: fool(image, known[face].frame, known[face].embedding, attempt) for face in faces}
+        changes = {}
+        for number, face in enumerate(faces):
+            pace((attempt + number / len(faces)) / level.attempts, "Leading the recogniser astray")
+            changes[face] = fool(image, known[face].frame, known[face].embedding, attempt)
+        return changes
 
     def gains(changed: Images) -> list[float]:
         values = [
@@ -75,37 +79,4 @@ def evade(eyes: Eyes, image: Images, spots: Sequence[Spot], level: Level, pace: 
         ]
         return [np.inf if value < least else -value for value in values]
 
-    return _pursued(
-        image, [], len(spots), level, tried, gains, lambda share: pace(share, "Leading the recogniser astray")
-    )
-
-
-def _pursued(
-    image: Images,
-    made: list[Change],
-    count: int,
-    level: Level,
-    tried: Try,
-    gains: Judge,
-    pace: Callable[[float], None],
-) -> list[Change]:
-    """Return the ``made`` changes and the best of each of ``count`` faces, as they are all seen together in a photo.
-
-    tried: faces by number, and the attempt → their changes. gains: a photo → how good it is for each face, infinite
-    where the aim is reached; other faces are tried again, ``level.attempts`` times in all.
-    """
-    best: dict[int, tuple[float, Change]] = {}
-    for attempt in range(level.attempts):
-        left = [face for face in range(count) if face not in best or best[face][0] < np.inf]
-        if not left:
-            break
-        changes: dict[int, Change] = {}
-        for first in range(0, len(left), BATCH):
-            pace((attempt + first / len(left)) / level.attempts)
-            changes |= tried(left[first : first + BATCH], attempt)
-        joined = {face: change for face, (_, change) in best.items()} | changes
-        changed = applied(image, [*made, *joined.values()], level.eps / 255)
-        for face, gain in enumerate(gains(changed)):
-            if face not in best or face not in changes or gain > best[face][0]:  # a gain falls by neighbours, too
-                best[face] = gain, joined[face]
-    return [*made, *(change for _, change in best.values())]
+    return pursue(image, [], len(spots), level.attempts, level.eps / 255, tried, gains)

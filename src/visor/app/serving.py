@@ -123,7 +123,8 @@ def serve(
     server = uvicorn.Server(config)
     if started:
         started(server)
-    server.run(sockets=[listener])
+    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):  # raised again when all is closed
+        server.run(sockets=[listener])
 
 
 @contextlib.asynccontextmanager

@@ -1,10 +1,12 @@
 """What comes in: a stranger's file becomes pixels, and nothing else of it is kept."""
 
+import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pillow_heif
+from PIL import Image, ImageCms
 
 from visor.app import limits
 from visor.app.bundle import file_stem
@@ -13,6 +15,7 @@ from visor.faces import BrokenImage, Images
 from visor.images import decode
 
 FORMATS = ("HEIF", "JPEG", "PNG", "WEBP")
+OWN = ""  # mode: the file's own, or that of its palette; what is transparent stays so
 pillow_heif.register_heif_opener(thumbnails=False)  # HEIC: Pillow itself cannot
 
 
@@ -33,13 +36,15 @@ class Bounded(NamedTuple):
 def read_upload(name: str, data: bytes) -> Upload:
     """Return the photo in a JPEG, PNG, WebP or HEIC file, turned upright as its EXIF says.
 
+    It is as a viewer shows it on white: colours of another space become sRGB, what is transparent is not laid bare.
+
     Raises:
         UserError: the file is too large, too many pixels, cut off, or no such image; one sentence that names it.
     """
     if words := _too_large(name, len(data)):
         raise UserError(words)
     try:
-        image = np.asarray(decode(data, name, "RGB", FORMATS, limits.PIXELS))
+        image = _on_white(decode(data, name, OWN, FORMATS, limits.PIXELS))
     except BrokenImage as error:
         reason = " ".join(str(error.args[1]).split())  # Pillow's plug-ins may take several lines
         raise UserError(f"{name} cannot be used: {reason}; choose another JPEG, PNG, WebP or HEIC photo") from None
@@ -62,6 +67,28 @@ def bounded(files: Sequence[tuple[str, int]], already: int) -> Bounded:
         else:
             result.taken.append(number)
     return result
+
+
+def _on_white(image: Image.Image) -> Images:
+    if not image.has_transparency_data:
+        return np.asarray(_in_srgb(image).convert("RGB"))
+    layer = _in_srgb(image.convert("RGBA"))
+    return np.asarray(Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB"))
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """Return an image whose colours are those of sRGB; one whose profile is broken or of another kind as it is."""
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return image
+    mode = "RGBA" if image.mode == "RGBA" else "RGB"
+    try:
+        return (
+            ImageCms.profileToProfile(image, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode=mode)
+            or image
+        )
+    except (ImageCms.PyCMSError, OSError):
+        return image
 
 
 def _too_large(name: str, size: int) -> str | None:

@@ -6,6 +6,7 @@ import typer
 
 from visor import errors
 from visor.cli import black_box, judging, photos, pipeline, recognition, report
+from visor.cli.app import serve_app, unlock
 
 app = typer.Typer(
     name="visor",
@@ -28,6 +29,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "judge": judging.judge,
     "eval": judging.evaluate,
     "fit-vae": judging.fit_vae,
+    "app": serve_app,
+    "unlock": unlock,
     "params": pipeline.params,
     "gate": pipeline.gate,
     "lock": pipeline.lock,

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from visor.faces import Images
+from visor.protection.attempts import pursue
 from visor.protection.face_choice import Choice, Say, chosen_faces
 from visor.protection.face_finding import match
 from visor.protection.fooling import VIEWS, Change, Fool, Settings, applied, compile_fool
@@ -88,23 +89,17 @@ def _search(
     choice: Choice,
 ) -> Images:
     """Return the photo with the best change of each face, as the onlooker sees them all in one photo."""
-    best: dict[int, tuple[float, Change]] = {}
-    for attempt in range(attempts):
-        tried = {
-            face.number: fool(image, face.before.frame, face.truth, attempt)
-            for face in faces
-            if face.number not in best or best[face.number][0] < np.inf
-        }
-        changes = {number: change for number, (_, change) in best.items()} | tried
-        changed = applied(image, changes.values(), eps)
-        for face in _seen(looker, changed, faces, choice):
-            if face.number in tried:
-                gain = np.inf if reached(aim.goal, face, aim.threshold) else _gain(aim.goal, face)
-                if face.number not in best or gain > best[face.number][0]:
-                    best[face.number] = gain, tried[face.number]
-        if all(gain == np.inf for gain, _ in best.values()):
-            break
-    return applied(image, [best[face.number][1] for face in faces], eps)
+
+    def tried(left: list[int], attempt: int) -> dict[int, Change]:
+        return {number: fool(image, faces[number].before.frame, faces[number].truth, attempt) for number in left}
+
+    def gains(changed: Images) -> list[float]:
+        return [
+            np.inf if reached(aim.goal, face, aim.threshold) else _gain(aim.goal, face)
+            for face in _seen(looker, changed, faces, choice)
+        ]
+
+    return applied(image, pursue(image, [], len(faces), attempts, eps, tried, gains), eps)
 
 
 def value(goal: str, known: Known, truth: Any) -> float:

@@ -13,6 +13,10 @@ class History(NamedTuple):
     columns: tuple[str, ...]
     rows: dict[int, tuple[float, ...]]
 
+    def curves(self) -> dict[str, dict[int, float]]:
+        """Return each column as epoch → number."""
+        return {name: {epoch: row[i] for epoch, row in self.rows.items()} for i, name in enumerate(self.columns)}
+
 
 def read_history(path: Path) -> History:
     """Read the finished lines of a history; a last line still being written is left for the next time.

@@ -52,8 +52,7 @@ def update(client: "MlflowClient", experiment: str, folder: Path, logged: Logged
         run, last = logged[identity]
         fresh = {epoch: values for epoch, values in history.rows.items() if epoch > last}
         if fresh:
-            columns = enumerate(history.columns)
-            log(client, run, {name: {e: row[i] for e, row in fresh.items()} for i, name in columns})
+            log(client, run, History(history.columns, fresh).curves())
             logged[identity] = run, max(fresh)
         added += len(fresh)
     return added

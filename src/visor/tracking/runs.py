@@ -3,11 +3,12 @@
 import json
 import os
 import subprocess
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
-from visor.tracking.history import read_history
+from visor.tracking.headlines import headlines
+from visor.tracking.history import History, read_history
 from visor.tracking.state import HISTORY, Stage, State, read_state
 from visor.tracking.store import log, opened, resolve
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "visor"
+NOTE = "A state of the pipeline. Its nested runs, one for each stage, have every number and every training curve."
+LOSSES = ("loss", "validation_loss")
 
 
 class Mirrored(NamedTuple):
@@ -54,11 +57,11 @@ def _present(client: "MlflowClient", experiment: str, key: str) -> bool:
 
 def _write(client: "MlflowClient", experiment: str, root: Path, state: State) -> None:
     name = os.environ.get("DVC_EXP_NAME") or f"state {state.key[:8]}"
-    tags = {"dvc.state": state.key, **_provenance(root)}
+    tags = {"dvc.state": state.key, "mlflow.source.name": "dvc.yaml", "mlflow.note.content": NOTE, **_provenance(root)}
     parent = client.create_run(experiment, tags=tags, run_name=name).info.run_id
-    log(client, parent, _final(state.metrics), state.params)
-    _log_inputs(client, parent, state.inputs)
     shown = [path for stage in state.stages for path in stage.files]
+    log(client, parent, _final(headlines(state.metrics)) | _losses(root, shown), state.params)
+    _log_inputs(client, parent, state.inputs)
     for path in (root / "params.yaml", root / "dvc.lock"):
         client.log_artifact(parent, str(path))
     _log_files(client, parent, root, [path for path in shown if path.suffix == ".png"])
@@ -72,7 +75,7 @@ def _write_stage(client: "MlflowClient", experiment: str, root: Path, parent: st
     run = client.create_run(experiment, tags=tags, run_name=stage.name).info.run_id
     log(client, run, _final(stage.metrics) | _curves(root, stage.files), stage.params)
     _log_inputs(client, run, stage.inputs)
-    _log_files(client, run, root, [path for path in stage.files if path.suffix in (".png", ".csv")])
+    _log_files(client, run, root, [path for path in stage.files if path.suffix == ".csv"])
     client.set_terminated(run)
 
 
@@ -80,17 +83,31 @@ def _final(metrics: Mapping[str, float]) -> dict[str, dict[int, float]]:
     return {name: {0: value} for name, value in metrics.items()}
 
 
-def _curves(root: Path, files: tuple[Path, ...]) -> dict[str, dict[int, float]]:
+def _curves(root: Path, files: Sequence[Path]) -> dict[str, dict[int, float]]:
     """Curves as ``history/<column>``: one name for every stage, so that their plots lie over each other."""
-    paths = [path for path in files if path.suffix == ".csv" and path.is_relative_to(root / HISTORY)]
+    histories = _histories(root, files)
     return {
-        f"history/{column}" if len(paths) == 1 else f"history/{path.stem}/{column}": {
-            epoch: values[position] for epoch, values in history.rows.items()
-        }
-        for path in paths
-        for history in [read_history(path)]
-        for position, column in enumerate(history.columns)
+        f"history/{column}" if len(histories) == 1 else f"history/{path.name}/{column}": curve
+        for path, history in histories.items()
+        for column, curve in history.curves().items()
     }
+
+
+def _losses(root: Path, files: Sequence[Path]) -> dict[str, dict[int, float]]:
+    """The losses of every training as ``<column>/<history>``, for two states' to lie over each other."""
+    return {
+        f"{column}/{path.as_posix()}": curve
+        for path, history in _histories(root, files).items()
+        for column, curve in history.curves().items()
+        if column in LOSSES
+    }
+
+
+def _histories(root: Path, files: Sequence[Path]) -> dict[PurePath, History]:
+    """Training curves by their path below ``metrics/history``, without its ending."""
+    top = root / HISTORY
+    paths = [path for path in files if path.suffix == ".csv" and path.is_relative_to(top)]
+    return {path.relative_to(top).with_suffix(""): read_history(path) for path in paths}
 
 
 def _log_inputs(client: "MlflowClient", run: str, inputs: Mapping[str, str]) -> None:

@@ -16,7 +16,7 @@ from visor.files import flatten, read_metrics
 METRICS = "metrics"
 PLOTS = "plots"
 HISTORY = "metrics/history"
-MIRROR_STAGE = "track"
+LEAVES = ("report", "track")  # no result depends on them
 
 
 class Stage(NamedTuple):
@@ -52,7 +52,7 @@ def read_state(root: Path) -> State:
     locked = _load(root / "dvc.lock").get("stages", {})
     params = _load(root / "params.yaml")
     data = _load(root / "data.dvc")["outs"] if (root / "data.dvc").exists() else []
-    entries = {name: locked.get(name) for name in _stage_names(root) if name != MIRROR_STAGE}
+    entries = {name: locked.get(name) for name in _stage_names(root) if name not in LEAVES}
     for name, entry in entries.items():
         if entry is None:
             raise UserError(f"dvc.lock has no entry for the stage {name}; run `dvc repro`")

@@ -2,10 +2,11 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from visor.errors import UserError
 
@@ -74,18 +75,27 @@ def log(
     from mlflow.entities import Metric, Param
     from mlflow.utils.time import get_current_time_millis
 
-    now = get_current_time_millis()
-    points = [Metric(tidy(name), value, now, step) for name, curve in curves.items() for step, value in curve.items()]
-    for start in range(0, len(points), 1000):
-        client.log_batch(run_id, metrics=points[start : start + 1000])
+    now = get_current_time_millis()  # and a second a step: some of MLflow's charts go by time
+    points = [
+        Metric(tidy(name), value, now + 1000 * step, step)
+        for name, curve in curves.items()
+        for step, value in curve.items()
+    ]
     settings = [Param(tidy(name), str(value)) for name, value in (params or {}).items()]
-    for start in range(0, len(settings), 100):
-        client.log_batch(run_id, params=settings[start : start + 100])
+    batches: Iterable[tuple[list[Any], list[Any]]] = zip_longest(
+        _parts(points, 900), _parts(settings, 100), fillvalue=[]
+    )
+    for some, few in batches:
+        client.log_batch(run_id, metrics=some, params=few)
 
 
 def tidy(name: str) -> str:
     """Return ``name`` in the letters that MLflow allows everywhere; its pages fold names at a slash."""
     return re.sub(r"[^\w.\- /]", "_", name.replace(":", "/"))
+
+
+def _parts(items: list[Any], most: int) -> list[list[Any]]:
+    return [items[start : start + most] for start in range(0, len(items), most)]
 
 
 def _create(client: "MlflowClient", root: Path, address: str, experiment: str) -> str:

@@ -1,0 +1,95 @@
+"""The commands ``visor app`` and ``visor unlock``: the privacy app in a browser, and its locked bundles opened."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from visor.cli import terminal
+from visor.errors import UserError
+
+if TYPE_CHECKING:
+    from visor.app.certificate import Pair
+
+
+def serve_app(
+    host: Annotated[str, typer.Option(help="Address to listen on; only this machine by default.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8501,
+    https: Annotated[bool, typer.Option("--https", help="Encrypt; a certificate is made if none is named.")] = False,
+    certificate: Annotated[Path | None, typer.Option(help="Your own certificate, PEM.")] = None,
+    key: Annotated[Path | None, typer.Option(help="The key of --certificate, PEM.")] = None,
+    recogniser: Annotated[str, typer.Option(help="That attacks use: facenet, resnet50, senet50, vgg16.")] = "facenet",
+    weights: Annotated[str | None, typer.Option(help="Published weights for it, a file or a URL.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="Checksum of --weights.")] = None,
+    detector: Annotated[str, typer.Option(help="That attacks use: mtcnn alone, so far.")] = "mtcnn",
+    forget: Annotated[int, typer.Option(min=1, help="Seconds that a closed tab's photos are kept.")] = 120,
+    threads: Annotated[int, typer.Option(min=1)] = 2,
+) -> None:
+    """Serve the privacy app: photos come in by a browser, and leave protected; they are held in memory alone."""
+    pair = _pair(https, certificate, key)
+    from visor.black_box.serving import listen
+
+    listener = listen(host, port)  # before TensorFlow takes its seconds
+    typer.echo("loading the networks …", err=True)
+    from visor.app import process, serving
+    from visor.app.onlookers import Options
+
+    names = serving.names(host, pair)
+    serving.configure(Options(detector, recogniser, weights, sha256, threads), names, pair, forget)
+    eyes = process.desk().eyes()
+    if eyes.missing:
+        typer.echo(f"not trained, so not asked: {', '.join(eyes.missing)}; `dvc repro` trains them", err=True)
+    typer.echo(f"open {serving.address(listener, pair)}; stop with Ctrl-C")
+    if pair:
+        typer.echo(f"SHA-256 fingerprint of {pair.certificate}, to compare in the browser:\n{_fingerprint(pair)}")
+    elif not serving.is_this_machine(host):
+        typer.echo(f"others can reach {host}, and read along what they send and get; use --https", err=True)
+    try:
+        serving.serve(serving.application(names), listener, pair)
+    finally:
+        process.desk().close()
+    typer.echo("stopped; all photos are forgotten", err=True)
+
+
+def unlock(
+    bundle: Annotated[Path, typer.Argument(help="A locked bundle, .zip.age.", metavar="BUNDLE")],
+    out: Annotated[Path, typer.Option(help="Folder for the photos, as PNG.")],
+    force: terminal.Force = False,
+) -> None:
+    """Open a locked bundle that the app gave; its password is asked for."""
+    from visor.app.bundle import MOST_BYTES, unlocked
+    from visor.files import replacing
+
+    try:
+        with bundle.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"{bundle} cannot be read ({error.strerror}); name a file that the app gave") from None
+    photos = unlocked(content, typer.prompt("password", hide_input=True, err=True))
+    try:
+        taken = [out / name for name in photos if (out / name).exists()]
+        if taken and not force:
+            raise UserError(f"{taken[0]} exists; name another folder by --out, or overwrite it with --force")
+        for name, photo in photos.items():
+            with replacing(out / name) as temporary:
+                temporary.write_bytes(photo)
+            terminal.say(str(out / name))
+    except OSError as error:
+        raise UserError(f"--out {out} cannot be written ({error.strerror}); name another folder") from None
+
+
+def _pair(https: bool, certificate: Path | None, key: Path | None) -> "Pair | None":
+    """Return the certificate to serve with, None: without encryption."""
+    from visor.app import certificate as certificates
+
+    if (certificate is None) != (key is None):
+        raise UserError("--certificate and --key belong together; name both, or --https alone")
+    if certificate and key:
+        return certificates.checked(certificates.Pair(certificate, key))
+    return certificates.ensure(certificates.default_folder()) if https else None
+
+
+def _fingerprint(pair: "Pair") -> str:
+    from visor.app.certificate import fingerprint
+
+    return fingerprint(pair.certificate)
