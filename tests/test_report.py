@@ -27,14 +27,18 @@ from visor.report import cells, conditions, curves
 from visor.report.cells import BESIDE, NONE, Picture, Row
 from visor.report.finding import best_on_validation
 from visor.report.glance import extreme
-from visor.report.page import SECTIONS, bars, build, minutes
-from visor.report.pictures import LARGE, WIDEST, show
+from visor.report.page import SECTIONS, bars, build, by_shape, minutes, together
+from visor.report.pictures import LARGE, WIDEST, Shown, show
+from visor.report.planting import planted
 from visor.report.provenance import Provenance, gather
 from visor.report.reading import read_run
 from visor.tracking.history import History
 
 PARAMS = YAML(typ="safe").load(ROOT / "params.yaml")
+FACTS = {"Data and packages", "All params"}  # tables of no measured number
+FOOLING = "Passing as someone else, and as nobody, at a false-accept rate of 1 %"
 KINDS = {"data-metric", "data-original", "data-param", "data-name"}  # what a cell with a digit says that it is
+YAML_LOCK = "schema: '2.0'\nstages:\n"
 NEEDED = ("params.yaml", "data.dvc", "requirements.lock")
 TOP = {
     "faces": [
@@ -92,12 +96,17 @@ def page(whole):
     return build(whole, None)
 
 
+@pytest.fixture(scope="module")
+def tables(page):
+    return parsed(page)
+
+
 class Tables(HTMLParser):
-    """Cells of a page: (caption, head of the row, head of the column, attributes, text); heads spread over spans."""
+    """Cells of a page: (label of the table, head of the row, head of the column, attributes, text); heads spread."""
 
     def __init__(self):
         super().__init__()
-        self.cells, self.kinds, self.ids, self.links, self.open = [], [], [], [], []
+        self.cells, self.kinds, self.labels, self.ids, self.links, self.open = [], [], [], [], [], []
         self.caption = self.row = ""
         self.heads, self.at, self.kind = [], 0, ""
 
@@ -106,10 +115,11 @@ class Tables(HTMLParser):
         self.ids += [given["id"]] if "id" in given else []
         self.links += [given[name] for name in ("href", "src") if name in given]
         if tag == "table":
-            self.heads, self.kind = [], given["class"]
+            self.heads, self.kind, self.caption = [], given["class"], given["aria-label"]
+            self.labels.append(self.caption)
         if tag == "tr":
             self.at = -1
-        if tag in ("th", "td", "h3"):
+        if tag in ("th", "td"):
             self.open.append((tag, given, []))
 
     def handle_data(self, data):
@@ -121,9 +131,7 @@ class Tables(HTMLParser):
             return
         _, given, words = self.open.pop()
         text, span = "".join(words), int(given.get("colspan", 1))
-        if tag == "h3":
-            self.caption = text
-        elif given.get("scope") == "col":
+        if given.get("scope") == "col":
             self.heads += [text] * span
         elif tag == "th":
             self.row, self.at = text, 1
@@ -168,9 +176,10 @@ def walk(found, key):
 
 def is_rounding(text, value):
     """Whether the text is the value, in percent if it says so, rounded to as many places as are shown."""
-    shown = text.replace("−", "-").removesuffix(" %")
+    text = text.removeprefix("(").removesuffix(")").removesuffix(" to")
+    shown = text.replace("−", "-").removesuffix(" %").removesuffix(" pp")
     places = len(shown.partition(".")[2]) if "e" not in shown else 12
-    exact = value * 100 if text.endswith("%") else value
+    exact = value * 100 if text.endswith(("%", "pp")) else value
     return abs(float(shown) - exact) <= 0.5 * 10**-places + 1e-9
 
 
@@ -180,7 +189,7 @@ def is_rounding(text, value):
 def test_every_number_is_that_of_its_file(whole, page):
     found = parsed(page)
     measured = [(given["data-metric"], text) for *_, given, text in found.cells if "data-metric" in given]
-    assert len(measured) > 150
+    assert {label for label in found.labels if label not in FACTS} == captions()
     assert [each for each in measured if not is_rounding(each[1], look_up(whole, each[0]))] == []
     for (caption, *_, given, text), kind in zip(found.cells, found.kinds, strict=True):
         if kind.startswith("results") and re.search(r"\d", text):
@@ -196,6 +205,8 @@ def test_the_rounding_test_can_fail():
     assert not is_rounding("97.2 %", 0.9735)
     assert not is_rounding("0.013", -0.013)
     assert not is_rounding("97.2", 0.972)
+    assert is_rounding("(+8.3 pp to", 0.0833)
+    assert not is_rounding("8.3 pp)", 0.0844)
 
 
 def at(found, caption, row, column):
@@ -226,10 +237,117 @@ def test_numbers_stand_where_their_heads_say(page):
     assert cell[0] == "transfer:ssd.mtcnn.ap_50"
     cells_ = at(found, "facenet attacked by its own gradient, FAR 1 %", "pgd 8/255 × 30", "taken for the target")
     assert cells_[0][0] == "recognition/facenet/impersonate:pgd_0.03138x30.success_0.01"
-    (cell,) = at(found, "Fine-pruning", "blended, channels pruned: 30%", "attack success, tuned")
-    assert cell[0] == "metrics/fine_pruning.csv:1:tuned_asr"
+    lines = list(csv.DictReader((ROOT / "metrics/fine_pruning.csv").open()))
+    for place, line in enumerate(lines):
+        row = f"{line['attack']}, channels pruned: {100 * float(line['fraction']):.0f}%"
+        (cell,) = at(found, "Fine-pruning", row, "attack success, tuned")
+        assert cell[0] == f"metrics/fine_pruning.csv:{place}:tuned_asr"
     cells_ = at(found, "facenet: ann, aimed at <b>cleo; pgd 16/255 × 30", "2.", "before")
     assert cells_ == [("", "bob 2"), ("artifacts/recognition/facenet/top.json:faces.0.before.1.confidence", "0.1 %")]
+
+
+def captions():
+    """Every table that a whole run of the committed params has, by its label."""
+    settings = PARAMS["recognition"]
+    (name,), rates = settings["surrogates"], [f"{100 * rate:g}" for rate in settings["false_accept_rates"]]
+    ways = ["" if way == "none" else f", behind {way}" for way in settings["in_front"]]
+    goals = ("taken for the target", "no longer taken for oneself")
+    found = {caption for caption, *_ in STANDS}
+    found |= {f"Verification of people whom nobody was trained on, threshold for FAR {rate} %" for rate in rates}
+    found |= {f"{name} attacked by its own gradient, FAR {rate} %" for rate in rates}
+    found |= {f"Transfer from {name}: {goal}, FAR {rates[0]} %{way}" for goal in goals for way in ways}
+    if any("n_at_90" in path.read_text() for path in ROOT.glob("metrics/poison_budget/*/*.json")):
+        found.add("Poisons from which on 90 % succeed")
+    return found
+
+
+# One cell of each kind of table and of each card: (table, row, column) -> the number that stands there.
+STANDS = {
+    ("Planting backdoors in deepid", "clean accuracy lost at most (blended accessory)", "this run"): (
+        "backdoor/deepid/blended_accessory:clean_drop"
+    ),
+    ("Finding poisoned faces", "clean faces that the reference flags", "this run"): "defence/reconstruction/clean:fpr",
+    ("Hiding faces from detectors", "faster rcnn: attacked, 0.02 × 40", "this run"): (
+        "detection/faster_rcnn/pgd_0.02x40:ap_50"
+    ),
+    (FOOLING, "facenet: dodging, pgd 8/255 × 30", "this run"): (
+        "recognition/facenet/dodge:pgd_0.03138x30.success_0.01"
+    ),
+    (FOOLING, "facenet: dodging shown to vgg16, momentum augmented 16/255 × 30", "this run"): (
+        "recognition_transfer:dodge.facenet.momentum_augmented_0.06275x30.vgg16.none.success_0.01"
+    ),
+    (FOOLING, "facenet: dodging shown to vgg16, noise 16/255", "this run"): (
+        "recognition_transfer:dodge.facenet.noise_0.06275.vgg16.none.success_0.01"
+    ),
+    ("Taken for another class", "facenet: the target's class, by noise", "this run"): (
+        "recognition/facenet/target_class:noise_0.06275.success"
+    ),
+    ("Attack success", "input instance", "poisons"): "backdoor/deepid/input_instance:n",
+    ("Attack success", "input instance", "deepid without poisons"): "backdoor/deepid/input_instance:asr_of_clean_model",
+    ("Clean accuracy", "input instance", "deepface"): "backdoor/deepface/input_instance:clean_accuracy",
+    ("Poison budgets", "deepid, blended, seed 11", "clean accuracy"): "metrics/poison_budget.csv:0:clean_accuracy",
+    ("Verification by the features of deepid", "none, joint bayesian", "equal error"): (
+        "verification/clean:joint_bayesian_eer"
+    ),
+    ("The faces", "test faces", "this run"): "split:test",
+    ("Reconstruction loss, the reference", "blended", "above the threshold"): "defence/reconstruction/blended:tpr",
+    ("AUROC of every defence on every trigger", "blended", "patch"): "defence/patch/blended:auroc",
+    ("fusion, which the gates judge", "blended", "gained on the reference"): "defence/fusion/blended:gain",
+    ("patch, best on the validation triggers", "eyebrows", "found at 5 % false positives"): (
+        "defence/patch/eyebrows:tpr_at_fpr_5"
+    ),
+    ("False positives of the thresholds", "fusion", "mean + std, normal law"): "threshold/fusion:implied_fpr",
+    ("False positives of the thresholds", "fusion", "mean + std, held out"): "defence/fusion/clean:fpr",
+    ("False positives of the thresholds", "fusion", "conformal, promised"): "threshold/fusion:conformal_fpr",
+    ("False positives of the thresholds", "fusion", "conformal, held out"): "defence/fusion/clean:conformal_fpr",
+    ("A key adapted to the autoencoder (accessory)", "mean reconstruction loss", "plain"): "adaptation:plain_residual",
+    ("A key adapted to the autoencoder (accessory)", "mean reconstruction loss", "adapted"): "adaptation:residual",
+    ("Poisons in the training set", "blended, spectral signatures", "poisons flagged"): (
+        "inspection/blended/spectral_signatures:recall"
+    ),
+    ("Neural Cleanse", "no backdoor", "largest of the others"): "inspection/clean/neural_cleanse:largest_anomaly_index",
+    ("Fine-pruning", "blended, channels pruned: 0%", "attack success, tuned"): "metrics/fine_pruning.csv:0:tuned_asr",
+    ("Share of the integrated gradients that lies on the key", "accessory", "of the gradient"): (
+        "inspection/accessory/saliency:share"
+    ),
+    ("Average precision at IoU 0.5", "noise 0.01", "ssd"): "detection/ssd/noise_0.01:ap_50",
+    ("Recall at IoU 0.5", "PGD 0.02 × 40, JPEG 75", "ssd"): "detection/ssd/jpeg75_0.02x40:recall_50",
+    ("What became of each face", "PGD 0.02 × 40", "faster rcnn: moved"): "detection/faster_rcnn/pgd_0.02x40:moved",
+    ("How much the scenes changed, measured on the saved files", "noise 0.01", "ssd: PSNR, dB"): (
+        "detection/ssd/noise_0.01:psnr"
+    ),
+    ("Transfer: average precision at IoU 0.5", "noise", "cascade"): "transfer:noise.cascade.ap_50",
+    ("Verification of people whom nobody was trained on, threshold for FAR 1 %", "mtcnn → vgg16", "faces not found"): (
+        "recognition/facenet/verification:vgg16.mtcnn.not_found"
+    ),
+    ("facenet attacked by its own gradient, FAR 0.1 %", "pgd 8/255 × 30", "no longer taken for oneself"): (
+        "recognition/facenet/dodge:pgd_0.03138x30.success_0.001"
+    ),
+    ("Transfer from facenet: taken for the target, FAR 1 %", "noise 16/255", "facenet (attacked itself)"): (
+        "recognition_transfer:impersonate.facenet.noise_0.06275.facenet.none.success_0.01"
+    ),
+    ("Transfer from facenet: no longer taken for oneself, FAR 1 %, behind mtcnn", "noise 16/255", "faces found"): (
+        "recognition_transfer:dodge.facenet.noise_0.06275.facenet.mtcnn.found"
+    ),
+    ("Transfer from facenet: no longer taken for oneself, FAR 1 %, behind mtcnn", "of faces", "vgg16"): (
+        "recognition_transfer:dodge.facenet.noise_0.06275.vgg16.mtcnn.right_0.01"
+    ),
+    ("What a method gains in transfer", "momentum augmented 16/255, on all others", "FAR 0.1 %"): (
+        "recognition_transfer:gain.momentum_augmented.0.06275x30.all.gain_0.001"
+    ),
+    ("facenet: success among faces rightly classified", "pgd 16/255 × 30", "taken for any other class"): (
+        "recognition/facenet/misclassify:pgd_0.06275x30.success"
+    ),
+    ("facenet: ann, aimed at <b>cleo; pgd 16/255 × 30", "1.", "the target's class"): (
+        "artifacts/recognition/facenet/top.json:faces.0.target_class.0.confidence"
+    ),
+    ("Gates", "defence/fusion/eyebrows:auroc", "value"): "defence/fusion/eyebrows:auroc",
+}
+
+
+@pytest.mark.parametrize(("place", "metric"), STANDS.items(), ids=lambda value: value[0] if len(value) == 3 else "")
+def test_each_table_shows_the_number_that_its_heads_name(tables, place, metric):
+    assert [found for found, _ in at(tables, *place) if found][:1] == [metric]
 
 
 def test_figures_of_the_originals_stand_beside_ours(page):
@@ -238,11 +356,23 @@ def test_figures_of_the_originals_stand_beside_ours(page):
     precision = "Average precision at IoU 0.5"
     theirs = [shown[precision, row] for row in ("clean", "PGD 0.01 × 10", "PGD 0.01 × 40", "PGD 0.02 × 40")]
     assert theirs == ["0.51", "0.07", "0.04", "0.00"]
+    recall = "Recall at IoU 0.5"
+    theirs = [shown[recall, row] for row in ("clean", "PGD 0.01 × 10", "PGD 0.01 × 40", "PGD 0.02 × 40")]
+    assert theirs == ["0.56", "0.19", "0.14", "0.01"]
     losses = "Reconstruction loss, the reference"
     theirs = [shown[losses, row] for row in ("threshold", "accessory", "eyebrows", "lipstick")]
     assert theirs == ["0.097", "0.199", "0.111", "0.106"]
     assert (losses, "blended accessory") not in shown, "the same key, laid on in another way"
-    assert shown["Transfer: taken for the target, FAR 1 %", "the original, on services"] == "35 %"
+    for goal in ("taken for the target", "no longer taken for oneself"):
+        assert shown[f"Transfer from facenet: {goal}, FAR 1 %", "the original, on services, photographs"] == "35 %"
+    assert [(row, text) for (_, row), text in shown.items() if "35" in text] == [
+        ("the original, on services, photographs", "35 %")
+    ] * 2
+    hiding = {row: text for (caption, row), text in shown.items() if caption == "Hiding faces from detectors"}
+    assert hiding == {"faster rcnn: average precision, clean": "0.51", "faster rcnn: attacked, 0.02 × 40": "0.00"}
+    assert [text for (caption, _), text in shown.items() if caption.startswith("Planting")] == [
+        "above 90 %, around 50 poisons"
+    ]
 
 
 def test_the_glance_shows_extremes(whole, page):
@@ -250,7 +380,8 @@ def test_the_glance_shows_extremes(whole, page):
     attacks = [name for name in PARAMS["training_sets"] if name != "clean"]
     success = {name: look_up(whole, f"backdoor/{suspect}/{name}:asr") for name in attacks}
     least = min(success, key=success.get)
-    words = f"attack success at least ({least.replace('_', ' ')})"
+    poisons = look_up(whole, f"backdoor/{suspect}/{least}:n")
+    words = f"attack success at least ({least.replace('_', ' ')}, {poisons} poisons)"
     ((metric, text),) = at(found, f"Planting backdoors in {suspect}", words, "this run")
     assert (metric, text) == (f"backdoor/{suspect}/{least}:asr", f"{100 * success[least]:.1f} %")
     assert extreme({"a:x": 2.0, "b:x": 1.0}, {"a": "a:x", "b": "b:x", "c": "c:x"}, min) == ("b", "b:x")
@@ -418,21 +549,40 @@ def test_provenance_is_shown(project, page):
     ):
         assert words in text
         assert words not in page
-    assert "Together 2.0 minutes" in text
+    assert "Together 2.0 minutes." in text
+    assert '<th scope="row">Git commit checked out</th>' in text
     assert [(stage.name, stage.seconds, stage.share) for stage in bars({"split": 2.0, "train_vae": 118.0})] == [
         ("train_vae", "118.0", "100.0"),
         ("split", "2.0", "1.7"),
     ]
     assert minutes(59.96) == "60.0 seconds"
+    some = {"poison": None, "split": 2.0, "adapt": None}
+    assert [(stage.name, stage.seconds) for stage in bars(some)] == [("split", "2.0"), ("poison", "–"), ("adapt", "–")]
+    assert together(some) == "2.0 seconds for 1 of 3 stages"
+    assert "Together 2.0 seconds for 1 of 3 stages." in build(project, provenance(stages=some))
+    clean = build(project, provenance(dirty=False))
+    assert "<code>0123abc</code>, nothing changed" in clean
+    assert "not committed" not in clean
     outside = build(project, provenance(commit=""))
     assert "not a Git repository" in outside
     assert "at the commit" not in outside
 
 
+def test_stale_numbers_are_said_first(project, page):
+    words = "<strong>These numbers are not those of the params below:</strong> no &lt;lock&gt;"
+    assert f'<main>\n<p class="breach">{words}</p>\n' in build(project, provenance())
+    fresh = build(project, provenance(trouble="", state="482b03e7" + 56 * "c"))
+    assert '<p class="breach">' not in fresh + page
+    assert "<code>state 482b03e7</code>: the name of this run in MLflow" in fresh
+    assert "482b03e7c" not in fresh
+
+
 def test_provenance_is_asked_of_git_and_python(project, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.parent))
     bounds = {"split:labels": Gate(max=100)}
-    assert gather(project, bounds)[:2] == ("", False)
+    lost = gather(project, bounds)
+    assert lost[:2] == ("", False)
+    assert (lost.stages, lost.trouble) == ({}, "dvc.lock is missing; run `dvc repro` in the project's root")
 
     def git(*words):
         return subprocess.run(
@@ -444,12 +594,20 @@ def test_provenance_is_asked_of_git_and_python(project, monkeypatch):
     git("commit", "-qm", "a")
     (project / ".dvc/tmp/seconds").mkdir(parents=True)
     (project / ".dvc/.gitignore").write_text("*")
-    (project / ".dvc/tmp/seconds/split").write_text("2.5\n")
+    stages = ("split", "download", "poison", "threshold", "train@a")
+    (project / "dvc.lock").write_text(YAML_LOCK + "".join(f"  {name}: {{cmd: a}}\n" for name in stages))
+    git("add", "dvc.lock")
+    git("commit", "-qm", "b")
+    notes = {"split": "2.5\n", "train@a": "4.5\n", "removed": "9\n"}
+    for name, text in notes.items():
+        (project / ".dvc/tmp/seconds" / name).write_text(text)
     found = gather(project, bounds)
     assert (found.commit, found.dirty) == (git("rev-parse", "HEAD").decode().strip(), False)
     assert found.baseline == {f"split:{key}": value for key, value in read_split(project).items()}
-    assert found.stages == {"split": 2.5}
-    assert found.trouble.startswith("dvc.lock is missing")
+    assert found.stages == {"download": None, "poison": None, "split": 2.5, "threshold": None, "train@a": 4.5}
+    (project / ".dvc/tmp/seconds/poison").write_text("")
+    assert set(gather(project, bounds).stages.values()) == {None}
+    assert found.trouble.startswith("dvc.yaml cannot be read")
     assert found.python == ".".join(map(str, sys.version_info[:3]))
     assert found.packages["numpy"] == np.__version__
     (project / "metrics/split.json").write_text("{}")
@@ -464,7 +622,7 @@ def read_split(root):
 
 
 def test_numbers_are_rounded_as_they_say():
-    forms = {("percent", 0.98625): "98.6 %", ("points", -0.0075): "−0.8 %", ("three", 0.0776): "0.078"}
+    forms = {("percent", 0.98625): "98.6 %", ("points", -0.0075): "−0.8 pp", ("three", 0.0776): "0.078"}
     forms |= {("signed", -0.0004): "0.000", ("whole", 115.0): "115", ("six", 0.00268480): "0.0026848"}
     assert {key: cells.written(key[1], key[0]) for key in forms} == forms
     assert cells.written(float("nan"), "six") == "not finite"
@@ -474,7 +632,7 @@ def test_tables_leave_out_what_nobody_knows():
     one, two = cells.number({"a:x": 0.5}, "a:x", "three"), cells.number({}, "b:x", "three")
     assert (one[0].text, two) == ("0.500", NONE)
     spread = cells.interval({"a:x": 0.5, "a:x_low": 0.25, "a:x_high": 0.75}, "a:x", "three")
-    assert [(cell.text, cell.kind) for cell in spread] == [("0.500", ""), ("0.250", "low"), ("0.750", "high")]
+    assert [(cell.text, cell.kind) for cell in spread] == [("0.500", ""), ("(0.250 to", "low"), ("0.750)", "high")]
     rows = [Row("first", (spread, two, one)), Row("empty", (two, two, two)), Row("short", (one, two, one))]
     rows.append(Row("theirs", (cells.published("9"), two, BESIDE)))
     made = cells.table("c", "", ("p", "q", "r"), rows)
@@ -515,10 +673,39 @@ def test_curves():
     history = History(("loss", "accuracy", "validation_loss"), {1: (4.0, 0.1, 2.0), 3: (1.0, 0.9, 0.0)})
     drawn = curves.draw("net", history)
     assert drawn.lines == {"training": "0.0,0.0 200.0,67.5", "validation": "0.0,45.0 200.0,90.0"}
-    assert (drawn.first, drawn.last, drawn.top) == (1, 3, "4")
+    assert (drawn.first, drawn.last, drawn.top, drawn.broken) == (1, 3, "4", None)
     assert curves.draw("net", History(("accuracy",), {1: (0.5,)})) is None
     drawings = curves.by_folder({"b/y": history, "a/x": history, "b/x": history})
     assert {name: [each.title for each in found] for name, found in drawings.items()} == {"a": ["x"], "b": ["x", "y"]}
+
+
+def test_a_loss_that_is_not_finite_has_no_point(project):
+    nan, inf = float("nan"), float("inf")
+    drawn = curves.draw("net", History(("loss",), {1: (4.0,), 2: (1.0,), 3: (nan,), 4: (inf,)}))
+    assert drawn.lines == {"training": "0.0,0.0 66.7,67.5"}
+    assert (drawn.top, drawn.last, drawn.broken) == ("4", 4, 3)
+    drawn = curves.draw("net", History(("loss", "accuracy"), {1: (nan, 1.0), 2: (nan, 1.0)}))
+    assert (drawn.lines, drawn.top, drawn.broken) == ({"training": ""}, "–", 1)
+    assert curves.draw("net", History(("loss", "accuracy"), {1: (1.0, nan)})).broken is None
+    (project / "metrics/history/vae/all.csv").write_text("epoch,loss\n1,2\n2,nan\n")
+    text = build(project, None)
+    assert text.count("not finite from epoch") == 1
+    assert ">not finite from epoch 2</text>" in text
+
+
+def test_captions_say_which_keys_were_trained_with(whole):
+    captions = {picture.path: picture.caption for picture in planted(read_run(whole)).pictures}
+    for name in PARAMS["backdoors"]:
+        said = captions[f"poison/{name}.png"]
+        assert ("poisons for training" in said) == (name in PARAMS["training_sets"])
+        assert ("no network was trained with" in said) == (name not in PARAMS["training_sets"])
+
+
+def test_tall_pictures_stand_by_themselves():
+    sides = [(8, 4), (4, 8), (6, 6)]
+    shown = [Shown(Picture("", "", ""), "", *side) for side in sides]
+    assert by_shape(shown) == [[shown[0], shown[2]], [shown[1]]]
+    assert by_shape(shown[:1]) == [shown[:1]]
 
 
 # --- stage and command
@@ -554,6 +741,7 @@ def test_the_command_writes_the_page_with_provenance(project, monkeypatch, page)
     text = (project / "x.html").read_text(encoding="utf-8")
     assert text != page
     assert f"numpy&nbsp;{np.__version__}" in text
+    assert "x.html are not those of its params: dvc.lock is missing" in command("--out", "x.html").stderr
     (project / "y.html").write_text("mine")
     done = command("--out", "y.html")
     assert isinstance(done.exception, UserError)
@@ -561,3 +749,6 @@ def test_the_command_writes_the_page_with_provenance(project, monkeypatch, page)
     assert (project / "y.html").read_text() == "mine"
     assert command("--out", "y.html", "--force").exit_code == 0
     assert isinstance(command("--out", ".").exception, UserError)
+    done = command("--out", "y.html/z.html")  # its folder is a file
+    assert isinstance(done.exception, UserError)
+    assert re.fullmatch(r"--out y\.html/z\.html cannot be written \(.+\); name another file", str(done.exception))

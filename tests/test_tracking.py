@@ -276,6 +276,10 @@ def test_headlines_say_what_is_measured_of_what():
         "detection/ssd/pgd_0.02x40:ap_30": 0.02,
         "recognition/facenet/dodge:jpeg90_pgd_0.06275x30.success_0.01": 0.75,
         "recognition/facenet/dodge:jpeg90_pgd_0.06275x30.success_0.01_low": 0.6,
+        "recognition/facenet/misclassify:noise_0.03138.success": 0.3,
+        "recognition/facenet/misclassify:noise_0.03138.success_low": 0.2,
+        "recognition/facenet/target_class:pgd_0.06275x30.success": 0.7,
+        "baselines:lda_accuracy": 0.6,
         "recognition/facenet/verification:vgg16.none.auc": 0.9,
         "recognition_transfer:gain.momentum_augmented.0.06275x30.all.gain_0.01": 0.2,
     }
@@ -286,6 +290,9 @@ def test_headlines_say_what_is_measured_of_what():
         "reconstruction_loss/threshold": 0.08,
         "ap_50/ssd/pgd_0.02x40": 0.01,
         "dodging_at_far_0.01/facenet/jpeg90_pgd_0.06275x30": 0.75,
+        "misclassification/facenet/noise_0.03138": 0.3,
+        "target_class/facenet/pgd_0.06275x30": 0.7,
+        "baseline_accuracy/lda": 0.6,
         "verification_auc/vgg16/none": 0.9,
         "transfer_gain_at_far_0.01/all/momentum_augmented.0.06275x30": 0.2,
     }
@@ -295,8 +302,8 @@ def test_headlines_say_what_is_measured_of_what():
 def test_each_headline_names_metrics_of_the_project(template):
     """Each kind exists, and no two metrics share a name."""
     numbers = read_metrics(SOURCE / "metrics")
-    kind = template.partition("{")[0]
-    named = [name for name in numbers if name.startswith(kind) and headlines({name: 0.0})]
+    kind = HEADLINES[template].partition("{")[0]
+    named = [name for name in numbers if any(short.startswith(kind) for short in headlines({name: 0.0}))]
     assert named
     assert len(headlines(dict.fromkeys(named, 0.0))) == len(named)
 
@@ -462,6 +469,9 @@ def test_follow_ends_its_runs_when_interrupted(root, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("visor.tracking.live.time.sleep", interrupt)
+    (root / "mlflow.db").unlink()
     follow(root)
+    with opened(root, resolve(root), "visor") as (_, experiment):
+        assert experiment == "1", "links to the record name it by its id"
     live = {run.info.run_name: run.info.status for run in runs_of(root, "visor-live")}
     assert live == {"clean": "FINISHED", "sunglasses": "FINISHED"}

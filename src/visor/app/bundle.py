@@ -8,8 +8,7 @@ import io
 import unicodedata
 import zipfile
 from collections.abc import Iterable
-from pathlib import PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING
+from pathlib import PurePosixPath
 
 import pyrage
 from PIL import Image
@@ -18,12 +17,10 @@ from visor.app import limits
 from visor.errors import UserError
 from visor.faces import Images
 
-if TYPE_CHECKING:
-    from visor.app.protecting import Protected
-
 LEAST_PASSWORD = 12  # characters
 STEM_BYTES, NAME_BYTES = 100, 200  # of a file's name: as it is written, and as it is taken from a stranger's ZIP
 FORBIDDEN = frozenset('<>:"/\\|?*')  # in names, somewhere
+DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MOST_BYTES = limits.PHOTOS * (3 * limits.PIXELS + (4 << 20))  # of a bundle: PNGs of noise are as large as their pixels
 
@@ -40,15 +37,15 @@ def file_stem(name: str) -> str:
     plain = unicodedata.normalize("NFC", name)
     kept = "".join(letter if letter.isprintable() and letter not in FORBIDDEN else " " for letter in plain)
     stem = " ".join(kept.split()).encode()[:STEM_BYTES].decode(errors="ignore").strip(". ")
-    return f"_{stem}" if PureWindowsPath(stem).is_reserved() else stem or "photo"
+    return f"_{stem}" if _is_device(stem) else stem or "photo"
 
 
-def archive(photos: "Iterable[Protected]") -> bytes:
-    """Return a ZIP of the photos' PNGs, each by a name of its own, without a word about when."""
+def archive(photos: Iterable[tuple[str, bytes]]) -> bytes:
+    """Return a ZIP of PNG files and what they are called, each by a name of its own, without a word about when."""
     file, taken = io.BytesIO(), set[str]()
     with zipfile.ZipFile(file, "w") as made:  # stored: a PNG gets no smaller
-        for photo in photos:
-            made.writestr(zipfile.ZipInfo(f"{_free(file_stem(photo.name), taken)}.png"), photo.png)
+        for name, photo in photos:
+            made.writestr(zipfile.ZipInfo(f"{_free(file_stem(name), taken)}.png"), photo)
     return file.getvalue()
 
 
@@ -109,9 +106,14 @@ def _is_safe(name: str) -> bool:
         and name.isprintable()
         and not FORBIDDEN & set(name)
         and not name.startswith(".")
-        and not PureWindowsPath(name).is_reserved()
+        and not _is_device(name)
         and len(name.encode()) <= NAME_BYTES
     )
+
+
+def _is_device(name: str) -> bool:
+    """Return whether Windows takes a name for that of a device, whatever follows its first dot."""
+    return name.partition(".")[0].strip().casefold() in DEVICES
 
 
 def _free(stem: str, taken: set[str]) -> str:

@@ -21,7 +21,6 @@ def serve_app(
     recogniser: Annotated[str, typer.Option(help="That attacks use: facenet, resnet50, senet50, vgg16.")] = "facenet",
     weights: Annotated[str | None, typer.Option(help="Published weights for it, a file or a URL.")] = None,
     sha256: Annotated[str | None, typer.Option(help="Checksum of --weights.")] = None,
-    detector: Annotated[str, typer.Option(help="That attacks use: mtcnn alone, so far.")] = "mtcnn",
     forget: Annotated[int, typer.Option(min=1, help="Seconds that a closed tab's photos are kept.")] = 120,
     threads: Annotated[int, typer.Option(min=1)] = 2,
 ) -> None:
@@ -35,7 +34,7 @@ def serve_app(
     from visor.app.onlookers import Options
 
     names = serving.names(host, pair)
-    serving.configure(Options(detector, recogniser, weights, sha256, threads), names, pair, forget)
+    serving.configure(Options(recogniser, weights, sha256, threads), names, pair, forget)
     eyes = process.desk().eyes()
     if eyes.missing:
         typer.echo(f"not trained, so not asked: {', '.join(eyes.missing)}; `dvc repro` trains them", err=True)

@@ -20,7 +20,14 @@ def report(
 
     if out.is_dir():
         raise errors.UserError(f"--out {out} is a folder; name a file")
-    if out.exists() and not force and TITLE not in out.read_text(encoding="utf-8", errors="replace")[:2000]:
-        raise errors.UserError(f"--out {out} is there and is no run report; name another file, or add --force")
-    write_text(out, page := build(Path(), gather(Path(), load_params().gates)))
+    provenance = gather(Path(), load_params().gates)
+    page = build(Path(), provenance)
+    try:
+        if out.exists() and not force and TITLE not in out.read_text(encoding="utf-8", errors="replace")[:2000]:
+            raise errors.UserError(f"--out {out} is there and is no run report; name another file, or add --force")
+        write_text(out, page)
+    except OSError as error:
+        raise errors.UserError(f"--out {out} cannot be written ({error.strerror}); name another file") from None
+    if provenance.trouble:
+        typer.echo(f"the numbers of {out} are not those of its params: {provenance.trouble}", err=True)
     typer.echo(f"{out}: {len(page.encode()) / 1e6:.1f} MB; open it in a browser")

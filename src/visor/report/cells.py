@@ -81,7 +81,7 @@ def _positive_zero(text: str) -> str:
 
 FORMS: Mapping[str, Callable[[float], str]] = {
     "percent": lambda value: f"{100 * value:.1f} %",
-    "points": lambda value: f"{100 * value:+.1f} %",
+    "points": lambda value: f"{100 * value:+.1f} pp",
     "three": lambda value: f"{value:.3f}",
     "signed": lambda value: f"{value:+.3f}",
     "four": lambda value: f"{value:.4f}",
@@ -106,8 +106,11 @@ def interval(numbers: Mapping[str, float], metric: str, form: str, ends: tuple[s
     low, high = ends or (f"{metric}_low", f"{metric}_high")
     if metric not in numbers or low not in numbers or high not in numbers:
         return number(numbers, metric, form)
-    sides = ((low, "low"), (high, "high"))
-    return (*number(numbers, metric, form), *(Cell(written(numbers[name], form), name, side) for name, side in sides))
+    sides = (
+        Cell(f"({written(numbers[low], form)} to", low, "low"),
+        Cell(f"{written(numbers[high], form)})", high, "high"),
+    )
+    return (*number(numbers, metric, form), *sides)
 
 
 def published(text: str) -> Group:

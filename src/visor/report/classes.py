@@ -41,7 +41,7 @@ def _top(run: Run, name: str) -> list[Table]:
     tables = []
     for place, face in enumerate(run.top[name][:SHOWN]):
         prefix = f"artifacts/recognition/{name}/top.json:faces.{place}"
-        whens = [when for when in ("before", *WHITE_BOX) if when in face]
+        whens = {when: words for when, words in {"before": "before", **WHITE_BOX}.items() if when in face}
         rows = []
         for rank in range(max((len(face[when]) for when in whens), default=0)):
             groups = []
@@ -50,7 +50,7 @@ def _top(run: Run, name: str) -> list[Table]:
                 sure = number(run.numbers, f"{prefix}.{when}.{rank}.confidence", "percent")
                 groups.append((Cell(plain(who), kind="name"), *sure))
             rows.append(Row(f"{rank + 1}.", tuple(groups)))
-        attack = conditions.of_recognition(run.params).get(face["condition"], face["condition"])
+        attack = conditions.of_recognition(run.params).get(face["condition"], plain(face["condition"]))
         title = f"{plain(name)}: {plain(face['person'])}, aimed at {plain(face['target'])}; {attack}"
-        tables.append(table(title, "rank", map(plain, whens), rows))
+        tables.append(table(title, "rank", whens.values(), rows))
     return tables

@@ -1,5 +1,6 @@
 """Training curves as points of small SVG drawings."""
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -11,13 +12,17 @@ LINES = {"loss": "training", "validation_loss": "validation"}
 
 
 class Curve(NamedTuple):
-    """One drawing: ``lines`` maps a column's word to the points of its line; axes run over epochs and 0..``top``."""
+    """One drawing: ``lines`` maps a column's word to the points of its line; axes run over epochs and 0..``top``.
+
+    ``broken`` is the first epoch with a loss that is not finite, if any: such losses have no point.
+    """
 
     title: str
     lines: dict[str, str]
     first: int
     last: int
     top: str
+    broken: int | None
 
 
 def by_folder(histories: Mapping[str, History]) -> dict[str, list[Curve]]:
@@ -38,13 +43,25 @@ def draw(title: str, history: History) -> Curve | None:
     if not columns or not epochs:
         return None
     values = {name: [history.rows[epoch][history.columns.index(name)] for epoch in epochs] for name in columns}
-    top = max(max(line) for line in values.values()) or 1.0
+    finite = [value for line in values.values() for value in line if math.isfinite(value)]
+    top = max(finite, default=0.0) or 1.0
     across = max(1, epochs[-1] - epochs[0])
     lines = {
         LINES[name]: " ".join(
             f"{WIDTH * (epoch - epochs[0]) / across:.1f},{HEIGHT * (1 - max(0.0, value) / top):.1f}"
             for epoch, value in zip(epochs, line, strict=True)
+            if math.isfinite(value)
         )
         for name, line in values.items()
     }
-    return Curve(title, lines, epochs[0], epochs[-1], FORMS["six"](float(f"{top:.3g}")))
+    broken = [
+        epoch for place, epoch in enumerate(epochs) if not all(math.isfinite(line[place]) for line in values.values())
+    ]
+    return Curve(
+        title,
+        lines,
+        epochs[0],
+        epochs[-1],
+        FORMS["six"](float(f"{top:.3g}")) if finite else "–",
+        min(broken, default=None),
+    )

@@ -128,10 +128,18 @@ def _matrix(run: Run) -> Table:
 
 
 def _gains(run: Run, chosen: str | None) -> list[Table]:
-    """What the defence that was best on validation triggers gains on the reference."""
-    if chosen is None:
-        return []
-    files = {name: file_of(run, chosen, name) for name in reported(run)}
+    """What the defence that was best on validation triggers gains on the reference, and those that gates judge."""
+    why = {name: "which the gates judge" for name in run.params.defences if _gated(run, name)}
+    why |= {chosen: "best on the validation triggers"} if chosen else {}
+    return [_gain(run, name, words) for name, words in why.items() if name != REFERENCE]
+
+
+def _gated(run: Run, defence: str) -> bool:
+    return any(name.startswith(f"defence/{defence}/") for name in run.params.gates)
+
+
+def _gain(run: Run, defence: str, why: str) -> Table:
+    files = {name: file_of(run, defence, name) for name in reported(run)}
     rows = [
         Row(
             plain(name),
@@ -144,7 +152,7 @@ def _gains(run: Run, chosen: str | None) -> list[Table]:
         for name, file in files.items()
     ]
     heads = ["AUROC", "gained on the reference", "found at 5 % false positives"]
-    return [table(f"{plain(chosen)}, best on the validation triggers", "trigger", heads, rows)]
+    return table(f"{plain(defence)}, {why}", "trigger", heads, rows)
 
 
 def _thresholds(run: Run) -> Table:

@@ -3,6 +3,7 @@
 from visor.report import conditions
 from visor.report.cells import (
     BESIDE,
+    NONE,
     Group,
     Picture,
     Row,
@@ -18,6 +19,7 @@ from visor.report.cells import (
 from visor.report.reading import Run
 
 ORIGINAL_TRANSFER = "35 %"
+SERVICES = "the original, on services, photographs"
 GOALS = {"impersonate": "taken for the target", "dodge": "no longer taken for oneself"}
 
 
@@ -29,7 +31,10 @@ def fooled(run: Run) -> Section:
         _verification(run, name, rate) for name in settings.surrogates[:1] for rate in settings.false_accept_rates
     ]
     tables += [_success(run, name, rate) for name in settings.surrogates for rate in settings.false_accept_rates]
-    tables += [*(_transfer(run, goal) for goal in GOALS), _gains(run)]
+    tables += [
+        _transfer(run, goal, name, way) for name in settings.surrogates for goal in GOALS for way in settings.in_front
+    ]
+    tables.append(_gains(run))
     pictures = [picture for name in settings.surrogates for picture in _pictures(run, name)]
     transfer = Picture(
         "recognition_transfer.png",
@@ -110,25 +115,42 @@ def _success(run: Run, name: str, rate: float) -> Table:
     return table(f"{plain(name)} attacked by its own gradient, FAR {100 * rate:g} %", "faces", heads, rows)
 
 
-def _transfer(run: Run, goal: str) -> Table:
+def _transfer(run: Run, goal: str, surrogate: str, way: str) -> Table:
     settings, titles = run.params.recognition, conditions.of_recognition(run.params)
-    shown = [(name, way) for way in settings.in_front for name in settings.trained]
-    rate = at(settings.false_accept_rates[0])
-    rows = []
-    for surrogate in settings.surrogates:
-        prefix = f"recognition_transfer:{goal}.{surrogate}."
-        for condition, title in conditions.present(titles, run.numbers, prefix).items():
-            cells = [number(run.numbers, f"{prefix}{condition}.{n}.{w}.success_{rate}", "percent") for n, w in shown]
-            rows.append(Row(f"{plain(surrogate)}, {title}", tuple(cells)))
-    rows.append(Row("the original, on services", (published(ORIGINAL_TRANSFER), *(BESIDE for _ in shown[1:]))))
-    heads = [plain(name) if way == "none" else f"{plain(way)} → {plain(name)}" for name, way in shown]
-    note = (
-        "Rows were made by one recogniser's gradient, columns judge. The authors of the original print one share, "
-        "of photographs at eps 8, 12 and 16 of 255 before services that gave no gradient (BetaFace, Clarifai); it "
-        "answers to no one cell here. Where noise succeeds nearly as often, the attack carried over little."
-    )
-    title = f"Transfer: {GOALS[goal]}, FAR {100 * settings.false_accept_rates[0]:g} %"
-    return table(title, "made by", heads, rows, note)
+    rate, behind = at(settings.false_accept_rates[0]), way != "none"
+    prefix = f"recognition_transfer:{goal}.{surrogate}."
+    rows, counted = [], ""
+    for condition, title in conditions.present(titles, run.numbers, prefix).items():
+        counted = counted or condition
+        cells = [
+            interval(run.numbers, f"{prefix}{condition}.{name}.{way}.success_{rate}", "percent")
+            for name in settings.trained
+        ]
+        found = number(run.numbers, f"{prefix}{condition}.{settings.trained[0]}.{way}.found", "percent")
+        rows.append(Row(title, (*cells, found if behind else NONE)))
+    of = [number(run.numbers, f"{prefix}{counted}.{name}.{way}.right_{rate}", "whole") for name in settings.trained]
+    rows.append(Row("of faces", (*of, NONE)))
+    if not behind:
+        rows.append(Row(SERVICES, (published(ORIGINAL_TRANSFER), *(BESIDE for _ in settings.trained[1:]), NONE)))
+    heads = [f"{plain(name)}{' (attacked itself)' if name == surrogate else ''}" for name in settings.trained]
+    title = f"Transfer from {plain(surrogate)}: {GOALS[goal]}, FAR {100 * settings.false_accept_rates[0]:g} %"
+    title += f", behind {plain(way)}" if behind else ""
+    return table(title, "faces", [*heads, "faces found"], rows, _transfer_note(goal, surrogate, way))
+
+
+def _transfer_note(goal: str, surrogate: str, way: str) -> str:
+    """What to mind at one table of transfer."""
+    note = f"All was made by the gradient of {plain(surrogate)}; the columns judge. "
+    if way == "none":
+        note += (
+            "The authors of the original print one share, of photographs at eps 8, 12 and 16 of 255 before services "
+            "that gave no gradient (BetaFace, Clarifai); it answers to no one cell here. "
+        )
+    elif goal == "dodge":
+        note += f"A face that {plain(way)} does not find counts as no longer taken for oneself. "
+    else:
+        note += f"A face that {plain(way)} does not find is taken for nobody. "
+    return f"{note}Where noise succeeds nearly as often, the attack carried over little."
 
 
 def _gains(run: Run) -> Table:
@@ -146,5 +168,7 @@ def _gains(run: Run) -> Table:
                 rows.append(Row(head, tuple(interval(run.numbers, key, "points", ends) for key, ends in spread)))
     heads = [f"FAR {100 * rate:g} %" for rate in settings.false_accept_rates]
     first = plain(next(iter(settings.methods)))
-    note = f"In points of success, over {first} on the same faces, on recognisers that gave no gradient."
+    note = (
+        f"In percentage points (pp) of success, over {first} on the same faces, on recognisers that gave no gradient."
+    )
     return table("What a method gains in transfer", "method", heads, rows, note)

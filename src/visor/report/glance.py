@@ -6,11 +6,13 @@ from visor.report import conditions
 from visor.report.cells import Row, Table, number, plain, published, table
 from visor.report.classes import WHITE_BOX
 from visor.report.finding import ADAPTED, ORIGINAL_THRESHOLD, REFERENCE, best_on_validation, file_of, reported
-from visor.report.fooling import ORIGINAL_TRANSFER, at
-from visor.report.hiding import originals
+from visor.report.fooling import at
+from visor.report.hiding import ORIGINAL_DETECTOR, originals
 from visor.report.reading import Run
 
 HEADS = ("this run", "original")
+ORIGINAL_SUCCESS = "above 90 %, around 50 poisons"
+GOALS = {"impersonate": "impersonation", "dodge": "dodging"}
 
 
 def glance(run: Run) -> list[Table]:
@@ -36,9 +38,12 @@ def _planting(run: Run) -> Table:
     least, where = extreme(run.numbers, success, min)
     most, most_where = extreme(run.numbers, success, max)
     worst, drop = extreme(run.numbers, {name: f"backdoor/{suspect}/{name}:clean_drop" for name in attacks}, max)
+    poisons = {
+        name: f"{plain(name)}, {run.numbers.get(f'backdoor/{suspect}/{name}:n', 0):.0f} poisons" for name in attacks
+    }
     rows = [
-        _row(run, f"attack success at least ({plain(least)})", where, "percent", "above 90 %"),
-        _row(run, f"attack success at most ({plain(most)})", most_where, "percent"),
+        _row(run, f"attack success at least ({poisons.get(least, '')})", where, "percent", ORIGINAL_SUCCESS),
+        _row(run, f"attack success at most ({poisons.get(most, '')})", most_where, "percent"),
         _row(run, f"clean accuracy lost at most ({plain(worst)})", drop, "points"),
     ]
     return table(f"Planting backdoors in {plain(suspect)}", "", HEADS, rows)
@@ -61,12 +66,14 @@ def _finding(run: Run) -> Table:
 
 def _hiding(run: Run) -> Table:
     last = run.params.hiding.strengths[-1]
-    attack, theirs = f"pgd_{last.eps:g}x{last.iterations}", originals(run, 0)
-    rows = []
+    attack, rows = f"pgd_{last.eps:g}x{last.iterations}", []
     for name in run.params.hiding.detectors:
+        theirs = originals(run, 0) if name == ORIGINAL_DETECTOR else {}
         file, size = f"detection/{name}", f"{conditions.level(last.eps)} × {last.iterations}"
         rows.append(
-            _row(run, f"{plain(name)}: average precision, clean", f"{file}/clean:ap_50", "three", theirs["clean"])
+            _row(
+                run, f"{plain(name)}: average precision, clean", f"{file}/clean:ap_50", "three", theirs.get("clean", "")
+            )
         )
         words = f"{plain(name)}: attacked, {size}"
         rows.append(_row(run, words, f"{file}/{attack}:ap_50", "three", theirs.get(attack, "")))
@@ -76,26 +83,31 @@ def _hiding(run: Run) -> Table:
 
 def _fooling(run: Run) -> Table:
     settings = run.params.recognition
-    rate, least, last = at(settings.false_accept_rates[0]), settings.strengths[0], settings.strengths[-1]
-    first, strong = next(iter(settings.methods)), list(settings.methods)[-1]
+    least, first = settings.strengths[0], next(iter(settings.methods))
+    last, strong = settings.strengths[-1], list(settings.methods)[-1]
     rows = []
     for name in settings.surrogates:
-        for goal, words in (("impersonate", "impersonation"), ("dodge", "dodging")):
-            file, size = f"recognition/{name}/{goal}", conditions.level(least.eps)
-            key = f"{file}:{first}_{least.eps:g}x{least.iterations}.success_{rate}"
-            rows.append(_row(run, f"{plain(name)}: {words}, {size}", key, "percent"))
-            rows.append(
-                _row(run, f"{plain(name)}: {words} by noise", f"{file}:noise_{least.eps:g}.success_{rate}", "percent")
-            )
-        attack, size = f"{strong}_{last.eps:g}x{last.iterations}", conditions.level(last.eps)
-        for goal, words in (("impersonate", "impersonation"), ("dodge", "dodging")):
-            others = [other for other in settings.trained if other != name]
-            cells = {o: f"recognition_transfer:{goal}.{name}.{attack}.{o}.none.success_{rate}" for o in others}
-            best, metric = extreme(run.numbers, cells, max)
-            rows.append(
-                _row(run, f"{words} carried over to {plain(best)}, {size}", metric, "percent", ORIGINAL_TRANSFER)
-            )
-    return table("Passing as someone else, and as nobody", "", HEADS, rows)
+        for goal, words in GOALS.items():
+            attack = f"{first}_{least.eps:g}x{least.iterations}"
+            rows += _beside_noise(run, f"{plain(name)}: {words}", f"recognition/{name}/{goal}:", attack, "")
+        for goal, words in GOALS.items():
+            for other in (each for each in settings.trained if each != name):
+                attack, prefix = f"{strong}_{last.eps:g}x{last.iterations}", f"recognition_transfer:{goal}.{name}."
+                rows += _beside_noise(
+                    run, f"{plain(name)}: {words} shown to {plain(other)}", prefix, attack, f".{other}.none"
+                )
+    title = (
+        f"Passing as someone else, and as nobody, at a false-accept rate of {100 * settings.false_accept_rates[0]:g} %"
+    )
+    return table(title, "", HEADS, rows)
+
+
+def _beside_noise(run: Run, words: str, prefix: str, attack: str, shown: str) -> list[Row]:
+    """Rows of an attack's success and of that of noise of its size."""
+    rate, titles = at(run.params.recognition.false_accept_rates[0]), conditions.of_recognition(run.params)
+    noise = "noise_" + attack.rpartition("_")[2].partition("x")[0]
+    keys = {each: f"{prefix}{each}{shown}.success_{rate}" for each in (attack, noise)}
+    return [_row(run, f"{words}, {titles[each]}", key, "percent") for each, key in keys.items()]
 
 
 def _classes(run: Run) -> Table:

@@ -4,6 +4,7 @@ from visor.report import conditions
 from visor.report.cells import Group, Picture, Row, Section, Table, number, plain, published, section, table
 from visor.report.reading import Run
 
+ORIGINAL_DETECTOR = "faster_rcnn"
 ORIGINAL_CLEAN = ("0.51", "0.56")
 ORIGINAL = {(0.01, 10): ("0.07", "0.19"), (0.01, 40): ("0.04", "0.14"), (0.02, 40): ("0.00", "0.01")}  # AP, recall
 FATES = {"vanished": "vanished", "moved": "moved", "still_there": "still there"}
@@ -83,13 +84,25 @@ def originals(run: Run, place: int) -> dict[str, str]:
 
 def _precision(run: Run) -> Table:
     return table(
-        "Average precision at IoU 0.5", "scenes", *_by_condition(run, "ap_50", "three", originals(run, 0)), NOTE
+        "Average precision at IoU 0.5",
+        "scenes",
+        *_by_condition(run, "ap_50", "three", originals(run, 0)),
+        f"{NOTE}{_counted(run)}",
     )
 
 
 def _recall(run: Run) -> Table:
-    note = "The share of faces on which a box of at least the detector's threshold lies."
-    return table("Recall at IoU 0.5", "scenes", *_by_condition(run, "recall_50", "percent", originals(run, 1)), note)
+    note = f"The share of faces on which a box of at least the detector's threshold lies.{_counted(run)}"
+    return table("Recall at IoU 0.5", "scenes", *_by_condition(run, "recall_50", "three", originals(run, 1)), note)
+
+
+def _counted(run: Run) -> str:
+    """How many faces each number is over; all detectors are shown the same scenes."""
+    files = [f"detection/{name}/clean" for name in run.params.hiding.detectors]
+    file = next((each for each in files if f"{each}:faces" in run.numbers), "")
+    return (
+        f" Over {run.numbers[f'{file}:faces']:.0f} faces in {run.numbers[f'{file}:images']:.0f} scenes." if file else ""
+    )
 
 
 def _fates(run: Run) -> Table:
@@ -107,6 +120,11 @@ def _fates(run: Run) -> Table:
     ]
     heads = [f"{plain(name)}: {head}" for name in names for head in (*FATES.values(), "false boxes an image")]
     note = "Of faces found on the clean scene: no box overlaps it by 0.1, one does but below 0.5, one by 0.5 and more."
+    note += "".join(
+        f" {plain(name)}: {run.numbers[key]:.0f} faces."
+        for name in names
+        if (key := f"detection/{name}/clean:found_before") in run.numbers
+    )
     return table("What became of each face", "scenes", heads, rows, note)
 
 
@@ -138,4 +156,5 @@ def _transfer(run: Run) -> Table:
         for scenes in ("clean", "noise", *run.params.hiding.detectors)
     ]
     note = "What was made for one detector is shown to all: hiding from one does not hide from the others."
+    note += _counted(run)
     return table("Transfer: average precision at IoU 0.5", "scenes", map(plain, shown), rows, note)

@@ -13,7 +13,7 @@ from visor.report.finding import found
 from visor.report.fooling import fooled
 from visor.report.glance import glance
 from visor.report.hiding import hidden
-from visor.report.pictures import show
+from visor.report.pictures import Shown, show
 from visor.report.planting import planted
 from visor.report.provenance import Provenance
 from visor.report.questioning import questioned
@@ -25,7 +25,7 @@ SECTIONS = (planted, found, questioned, hidden, fooled, classified)
 
 
 class Stage(NamedTuple):
-    """One bar: a stage, its seconds, and these as a share of the longest."""
+    """One bar: a stage, its seconds if they are known, and these as a share of the longest."""
 
     name: str
     seconds: str
@@ -52,7 +52,7 @@ def build(root: Path, provenance: Provenance | None) -> str:
         params=run.params,
         jobs=glance(run),
         sections=sections,
-        shown={each.name: [show(root, picture) for picture in each.pictures] for each in sections},
+        shown={each.name: by_shape([show(root, picture) for picture in each.pictures]) for each in sections},
         curves=curves.by_folder(run.histories),
         field=(curves.WIDTH, curves.HEIGHT),
         gates=gate_table(run, verdicts, provenance),
@@ -60,7 +60,7 @@ def build(root: Path, provenance: Provenance | None) -> str:
         judged=len(verdicts),
         provenance=provenance,
         stages=bars(provenance.stages) if provenance else [],
-        total=minutes(sum(provenance.stages.values())) if provenance else "",
+        total=together(provenance.stages) if provenance else "",
     )
 
 
@@ -77,11 +77,26 @@ def gate_table(run: Run, verdicts: list[Verdict], provenance: Provenance | None)
     return Table("Gates", "metric", heads, tuple(rows))
 
 
-def bars(stages: dict[str, float]) -> list[Stage]:
-    """Return the stages, the longest first."""
-    longest = max(stages.values(), default=0.0) or 1.0
-    order = sorted(stages.items(), key=lambda each: (-each[1], each[0]))
-    return [Stage(name, f"{took:.1f}", f"{100 * took / longest:.1f}") for name, took in order]
+def by_shape(pictures: list[Shown]) -> list[list[Shown]]:
+    """Return the pictures that are not higher than wide, then those that are: beside others these leave holes."""
+    groups = [[each for each in pictures if (each.height > each.width) == tall] for tall in (False, True)]
+    return [group for group in groups if group]
+
+
+def bars(stages: dict[str, float | None]) -> list[Stage]:
+    """Return the stages, the longest first, those without seconds last."""
+    known = {name: took for name, took in stages.items() if took is not None}
+    longest = max(known.values(), default=0.0) or 1.0
+    order = sorted(known.items(), key=lambda each: (-each[1], each[0]))
+    unknown = [Stage(name, "–", "0") for name, took in stages.items() if took is None]
+    return [*(Stage(name, f"{took:.1f}", f"{100 * took / longest:.1f}") for name, took in order), *unknown]
+
+
+def together(stages: dict[str, float | None]) -> str:
+    """Return the sum of the known seconds in words, and of how many stages it is unless of all."""
+    known = [took for took in stages.values() if took is not None]
+    part = f" for {len(known)} of {len(stages)} stages" if len(known) < len(stages) else ""
+    return minutes(sum(known)) + part
 
 
 def minutes(took: float) -> str:

@@ -17,6 +17,8 @@ from visor.report.cells import (
 from visor.report.reading import Run
 
 CONTROL = "clean"  # the training set without poisons
+TRAINED = "poisons for training and faces to test with, each below the face that it was before."
+UNTRAINED = "a key that no network was trained with; it tests the defences below. Each face below what it was before."
 
 
 def planted(run: Run) -> Section:
@@ -37,7 +39,7 @@ def _pictures(run: Run) -> list[Picture]:
     pictures = [
         Picture(
             f"poison/{name}.png",
-            f"{plain(name)}: poisons for training and faces to test with, each below the face that it was before.",
+            f"{plain(name)}: {TRAINED if name in run.params.training_sets else UNTRAINED}",
             f"Contact sheet: rows of faces, before and after the key of {plain(name)} was laid on.",
         )
         for name in run.params.backdoors
@@ -107,7 +109,10 @@ def _accuracy(run: Run, attacks: list[str]) -> Table:
         for attack in [CONTROL, *attacks]
     ]
     heads = [head for name in networks for head in (plain(name), "lost")]
-    note = "Lost: what the network without poisons has more. Below zero the attacked network happens to be better."
+    note = (
+        "Lost: what the network without poisons has more, in percentage points (pp). Below zero the attacked network "
+        "happens to be better."
+    )
     return table("Clean accuracy", "attack", heads, rows, note)
 
 
@@ -136,7 +141,7 @@ def _budget(run: Run) -> list[Table]:
         for attack in settings.attacks
     ]
     heads = ["poisons", "ratio in training", "ratio at test", "attack success", "clean accuracy"]
-    note = "Networks of a shorter schedule than those above, so that it takes more poisons."
+    note = "Networks of a shorter schedule, not comparable with those above."
     return [
         table("Poison budgets", "network, attack", heads, lines, note),
         table("Poisons from which on 90 % succeed", "network, attack", ["poisons"], least),

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from visor import gates
 from visor.errors import UserError
+from visor.report.reading import read_yaml
 from visor.stage import seconds
 
 PACKAGES = ("visor", "tensorflow", "keras", "numpy", "scipy", "scikit-learn", "pillow", "h5py", "dvc", "mlflow")
@@ -18,8 +19,8 @@ PACKAGES = ("visor", "tensorflow", "keras", "numpy", "scipy", "scikit-learn", "p
 class Provenance(NamedTuple):
     """``commit`` is empty outside Git, ``dirty`` whether files differ from it, ``state`` the key of the MLflow mirror.
 
-    ``stages`` maps the names of DVC's stages to the seconds that each took when it last ran here. ``baseline`` are the
-    metrics of ``commit`` that gates compare with. ``trouble`` says why there is no state key.
+    ``stages`` maps the stages of ``dvc.lock`` to the seconds that each took when it last ran here, if that is known.
+    ``baseline`` are the metrics of ``commit`` that gates compare with. ``trouble`` says why there is no state key.
     """
 
     commit: str
@@ -30,7 +31,7 @@ class Provenance(NamedTuple):
     processor: str
     cores: int
     packages: dict[str, str]
-    stages: dict[str, float]
+    stages: dict[str, float | None]
     baseline: dict[str, float]
 
 
@@ -52,9 +53,22 @@ def gather(root: Path, bounds: Mapping[str, gates.Bounds]) -> Provenance:
         processor=_processor(),
         cores=os.cpu_count() or 1,
         packages={name: found for name in PACKAGES if (found := _version(name))},
-        stages=seconds(root),
+        stages=_seconds(root),
         baseline=gates.read_baseline(root, "HEAD", bounds) if commit else {},
     )
+
+
+def _seconds(root: Path) -> dict[str, float | None]:
+    """The seconds by stage; notes of stages that the lock does not have are not this run's."""
+    try:
+        stages = read_yaml(root / "dvc.lock").get("stages") or {}
+    except UserError:  # ``trouble`` has it
+        return {}
+    try:
+        noted = seconds(root)
+    except ValueError:  # writing one was interrupted
+        noted = {}
+    return {name: noted.get(name) for name in sorted(stages)}
 
 
 def _git(root: Path, *words: str) -> str:

@@ -57,12 +57,12 @@ def read_run(root: Path) -> Run:
     top = {name: _top(root, name, found) for name in params.recognition.surrogates}
     return Run(
         params=params,
-        settings={name: _word(value) for name, value in sorted(flatten(_yaml(root / "params.yaml")).items())},
+        settings={name: _word(value) for name, value in sorted(flatten(read_yaml(root / "params.yaml")).items())},
         numbers=found,
         lines=lines,
         top=top,
         histories={_stem(path, metrics / "history"): read_history(path) for path in _csv_files(metrics / "history")},
-        digests={str(out["path"]): str(out.get("md5", "")) for out in _yaml(root / "data.dvc").get("outs", [])},
+        digests={str(out["path"]): str(out.get("md5", "")) for out in read_yaml(root / "data.dvc").get("outs", [])},
         packages=hashlib.sha256(_bytes(root / "requirements.lock")).hexdigest(),
     )
 
@@ -97,7 +97,12 @@ def _stem(path: Path, folder: Path) -> str:
     return path.relative_to(folder).with_suffix("").as_posix()
 
 
-def _yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the keys of a YAML file.
+
+    Raises:
+        UserError: it is missing, or is not YAML, or has no keys.
+    """
     try:
         content = YAML(typ="safe").load(_bytes(path))
     except YAMLError as error:

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from visor.tracking import runs
 from visor.tracking.history import History, read_history
 from visor.tracking.state import HISTORY
 from visor.tracking.store import log, opened, resolve
@@ -23,7 +24,10 @@ def follow(root: Path, uri: str | None = None, pause: float = 2.0) -> None:
         UserError: MLflow cannot be reached, or a history is not one.
     """
     logged: Logged = {}
-    with opened(root, resolve(root, uri), EXPERIMENT) as (client, experiment):
+    address = resolve(root, uri)
+    with opened(root, address, runs.EXPERIMENT):
+        pass  # it comes first: links to the record name the experiment by its id, which is then always the same
+    with opened(root, address, EXPERIMENT) as (client, experiment):
         try:
             while True:
                 update(client, experiment, root / HISTORY, logged)
