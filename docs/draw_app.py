@@ -22,7 +22,7 @@ from skimage import data
 
 PICTURES = Path(__file__).parent / "pictures"
 PATIENCE = 600  # seconds
-SIZES = ((1280, 1280), (390, 844))  # pixels of a desktop's window and a phone's
+SIZES = ((1280, 1440), (390, 844))  # pixels of a desktop's window and a phone's
 GAP = 24  # pixels between the screens of a phone
 T = TypeVar("T")
 

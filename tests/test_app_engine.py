@@ -10,7 +10,7 @@ import numpy as np
 import pillow_heif
 import pytest
 from mtcnn import MTCNN
-from PIL import Image
+from PIL import Image, ImageCms
 from skimage import data
 
 from tests import onlookers
@@ -23,6 +23,7 @@ from visor.app.uploads import Upload, bounded, read_upload
 from visor.crops import region, touched
 from visor.detectors import Detector, Found
 from visor.errors import UserError
+from visor.protection.attempts import pursue
 from visor.protection.fooling import Change
 from visor.protection.recognising import onlooker, recognise
 
@@ -62,13 +63,91 @@ def test_photos_of_four_kinds_become_their_pixels(name):
     assert upload.image.shape == CUT.shape
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "HEIF"])
 def test_a_photo_is_turned_upright(kind):
     exif = Image.Exif()
     exif[0x0112] = 6  # a camera that was held upright
-    upload = read_upload("turned", saved(np.ascontiguousarray(np.rot90(CUT)), kind, exif=exif))
+    upload = read_upload("turned", saved(np.ascontiguousarray(np.rot90(CUT)), kind, exif=exif.tobytes()))
     assert upload.image.shape == CUT.shape
     assert np.abs(upload.image.astype(int) - CUT).mean() < 4
+
+
+GREY = np.ascontiguousarray(CUT[..., 1])
+SEEN = np.where(np.arange(CUT.shape[1]) % 50 < 25, 255, 0).astype(np.uint8) * np.ones_like(GREY)  # in stripes
+COLOURS = Image.fromarray(CUT).quantize(200)
+NUMBERS = np.asarray(COLOURS)
+NONE = np.uint8(NUMBERS[100, 90])  # the colour of a palette that is transparent
+ON_WHITE = np.where(SEEN[..., np.newaxis] == 255, CUT, 255)
+HALF = np.rint(255 - (255 - CUT.astype(float)) * 128 / 255)
+
+
+def alpha(colours, opacity=SEEN):
+    return np.dstack([colours, opacity])
+
+
+def painted(kind, image, **more):
+    file = io.BytesIO()
+    image.save(file, kind, **more)
+    return file.getvalue()
+
+
+UNUSUAL = {  # a file, its pixels, and by how much the mean may be off
+    "transparent PNG": (saved(alpha(CUT), "PNG"), ON_WHITE, 0),
+    "half transparent PNG": (saved(alpha(CUT, np.full_like(GREY, 128)), "PNG"), HALF, 1),
+    "transparent grey PNG": (saved(alpha(GREY), "PNG"), np.where(SEEN == 255, GREY, 255)[..., np.newaxis], 0),
+    "transparent WebP": (saved(alpha(CUT), "WEBP", lossless=True, exact=True), ON_WHITE, 0),
+    "transparent HEIC": (heic(alpha(CUT)), ON_WHITE, 3),
+    "palette": (painted("PNG", COLOURS), np.asarray(COLOURS.convert("RGB")), 0),
+    "transparent palette": (
+        painted("PNG", COLOURS, transparency=int(NONE)),
+        np.where((NUMBERS == NONE)[..., np.newaxis], 255, np.asarray(COLOURS.convert("RGB"))),
+        0,
+    ),
+    "transparent colour": (
+        saved(CUT, "PNG", transparency=tuple(CUT[0, 0].tolist())),
+        np.where((CUT[0, 0] == CUT).all(axis=2, keepdims=True), 255, CUT),
+        0,
+    ),
+    "grey": (saved(GREY, "JPEG", quality=98), GREY[..., np.newaxis], 1),
+    "16 bits": (saved(GREY.astype(np.uint16) * 257, "PNG"), GREY[..., np.newaxis], 0),
+    "CMYK": (painted("JPEG", Image.fromarray(CUT).convert("CMYK"), quality=98), CUT, 4),
+    "moving PNG": (saved(CUT, "PNG", save_all=True, append_images=[Image.fromarray(255 - CUT)]), CUT, 0),
+    "moving WebP": (
+        saved(CUT, "WEBP", save_all=True, append_images=[Image.fromarray(255 - CUT)], lossless=True),
+        CUT,
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize("what", UNUSUAL)
+def test_a_photo_is_what_a_viewer_shows_on_white(what):
+    content, shown, most = UNUSUAL[what]
+    image = read_upload("photo", content).image
+    assert (image.shape, image.dtype) == (CUT.shape, np.uint8)
+    assert np.abs(image - shown.astype(float)).mean() <= most
+
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+SWAPPED = SRGB.replace(b"rXYZ", b"****").replace(b"bXYZ", b"rXYZ").replace(b"****", b"bXYZ")  # what is red is blue
+LAB = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "HEIF"])
+@pytest.mark.parametrize(("profile", "order"), [(SRGB, 1), (SWAPPED, -1), (LAB, 1), (SRGB[:200], 1), (b"none", 1)])
+def test_colours_become_those_of_srgb(kind, profile, order):
+    image = read_upload("photo", saved(CUT, kind, quality=98, icc_profile=profile)).image
+    assert np.abs(image.astype(int) - CUT[..., ::order]).mean() < 4
+
+
+def test_colours_of_transparent_grey_and_printed_photos():
+    image = read_upload("photo", saved(alpha(CUT), "PNG", icc_profile=SWAPPED)).image
+    assert np.abs(image.astype(int) - ON_WHITE[..., ::-1]).max() <= 2
+    printed = Image.fromarray(CUT).convert("CMYK")
+    image = read_upload("photo", painted("JPEG", printed, quality=98, icc_profile=SRGB)).image
+    assert np.abs(image.astype(int) - CUT).mean() < 4  # a profile of another kind is left alone
+    image = read_upload("photo", saved(GREY, "PNG", icc_profile=SRGB)).image
+    assert (image == GREY[..., np.newaxis]).all()
 
 
 WIDE = saved(np.zeros((5000, 8000, 3), np.uint8), "PNG")
@@ -244,10 +323,72 @@ def test_verdicts_say_who_sees_a_face_and_what_never_did(pushed):
     assert values[1, "ssd"] == (None, None)
 
 
+def test_nobody_is_asked_whether_a_wall_is_the_same_person(pushed):
+    wall, face = Spot((60.0, 5.0, 30.0, 30.0)), Spot(PLACES[1])
+    eyes = eyes_of({"mtcnn": fixed([]), "ssd": fixed(PLACES[1:], "ssd")})
+    done = protect(eyes, Upload("me", scene()), [wall, face], FAINT, "recognition", lambda *_: None, lambda: False)
+    told = verdicts(done)
+    assert told[0, "facenet"] == (None, None, True)
+    assert told[1, "facenet"][0] is True  # another detector sees it
+    values = {(v.face, v.onlooker): (v.value_before, v.value_after) for v in done.verdicts}
+    assert values[0, "facenet"] == (None, None)
+    assert values[1, "facenet"][0] == 1.0
+
+
+@pytest.mark.parametrize(("moved", "seen", "score"), [(16.0, True, 0.9), (-12.0, None, None)])
+def test_a_detector_that_sees_a_face_only_afterwards_is_told_of(pushed, moved, seen, score):
+    x, y, width, height = PLACES[0]
+    beside = {"mtcnn": fixed(PLACES), "ssd": fixed([(x - 16, y, width, height)], "ssd", moved)}
+    done = protect(eyes_of(beside), Upload("me", scene()), SPOTS[:1], FAINT, "both", lambda *_: None, lambda: False)
+    assert verdicts(done)[0, "ssd"] == (False, seen, False)
+    (ssd,) = (v for v in done.verdicts if v.onlooker == "ssd")
+    assert (ssd.value_before, ssd.value_after) == (None, score and pytest.approx(score))
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1.6, 0.0), (0.65, 0.0), (1.0, 0.3), (0.5, 0.9)])
+def test_a_loose_box_by_hand_is_no_success(monkeypatch, scale, shift):
+    searched = []
+    monkeypatch.setattr(
+        "visor.app.protecting.search", lambda eyes, image, spots, *more: searched.extend(spots) or image
+    )
+    x, y, width, height = PLACES[0]
+    sides = width * scale, height * scale
+    hand = Spot((x + width * shift - (sides[0] - width) / 2, y - (sides[1] - height) / 2, *sides))
+    eyes = eyes_of({"mtcnn": fixed(PLACES), "ssd": fixed(PLACES, "ssd")})
+    eyes.recognisers["vgg16"] = onlooker(onlookers.linear(), eyes.find, 0.3)
+    eyes.thresholds["vgg16"] = 0.9
+    done = protect(eyes, Upload("me", scene()), [hand], FAINT, "both", lambda *_: None, lambda: False)
+    known = [v for v in done.verdicts if v.kind == "recogniser"]
+    near = shift < 0.5
+    assert [v.onlooker for v in known] == ["facenet", "vgg16"]
+    assert all((v.before, v.after) == ((True, True) if near else (None, None)) for v in known)
+    assert all(v.value_after >= 0.999 for v in known if near)
+    assert [spot.box for spot in searched] == [PLACES[0] if near else hand.box]  # what is judged is attacked
+    assert all(v.before and v.after for v in done.verdicts if v.kind == "detector" and near)
+    assert done.faces == [hand]
+
+
 def test_a_face_that_is_still_seen_is_tried_again_alone(pushed):
     eyes = eyes_of({"mtcnn": fixed(PLACES[1:])})
     protect(eyes, Upload("me", scene()), SPOTS, FAINT, "detectors", lambda *_: None, lambda: False)
     assert pushed.asked == [(5, 2, 0), (5, 1, 1)]
+
+
+def test_a_face_that_a_neighbour_spoils_is_tried_again():
+    asked, judged = [], []
+    told = iter([[np.inf, -0.9], [-0.5, np.inf], [-0.6, np.inf], [np.inf, np.inf]])
+
+    def tried(faces, attempt):
+        asked.append(faces)
+        return {face: (face, attempt) for face in faces}
+
+    def gains(changes):
+        judged.append(changes)
+        return next(told)
+
+    assert pursue(2, 9, tried, gains) == [(0, 3), (1, 1)]
+    assert asked == [[0, 1], [1], [0], [0]]
+    assert judged[2] == [(0, 2), (1, 1)]
 
 
 @pytest.mark.parametrize(("moved", "shift"), [(0.0, 0.0), (6.0, 6.0), (300.0, 0.0)])
@@ -321,8 +462,6 @@ def test_what_was_not_trained_is_left_out_and_named(opened):
     assert list(eyes.detectors) == ["mtcnn", "cascade"]
     assert list(eyes.recognisers) == list(eyes.thresholds) == ["facenet"]
     assert eyes.missing == ["faster_rcnn", "ssd", "resnet50", "senet50", "vgg16"]
-    with pytest.raises(UserError, match="--detector cascade"):
-        open_eyes(Options(detector="cascade"))
 
 
 def test_the_astronaut_vanishes_from_photos_of_any_size_by_one_graph(opened):

@@ -1,19 +1,29 @@
 """The page: what it draws, what it says, and that a visitor sees what is theirs alone."""
 
 import base64
+import gc
 import io
 import logging
+import sys
+import threading
+import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 from skimage import data
+from streamlit.runtime import Runtime
+from streamlit.runtime.media_file_manager import MediaFileManager
+from streamlit.runtime.media_file_storage import MediaFileStorageError
+from streamlit.runtime.memory_media_file_storage import MemoryMediaFileStorage
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.testing.v1 import AppTest
 
 from tests.test_architecture import SOURCE
-from visor.app import choosing, pictures, process, showing, visit, waiting, words
+from visor.app import choosing, pictures, process, showing, visit, words
 from visor.app.desk import Job
 from visor.app.faces import Spot
 from visor.app.levels import DEFAULT, LEVELS
@@ -68,7 +78,7 @@ def test_boxes_are_drawn_inside_the_picture(box, angle):
     assert (points >= 0).all()
     assert (points <= [99, 79]).all()
     image = grey(80, 100)
-    drawn = pictures.marked(image, [pictures.Mark(box, angle, "1", "ticked")])
+    drawn = pictures.marked(image, [pictures.Mark(box, angle, "1", "ticked")], 100)
     assert drawn.shape == image.shape
     assert (image == 128).all()
     assert (drawn == pictures.LOOKS["ticked"][0]).all(-1).any()
@@ -76,7 +86,8 @@ def test_boxes_are_drawn_inside_the_picture(box, angle):
 
 def test_a_box_is_drawn_where_the_face_is_and_large_photos_get_smaller():
     image = grey(5 * pictures.SHOWN // 4, 5 * pictures.SHOWN // 2)
-    drawn = pictures.marked(image, [pictures.Mark((750, 500, 250, 250), 0.0, "7", "left out")])
+    mark = pictures.Mark((750, 500, 250, 250), 0.0, "7", "left out")
+    drawn = pictures.marked(pictures.reduced(image), [mark], image.shape[1])
     assert drawn.shape == (pictures.SHOWN // 2, pictures.SHOWN, 3)
     changed = np.argwhere((drawn != 128).any(-1))
     assert (np.abs(changed.min(0) - [200, 300]) <= 4).all()
@@ -129,15 +140,10 @@ SAID = {
     ("detector", True, True): "✗ still sees it",
     ("detector", True, False): "✓ no longer sees it",
     ("detector", False, True): "✗ sees it only now",
-    ("detector", False, False): "– never saw it",
-    ("detector", False, None): "– did not see it before",
-    ("detector", None, None): "– did not see it before",
+    ("detector", False, None): "– never saw it",
     ("recogniser", True, True): "✗ still matches it",
     ("recogniser", True, False): "✓ no longer matches it",
-    ("recogniser", False, True): "✗ matches it only now",
-    ("recogniser", False, False): "– never matched it",
-    ("recogniser", True, None): "– could not compare it",
-    ("recogniser", None, None): "– could not compare it",
+    ("recogniser", None, None): "– nobody saw a face to compare",
 }
 
 
@@ -156,6 +162,8 @@ def test_a_face_is_summed_up_by_those_who_saw_it_before():
     said = words.summary(verdicts)
     assert said == "no longer seen by 1 of 2 detectors; no longer matched by 1 of 1 recogniser."
     assert words.summary(verdicts[2:3]) == "nobody who was asked saw it before."
+    late = [verdict(), verdict(before=False, after=True, used=False, onlooker="ssd")]
+    assert words.summary(late) == "no longer seen by 1 of 1 detector; seen only now by 1 detector."
 
 
 def test_the_table_parts_those_that_the_attack_used_from_the_others():
@@ -267,7 +275,8 @@ def test_the_empty_page_says_what_it_protects_from(page):
     assert not app.error
     assert "Other and future models may still see the face" in said(app)
     assert "drawn faces only" in said(app)
-    assert "never written to disk" in said(app)
+    assert "Visor writes them to no file" in said(app)
+    assert "16 of 16 photos" in said(app)
     assert not app.button
 
 
@@ -354,6 +363,23 @@ def test_a_full_queue_is_said_until_the_next_try(page, photo, desk, monkeypatch)
     assert len(desk.asked) == 1
 
 
+def test_a_photo_that_is_refused_does_not_keep_the_next_from_the_queue(page, photo, desk, monkeypatch):
+    submit = desk.submit
+
+    def picky(session, upload, *others):
+        if upload.name != "third":
+            raise UserError("too many faces")
+        return submit(session, upload, *others)
+
+    monkeypatch.setattr(desk, "submit", picky)
+    app = page().run()
+    app.file_uploader[0].set_value([photo, file(data.astronaut(), "second.jpg"), file(data.astronaut(), "third.jpg")])
+    app.run()
+    app.button(key="protect").click().run()
+    assert [upload.name for upload, *_ in desk.asked] == ["third"]
+    assert [one.value for one in app.error] == ["too many faces"]
+
+
 def test_a_failed_photo_says_why(page, photo, desk):
     app = page().run()
     app.file_uploader[0].set_value([photo]).run()
@@ -423,24 +449,205 @@ def test_everything_is_forgotten_at_a_click(page, photo, desk):
     assert not app.session_state["visit"].photos
 
 
-def test_everything_is_forgotten_when_nobody_clicks(page, photo, desk, monkeypatch):
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands until it is moved."""
+    now = SimpleNamespace(seconds=1000.0)
+    monkeypatch.setattr(visit, "time", SimpleNamespace(monotonic=lambda: now.seconds))
+    return now
+
+
+def test_everything_is_forgotten_though_the_browser_sleeps(page, photo, clock):
     app = page().run()
     app.file_uploader[0].set_value([photo]).run()
-    now = waiting.time.monotonic
-    monkeypatch.setattr(waiting, "time", SimpleNamespace(monotonic=lambda: now() + KEPT_SECONDS - 60))
-    app.run()
-    assert len(app.checkbox) == 2
-    monkeypatch.setattr(waiting, "time", SimpleNamespace(monotonic=lambda: now() + KEPT_SECONDS + 60))
+    here = app.session_state["visit"]
+    (image,) = [weakref.ref(kept.upload.image) for kept in here.photos.values()]
+    clock.seconds += KEPT_SECONDS
+    visit.expire()
+    assert image() is not None
+    clock.seconds += 1
+    for _ in range(2):
+        visit.expire()
+    gc.collect()
+    assert image() is None
+    assert here.round == 1
     app.run()
     assert not app.checkbox
     assert words.TIMED_OUT in said(app)
 
 
+def test_a_photo_in_the_queue_counts_as_a_click_until_it_is_done(page, photo, desk, clock):
+    app = page().run()
+    app.file_uploader[0].set_value([photo]).run()
+    app.button(key="protect").click().run()
+    here = app.session_state["visit"]
+    clock.seconds += KEPT_SECONDS + 1
+    visit.expire()
+    desk.finish("job0")
+    visit.expire()
+    assert here.photos
+    assert desk.held
+    clock.seconds += KEPT_SECONDS + 1
+    visit.expire()
+    assert not here.photos
+    assert not desk.held
+
+
+def test_locking_counts_as_a_click(desk, clock, monkeypatch):
+    here = visit.enter("ann")
+    clock.seconds += 5
+    monkeypatch.setattr(showing.st, "download_button", lambda *args, **named: None)
+    showing._downloads(here)
+    assert here.clicked == clock.seconds
+    assert desk.lives == ["ann"]
+
+
+@pytest.fixture
+def files(monkeypatch):
+    """Streamlit's keeper of downloads, asked by threads without a page, as in its server."""
+    made = MediaFileManager(MemoryMediaFileStorage("/media"))
+    add = made.add
+    monkeypatch.setattr(made, "add", lambda *args, **named: (time.sleep(0.02), add(*args, **named))[1])
+    monkeypatch.setattr(Runtime, "_instance", SimpleNamespace(media_file_mgr=made))
+    monkeypatch.setattr(showing, "get_script_run_ctx", lambda: SimpleNamespace(session_id="ann"))
+    return made
+
+
+def fetched(files, url):
+    return files._storage.get_file(url.removeprefix("/media/")).content
+
+
+def test_a_download_outlives_other_sessions_and_ends_with_the_next_or_when_forgotten(desk, files, clock):
+    here, contents = visit.enter("ann"), iter([b"one", b"two"])
+    button = files.add_deferred(
+        showing.lasting(here, lambda: next(contents), *showing.ZIP), showing.ZIP[1], "1", showing.ZIP[0]
+    )
+    files._files_by_session_and_coord = {"ann": {"1": button}}  # whose page it is
+    clock.seconds += 5
+    first = files.execute_deferred(button)
+    assert here.clicked == clock.seconds
+    for _ in range(3):  # scripts of others end
+        files.remove_orphaned_files()
+    assert fetched(files, first) == b"one"
+    second = files.execute_deferred(button)
+    for _ in range(2):
+        files.remove_orphaned_files()
+    with pytest.raises(MediaFileStorageError):
+        fetched(files, first)
+    assert fetched(files, second) == b"two"
+    here.forget(words.FORGOTTEN)
+    with pytest.raises(MediaFileStorageError):
+        fetched(files, second)
+
+
+def test_streamlit_is_given_no_photo_that_would_outlive_being_forgotten(page, photo, desk, monkeypatch):
+    given = []
+    fragment = showing.st.fragment
+
+    def watched(draw, **named):
+        return lambda *args: given.extend(args) or fragment(draw, **named)(*args)
+
+    monkeypatch.setattr(showing.st, "fragment", watched)
+    app = page().run()
+    app.file_uploader[0].set_value([photo]).run()
+    app.button(key="protect").click().run()
+    desk.finish("job0")
+    app.run()
+    assert "job0" in given
+    assert {type(one) for one in given} == {str, visit.Visit}
+
+
+def test_visitors_who_come_while_memory_is_counted_do_no_harm(monkeypatch):
+    monkeypatch.setattr(visit, "VISITS", weakref.WeakSet())
+    here = visit.enter("here")
+    kept = [here, *(visit.enter(str(number)) for number in range(100))]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    small = visit.Photo("key", SimpleNamespace(image=grey(2, 2)))
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            coming = pool.submit(lambda: kept.extend(visit.enter("new") for _ in range(500)))
+            while not coming.done():
+                assert here.keep(small)
+            coming.result()
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(visit.VISITS) == 601
+
+
+def test_two_who_come_at_once_do_not_both_get_the_last_memory(monkeypatch):
+    monkeypatch.setattr(visit, "VISITS", weakref.WeakSet())
+    monkeypatch.setattr(visit.limits, "HELD_BYTES", 4 * grey(8, 8).nbytes)
+    held = visit.Visit.held
+    monkeypatch.setattr(visit.Visit, "held", lambda self: (held(self), time.sleep(0.002))[0])
+    visitors = [visit.enter(str(number)) for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        kept = list(pool.map(lambda one: one.keep(visit.Photo("k", SimpleNamespace(image=grey(8, 8)))), visitors))
+    assert sum(kept) == sum(len(one.photos) for one in visitors) == 4
+
+
+def test_faces_are_looked_for_in_one_photo_at_a_time(desk, monkeypatch):
+    looking, most = [], []
+
+    def slow(eyes, image):
+        looking.append(image)
+        most.append(len(looking))
+        time.sleep(0.01)
+        looking.pop()
+        return [FACE]
+
+    monkeypatch.setattr(choosing, "find_faces", slow)
+    visitors = [visit.enter(name) for name in "abc"]
+    for one in visitors:
+        for key in "xy":
+            one.keep(visit.Photo(key, SimpleNamespace(image=grey(8, 8))))
+    threads = [threading.Thread(target=choosing._find, args=[one]) for one in visitors]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 6
+
+
+def test_a_photo_in_which_nobody_can_look_does_not_stop_the_others(page, photo, monkeypatch, caplog):
+    looked = []
+
+    def picky(eyes, image):
+        looked.append(len(image))
+        if len(image) == 512:
+            raise RuntimeError("IMG_1234 of Ann")
+        return [FACE]
+
+    monkeypatch.setattr(choosing, "find_faces", picky)
+    app = page().run()
+    app.file_uploader[0].set_value([photo, file(data.astronaut()[:400], "second.jpg")]).run()
+    app.run()
+    assert looked == [512, 400]
+    assert [box.label for box in app.checkbox] == ["Face 1"]
+    assert words.NO_FACE in said(app)
+    assert "RuntimeError" in caplog.text
+    assert "Ann" not in caplog.text
+
+
+def test_a_photo_is_shrunk_once_and_drawn_anew_only_if_its_boxes_changed(page, photo, monkeypatch):
+    shrunk, drawn = [], []
+    reduced, marked = pictures.reduced, pictures.marked
+    monkeypatch.setattr(pictures, "reduced", lambda image: shrunk.append(1) or reduced(image))
+    monkeypatch.setattr(pictures, "marked", lambda *args: drawn.append(1) or marked(*args))
+    app = page().run()
+    app.file_uploader[0].set_value([photo]).run()
+    app.run()
+    assert (len(shrunk), len(drawn)) == (1, 1)
+    app.checkbox[0].uncheck().run()
+    app.run()
+    assert (len(shrunk), len(drawn)) == (1, 2)
+
+
 def test_a_fault_is_one_sentence_and_the_log_does_not_learn_of_the_photo(page, photo, monkeypatch, caplog):
-    def broken(eyes, image):
+    def broken(name, data):
         raise RuntimeError("IMG_1234 of Ann")
 
-    monkeypatch.setattr(choosing, "find_faces", broken)
+    monkeypatch.setattr(choosing, "read_upload", broken)
     app = page().run()
     with caplog.at_level(logging.DEBUG):
         app.file_uploader[0].set_value([photo]).run()

@@ -1,6 +1,8 @@
 """The upper half of the page: photos come in, and faces are chosen or added by hand."""
 
-from collections.abc import Collection, Sequence
+import logging
+import threading
+from collections.abc import Sequence
 
 import streamlit as st
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
@@ -8,14 +10,16 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.uploaded_file_manager import UploadedFile, UploadedFileRec
 from streamlit_image_coordinates import streamlit_image_coordinates
 
-from visor.app import limits, pictures, process, words
+from visor.app import faults, limits, pictures, process, words
 from visor.app.faces import by_hand, find_faces
 from visor.app.showing import picture
 from visor.app.uploads import bounded, read_upload
-from visor.app.visit import Photo, Visit, full, guarded
+from visor.app.visit import Photo, Visit, guarded
 from visor.errors import UserError
 from visor.protection.photos import LEAST
 
+LOG = logging.getLogger(__name__)
+LOOKING = threading.Lock()  # visitors take turns, photo by photo: each has a thread, all share the processor
 KINDS = ("jpg", "jpeg", "png", "webp", "heic", "heif")
 
 
@@ -58,13 +62,10 @@ def _read(visit: Visit, files: Sequence[UploadedFile]) -> None:
 
 def _take(visit: Visit, file: UploadedFile) -> None:
     try:
-        upload = read_upload(file.name, file.getvalue())
-        if full(visit, upload.image.nbytes):
+        if not visit.keep(Photo(file.file_id, read_upload(file.name, file.getvalue()))):
             raise UserError(f"{file.name} {words.FULL}")
     except UserError as error:
         visit.refused[file.file_id] = str(error)
-    else:
-        visit.photos[file.file_id] = Photo(file.file_id, upload)
 
 
 def _empty(visit: Visit, file: UploadedFile) -> None:
@@ -83,10 +84,15 @@ def _find(visit: Visit) -> None:
     if not process.desk().opened:
         with st.spinner(words.OPENING):
             process.desk().eyes()
-    progress = st.empty()
+    eyes, progress = process.desk().eyes(), st.empty()
     for number, photo in enumerate(fresh, 1):
         progress.progress((number - 1) / len(fresh), words.FINDING.format(number, len(fresh)))
-        photo.add(find_faces(process.desk().eyes(), photo.upload.image))
+        try:
+            with LOOKING:
+                photo.add(find_faces(eyes, photo.upload.image))
+        except Exception as error:  # the others are looked at; in this one faces can be added by hand
+            LOG.error("faces in a photo could not be looked for: %s", faults.describe(error))
+            photo.add([])
     progress.empty()
 
 
@@ -98,17 +104,17 @@ def choose(visit: Visit) -> None:
     for photo in visit.photos.values():
         if photo.spots is not None:
             with st.container(border=True):
-                _card(visit, photo, photo.spots.keys())
+                _card(visit, photo, list(photo.spots))
 
 
-def _card(visit: Visit, photo: Photo, numbers: Collection[int]) -> None:
+def _card(visit: Visit, photo: Photo, numbers: Sequence[int]) -> None:
     shown, controls = st.columns([3, 2])
     with controls:
         st.markdown(f"**{words.plain(photo.upload.name)}** · {words.count(len(numbers), 'face')}")
         if not numbers:
             st.caption(words.NO_FACE)
         with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-            for number in list(numbers):
+            for number in numbers:
                 _face(photo, number)
         if visit.adding != photo.key:
             if st.button(words.ADD, key=f"add-{photo.key}", icon=":material/add:"):
@@ -120,8 +126,7 @@ def _card(visit: Visit, photo: Photo, numbers: Collection[int]) -> None:
         if visit.adding == photo.key:
             _tap(photo)
         else:
-            drawn = pictures.marked(photo.upload.image, _marks(photo))
-            picture(drawn, words.PICTURE_OF.format(photo.upload.name, words.count(len(numbers), "face")))
+            picture(photo.view(), words.PICTURE_OF.format(photo.upload.name, words.count(len(numbers), "face")))
 
 
 def _face(photo: Photo, number: int) -> None:
@@ -136,14 +141,6 @@ def _face(photo: Photo, number: int) -> None:
         if removed:
             del spots[number]
             st.rerun()
-
-
-def _marks(photo: Photo) -> list[pictures.Mark]:
-    spots = (photo.spots or {}).items()
-    return [
-        pictures.Mark(spot.box, spot.angle, str(number), "ticked" if photo.ticked[number] else "left out")
-        for number, spot in spots
-    ]
 
 
 def _places(photo: Photo) -> list[str]:
@@ -182,9 +179,13 @@ def _tap(photo: Photo) -> None:
     """Draw the photo so that a tap or a drag on it says where the new face is."""
     box = _box(photo)
     new = pictures.Mark((float(box[0]), float(box[1]), float(box[2]), float(box[3])), 0.0, "new", "new")
-    drawn = pictures.marked(photo.upload.image, [*_marks(photo), new])
     pick = streamlit_image_coordinates(
-        drawn, width="stretch", key=f"tap-{photo.key}", click_and_drag=True, image_format="JPEG", cursor="crosshair"
+        photo.marked(new),
+        width="stretch",
+        key=f"tap-{photo.key}",
+        click_and_drag=True,
+        image_format="JPEG",
+        cursor="crosshair",
     )
     if pick and pick["unix_time"] != photo.tapped:
         photo.tapped = pick["unix_time"]

@@ -27,8 +27,8 @@ FAILED = "This photo could not be protected; try once more, or choose another on
 class Desk:
     """The queue of a process and the one thread that works on it; every method can be called from any thread.
 
-    ``open_eyes`` is called once, when first needed. Sessions have turns: whoever hands in twenty photos does not keep the
-    others waiting for all of them.
+    ``open_eyes`` is called once, when first needed. Sessions have turns: whoever hands in twenty photos does not keep
+    the others waiting for all of them.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Desk:
         if sum(paper.open for paper in papers) >= limits.QUEUED:
             raise UserError(f"The queue is full with {limits.QUEUED} photos; try again in a few minutes")
         if sum(paper.held for paper in own) + held > limits.HELD_BYTES // 2:
-            raise UserError("Your photos fill half of the memory for all; save and remove some, then hand in the next")
+            raise UserError("Your photos fill your share of the memory; save and remove some, then try again")
         if sum(paper.held for paper in papers) + held > limits.HELD_BYTES:
             raise UserError("The memory for photos is full; remove photos that you have saved, or try again later")
 

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from visor.app import choosing, process, showing, waiting, words
+from visor.app import choosing, showing, waiting, words
 from visor.app.visit import Visit, guarded, visit
 
 # A picture by name would be fetched from the network.
@@ -52,7 +52,6 @@ def main() -> None:
 def forget(here: Visit) -> None:
     """Draw the button that drops everything at once."""
     if st.button(words.FORGET, key="forget", width="stretch", icon=":material/delete_forever:"):
-        process.desk().forget(here.session)
         here.forget(words.FORGOTTEN)
         st.rerun()
 

@@ -40,17 +40,17 @@ class Window(NamedTuple):
     right: int
 
 
-def marked(image: Images, marks: Sequence[Mark]) -> Images:
-    """Return a copy of a photo uint8 (h, w, 3), at most SHOWN pixels a side, with boxes and their tags drawn."""
-    copy = Image.fromarray(reduced(image))
-    draw, scale = ImageDraw.Draw(copy), copy.width / image.shape[1]
+def marked(small: Images, marks: Sequence[Mark], width: int) -> Images:
+    """Return a copy of a reduced photo uint8 (h, w, 3) with boxes and their tags; the photo has ``width`` pixels."""
+    copy = Image.fromarray(small)
+    draw, scale = ImageDraw.Draw(copy), copy.width / width
     font = ImageFont.load_default(size=max(14, max(copy.size) // 36))
     for box, angle, tag, look in marks:
-        colour, width = LOOKS[look]
+        colour, thick = LOOKS[look]
         # Twice: a line of one colour is lost on a photo that has it.
         points = corners(box, angle, scale, copy.size)
-        draw.line([*points, points[0]], "white", width + 3, "curve")
-        draw.line([*points, points[0]], colour, width, "curve")
+        draw.line([*points, points[0]], "white", thick + 3, "curve")
+        draw.line([*points, points[0]], colour, thick, "curve")
         across, down = (length + 10 for length in draw.textbbox((0, 0), tag, font)[2:])
         x = min(min(x for x, _ in points), copy.width - across)
         y = min(min(y for _, y in points), copy.height - down)

@@ -53,11 +53,11 @@ def hide(
             changes += near(start, [frames[face] for face in faces[first : first + BATCH]], attempt)
         return dict(zip(faces, changes, strict=True))
 
-    def gains(changed: Images) -> list[float]:
-        found = look_at(eyes, ATTACKED, changed, spots)
+    def gains(changes: Sequence[Change]) -> list[float]:
+        found = look_at(eyes, ATTACKED, applied(image, [*made, *changes], level.eps / 255), spots)
         return [np.inf if score is None else -score for score in best_scores(found, spots, TOUCHES)]
 
-    return pursue(image, made, len(spots), level.attempts, level.eps / 255, tried, gains)
+    return [*made, *pursue(len(spots), level.attempts, tried, gains)]
 
 
 def evade(eyes: Eyes, image: Images, spots: Sequence[Spot], level: Level, pace: Pace) -> list[Change]:
@@ -73,10 +73,9 @@ def evade(eyes: Eyes, image: Images, spots: Sequence[Spot], level: Level, pace: 
             changes[face] = fool(image, known[face].frame, known[face].embedding, attempt)
         return changes
 
-    def gains(changed: Images) -> list[float]:
-        values = [
-            float(a.embedding @ b.embedding) for a, b in zip(known, recognise(looker, changed, spots), strict=True)
-        ]
+    def gains(changes: Sequence[Change]) -> list[float]:
+        now = recognise(looker, applied(image, changes, level.eps / 255), spots)
+        values = [float(a.embedding @ b.embedding) for a, b in zip(known, now, strict=True)]
         return [np.inf if value < least else -value for value in values]
 
-    return pursue(image, [], len(spots), level.attempts, level.eps / 255, tried, gains)
+    return pursue(len(spots), level.attempts, tried, gains)

@@ -22,7 +22,7 @@ from streamlit.runtime.stats import CacheStat
 from streamlit.starlette import App
 from streamlit.web.bootstrap import load_config_options
 
-from visor.app import faults, limits, process
+from visor.app import faults, limits, process, visit
 from visor.app.certificate import Pair, names_in, own_names
 from visor.app.guard import Guard
 from visor.app.onlookers import Options
@@ -142,8 +142,9 @@ async def _watch() -> None:
         await asyncio.sleep(SWEEP_SECONDS)
         try:
             process.sessions().sweep()
+            visit.expire()
         except Exception:
-            LOG.exception("a closed tab cannot be cleared away")
+            LOG.exception("what nobody looks at cannot be cleared away")
 
 
 def _held() -> int:

@@ -1,42 +1,76 @@
 """The lower half of the page: photos before and after, who still sees the faces, and what can be downloaded."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from html import escape
 
 import streamlit as st
+from streamlit.runtime import Runtime
+from streamlit.runtime.scriptrunner import add_script_run_ctx, get_script_run_ctx
 
 from visor.app import pictures, process, words
 from visor.app.bundle import LEAST_PASSWORD, archive, locked
 from visor.app.protecting import Protected, Verdict
 from visor.app.visit import Visit, guarded
-from visor.faces import Images
+
+ZIP = "visor.zip", "application/zip"
+AGE = "visor.zip.age", "application/octet-stream"
 
 
-def picture(image: Images, told: str) -> None:
-    """Draw a picture uint8 (h, w, 3); ``told`` is what a screen reader says."""
-    st.html(f'<img class="visor" src="{pictures.data_url(image)}" alt="{escape(told)}">')
+def picture(address: str, told: str) -> None:
+    """Draw a picture; ``told`` is what a screen reader says."""
+    st.html(f'<img class="visor" src="{address}" alt="{escape(told)}">')
 
 
 def results(visit: Visit) -> None:
     """Draw every photo that is done, then what all of them can be downloaded as."""
-    done = [
-        (job.id, job.result) for job in process.desk().jobs(visit.session) if job.id in visit.requests and job.result
-    ]
-    shown = {job for job, _ in done}
-    visit.pictures = {key: kept for key, kept in visit.pictures.items() if key[0] in shown}
+    done = _done(visit)
+    visit.pictures = {key: kept for key, kept in visit.pictures.items() if key[0] in done}
     if not done:
         return
     st.subheader(words.RESULTS_HEADING, anchor=False)
     st.info(words.REMEMBER)
-    for job, result in done:
+    # Streamlit keeps what a fragment and a download are given: no photos, or these would outlive being forgotten.
+    for job in done:
         with st.container(border=True):
-            st.fragment(_result)(visit, job, result)
-    st.fragment(_downloads)([result for _, result in done])
+            st.fragment(_result)(visit, job)
+    st.fragment(_downloads)(visit)
+
+
+def _done(visit: Visit) -> dict[str, Protected]:
+    jobs = process.desk().jobs(visit.session)
+    return {job.id: job.result for job in jobs if job.id in visit.requests and job.result}
+
+
+def lasting(visit: Visit, make: Callable[[], bytes], name: str, kind: str) -> Callable[[], bytes]:
+    """Return ``make`` for a download button: it counts as a click, and what it makes lasts until the next one.
+
+    Streamlit holds what a button made until scripts ended twice, anybody's; the browser may ask for it later than that.
+    So it is noted as something that the page shows.
+    """
+    context = get_script_run_ctx()
+
+    def made() -> bytes:
+        visit.touch()
+        content = make()
+        note = threading.Thread(
+            target=lambda: Runtime.instance().media_file_mgr.add(
+                content, kind, "visor", name, is_for_static_download=True
+            )
+        )
+        add_script_run_ctx(note, context).start()  # whose page it is, a thread of the server's does not say
+        note.join()
+        return content
+
+    return made
 
 
 @guarded
-def _result(visit: Visit, job: str, result: Protected) -> None:
+def _result(visit: Visit, job: str) -> None:
     visit.touch()
+    result = _done(visit).get(job)
+    if result is None:
+        st.rerun()
     request = visit.requests[job]
     numbers = request.numbers
     st.markdown(f"**{words.plain(result.name)}**")
@@ -52,11 +86,12 @@ def _result(visit: Visit, job: str, result: Protected) -> None:
             st.html(table(title, verdicts, published))
             st.caption(f"{words.SCORES} {words.likeness(result.distances[face])}.")
     with st.container(horizontal=True):
+        name, kind = f"{result.name}.png", "image/png"
         st.download_button(
             words.DOWNLOAD,
-            lambda: result.png,
-            f"{result.name}.png",
-            "image/png",
+            lasting(visit, lambda: _done(visit)[job].png, name, kind),
+            name,
+            kind,
             key=f"png-{job}",
             on_click="ignore",
             icon=":material/download:",
@@ -104,14 +139,18 @@ def table(title: str, verdicts: Sequence[Verdict], published: str | None) -> str
     )
 
 
+def _bundle(visit: Visit) -> bytes:
+    return archive((one.name, one.png) for one in _done(visit).values())
+
+
 @guarded
-def _downloads(done: list[Protected]) -> None:
+def _downloads(visit: Visit) -> None:
     """Draw the ways to take everything: as a ZIP, or as one that a password locks."""
+    visit.touch()
     st.download_button(
         words.DOWNLOAD_ALL,
-        lambda: archive(done),
-        "visor.zip",
-        "application/zip",
+        lasting(visit, lambda: _bundle(visit), *ZIP),
+        *ZIP,
         on_click="ignore",
         type="primary",
         width="stretch",
@@ -127,9 +166,8 @@ def _downloads(done: list[Protected]) -> None:
         if len(password) >= LEAST_PASSWORD:
             st.download_button(
                 words.DOWNLOAD_LOCKED,
-                lambda: locked(archive(done), password),
-                "visor.zip.age",
-                "application/octet-stream",
+                lasting(visit, lambda: locked(_bundle(visit), password), *AGE),
+                *AGE,
                 on_click="ignore",
                 type="primary",
                 icon=":material/download:",

@@ -82,6 +82,8 @@ def judge(eyes: Eyes, before: Views, after: Views, target: str) -> list[Verdict]
         for name, threshold in eyes.thresholds.items():
             used = name == eyes.options.recogniser and "recogniser" in USED[target]
             similarity = min(1.0, float(before.embeddings[name][number] @ after.embeddings[name][number]))
-            said = (True, similarity >= threshold, 1.0, similarity) if is_face else (None, None, None, None)
-            verdicts.append(Verdict(number, name, "recogniser", used, *said, threshold))
+            one = Verdict(number, name, "recogniser", used, True, similarity >= threshold, 1.0, similarity, threshold)
+            verdicts.append(
+                one if is_face else one._replace(before=None, after=None, value_before=None, value_after=None)
+            )
     return verdicts

@@ -1,16 +1,14 @@
 """The middle of the page: how strong, what for, hand in, and the queue."""
 
-import time
-
 import streamlit as st
 
-from visor.app import limits, process, words
+from visor.app import process, words
 from visor.app.desk import Job
+from visor.app.jobs import OPEN
 from visor.app.levels import DEFAULT, LEVELS, TARGETS, Level
 from visor.app.visit import Photo, Request, Visit, guarded
 from visor.errors import UserError
 
-BUSY = ("waiting", "running")
 POLL, IDLE = 1.0, 20.0  # seconds between two looks at the desk, while something is in the queue and else
 
 
@@ -26,17 +24,17 @@ def ask(visit: Visit) -> None:
     photos = [photo for photo in visit.photos.values() if photo.chosen()]
     label = words.photos_chosen(len(photos), sum(len(photo.chosen()) for photo in photos))
     if st.button(label, key="protect", type="primary", width="stretch", disabled=not photos):
-        visit.unsent = None
+        visit.unsent.clear()
         _hand_in(visit, photos, level, target)
-    if visit.unsent:
-        st.error(words.plain(visit.unsent))
+    for why in dict.fromkeys(visit.unsent):  # a full queue is said once
+        st.error(words.plain(why))
     if not photos:
         st.caption(words.NOTHING_CHOSEN)
 
 
 def _hand_in(visit: Visit, photos: list[Photo], level: Level, target: str) -> None:
     """Put photos in the queue, but for those that are there, or done, with the same faces in the same way."""
-    lasting = {job.id for job in process.desk().jobs(visit.session) if job.state in (*BUSY, "done")}
+    lasting = {job.id for job in process.desk().jobs(visit.session) if job.state in (*OPEN, "done")}
     asked = {request for job, request in visit.requests.items() if job in lasting}
     repeated = 0
     for photo in photos:
@@ -48,16 +46,16 @@ def _hand_in(visit: Visit, photos: list[Photo], level: Level, target: str) -> No
         try:
             job = process.desk().submit(visit.session, photo.upload, request.spots, level, target)
         except UserError as error:
-            visit.unsent = str(error)
-            break
-        visit.requests[job.id] = request
+            visit.unsent.append(str(error))
+        else:
+            visit.requests[job.id] = request
     if repeated == len(photos):
         st.info(words.SAME_AGAIN)
 
 
 def queue(visit: Visit) -> None:
     """Draw the queue as a fragment that looks at the desk again and again, without the rest of the page."""
-    busy = any(job.state in BUSY for job in process.desk().jobs(visit.session))
+    busy = any(job.state in OPEN for job in process.desk().jobs(visit.session))
     if busy or visit.photos or visit.requests:
         st.fragment(_queue, run_every=POLL if busy else IDLE)(visit)
 
@@ -65,13 +63,9 @@ def queue(visit: Visit) -> None:
 @guarded
 def _queue(visit: Visit) -> None:
     jobs = process.desk().jobs(visit.session)
-    if any(job.state in BUSY for job in jobs):
-        visit.touch()
-    elif time.monotonic() - visit.clicked > limits.KEPT_SECONDS:
-        process.desk().forget(visit.session)
-        visit.forget(words.TIMED_OUT)
+    if visit.message:  # all was forgotten meanwhile
         st.rerun()
-    settled = frozenset(job.id for job in jobs if job.state not in BUSY)
+    settled = frozenset(job.id for job in jobs if job.state not in OPEN)
     if settled != visit.settled:
         visit.settled = settled
         st.rerun()
@@ -87,7 +81,7 @@ def _row(visit: Visit, job: Job) -> None:
     """Draw one photo of the queue: how far it is, or why it is not done, and a way to be rid of it."""
     name = words.plain(job.name)
     said = words.place(job.place) if job.state == "waiting" and job.place is not None else words.plain(job.words)
-    if job.state in BUSY:
+    if job.state in OPEN:
         st.progress(min(1.0, max(0.0, job.progress)), f"**{name}**: {said}")
         if st.button(words.CANCEL, key=f"cancel-{job.id}", icon=":material/close:"):
             process.desk().cancel(visit.session, job.id)

@@ -24,7 +24,7 @@ def serve_app(
     forget: Annotated[int, typer.Option(min=1, help="Seconds that a closed tab's photos are kept.")] = 120,
     threads: Annotated[int, typer.Option(min=1)] = 2,
 ) -> None:
-    """Serve the privacy app: photos come in by a browser, and leave protected; they are held in memory alone."""
+    """Serve the privacy app: photos come in by a browser, and leave protected; the app writes them to no file."""
     pair = _pair(https, certificate, key)
     from visor.black_box.serving import listen
 

@@ -93,13 +93,13 @@ def _search(
     def tried(left: list[int], attempt: int) -> dict[int, Change]:
         return {number: fool(image, faces[number].before.frame, faces[number].truth, attempt) for number in left}
 
-    def gains(changed: Images) -> list[float]:
+    def gains(changes: Sequence[Change]) -> list[float]:
         return [
             np.inf if reached(aim.goal, face, aim.threshold) else _gain(aim.goal, face)
-            for face in _seen(looker, changed, faces, choice)
+            for face in _seen(looker, applied(image, changes, eps), faces, choice)
         ]
 
-    return applied(image, pursue(image, [], len(faces), attempts, eps, tried, gains), eps)
+    return applied(image, pursue(len(faces), attempts, tried, gains), eps)
 
 
 def value(goal: str, known: Known, truth: Any) -> float:
