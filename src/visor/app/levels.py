@@ -15,11 +15,11 @@ class Level(NamedTuple):
 
 
 LEVELS = (
-    Level("Hardly visible", 4, 40, 1),
-    Level("Faint", 8, 40, 2),
-    Level("Balanced", 12, 40, 2),
-    Level("Strong", 16, 40, 2),
-    Level("Strongest", 24, 40, 2),
+    Level("Hardly visible", 4, 40, 2),
+    Level("Faint", 8, 40, 3),
+    Level("Balanced", 12, 40, 3),
+    Level("Strong", 16, 40, 3),
+    Level("Strongest", 24, 40, 3),
 )
 DEFAULT = 2
 

@@ -53,6 +53,7 @@ PRIVATE: dict[str, Any] = {
     "server.maxUploadSize": limits.PHOTO_BYTES >> 20,
     "server.runOnSave": False,
     "server.showEmailPrompt": False,
+    "theme.primaryColor": "#00796b",  # Streamlit's own red says danger
 }
 
 

@@ -37,7 +37,10 @@ def serve_app(
     serving.configure(Options(recogniser, weights, sha256, threads), names, pair, forget)
     eyes = process.desk().eyes()
     if eyes.missing:
-        typer.echo(f"not trained, so not asked: {', '.join(eyes.missing)}; `dvc repro` trains them", err=True)
+        typer.echo(
+            f"not trained, so not asked: {', '.join(eyes.missing)}; `dvc repro` trains those that params.yaml names",
+            err=True,
+        )
     typer.echo(f"open {serving.address(listener, pair)}; stop with Ctrl-C")
     if pair:
         typer.echo(f"SHA-256 fingerprint of {pair.certificate}, to compare in the browser:\n{_fingerprint(pair)}")
