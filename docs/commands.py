@@ -95,6 +95,7 @@ RECIPES: tuple[tuple[str, Run | Serve | Skip], ...] = (
     (r"python benchmarks/memory\.py( --scenes 1000)?", Skip("minutes: the whole pipeline on 140,000 faces")),
     (r"python benchmarks/judge\.py( --turn 1000)?", Run("--images 32 --turn 16 --no-memory")),
     (r"python benchmarks/pgd\.py( .*)?", Run("--steps 3 --rounds 1 --batches 1 --networks deepid --budget 0")),
+    (r"python -m benchmarks\.app .*", Run("--levels 4")),
     (r"python -m benchmarks\.recognisers .*", Run("--steps 1 --rounds 1 --networks facenet")),
     (r"pip install .*", Skip("it asks a package registry")),
     (

@@ -276,7 +276,7 @@ def test_the_empty_page_says_what_it_protects_from(page):
     assert "Other and future models may still see the face" in said(app)
     assert "drawn faces only" in said(app)
     assert "Visor writes them to no file" in said(app)
-    assert "16 of 16 photos" in said(app)
+    assert "none of 23 faces" in said(app)
     assert not app.button
 
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from visor.app.bundle import png
-from visor.app.faces import Spot
-from visor.app.levels import Level
+from visor.app.faces import Spot, by_hand
+from visor.app.levels import DEFAULT, LEVELS, Level
 from visor.app.onlookers import Eyes
 from visor.app.searching import search
 from visor.app.uploads import Upload
@@ -19,7 +19,7 @@ from visor.evaluation.distances import distances
 from visor.faces import Images
 from visor.images import decode
 
-__all__ = ["Cancelled", "Distance", "Protected", "Verdict", "distance", "protect"]
+__all__ = ["Cancelled", "Distance", "Protected", "Verdict", "distance", "protect", "rehearse"]
 
 Say = Callable[[float, str], None]
 
@@ -93,6 +93,13 @@ def protect(
     pace(1.0, "Done")
     seconds = time.monotonic() - begin
     return Protected(upload.name, clean, after, file, spots, verdicts, parts, whole, seconds, level.eps)
+
+
+def rehearse(eyes: Eyes) -> None:
+    """Protect a grey picture, so that what is compiled then need not be for somebody's first photo."""
+    image = np.full((512, 512, 3), 128, np.uint8)
+    face = by_hand([192.0, 192.0, 128.0, 128.0], image.shape)
+    protect(eyes, Upload("", image), [face], LEVELS[DEFAULT], "both", lambda share, words: None, lambda: False)
 
 
 def distance(clean: Images, changed: Images) -> Distance:

@@ -29,13 +29,15 @@ def serve_app(
     from visor.black_box.serving import listen
 
     listener = listen(host, port)  # before TensorFlow takes its seconds
-    typer.echo("loading the networks …", err=True)
+    typer.echo("loading the networks, some 20 seconds …", err=True)
     from visor.app import process, serving
     from visor.app.onlookers import Options
+    from visor.app.protecting import rehearse
 
     names = serving.names(host, pair)
     serving.configure(Options(recogniser, weights, sha256, threads), names, pair, forget)
     eyes = process.desk().eyes()
+    rehearse(eyes)
     if eyes.missing:
         typer.echo(
             f"not trained, so not asked: {', '.join(eyes.missing)}; `dvc repro` trains those that params.yaml names",
