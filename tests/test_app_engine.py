@@ -285,7 +285,7 @@ def test_the_bound_holds_exactly_for_each_target(pushed, target):
     moved = np.abs(done.after.astype(int) - done.before)
     assert moved.max() == 5
     assert done.whole.linf == done.eps == 5
-    assert {eps for eps, *_ in pushed.asked} == ({2, 5} if target == "both" else {5})  # 2 and 5 are cut to 5
+    assert {eps for eps, *_ in pushed.asked} == ({1, 5} if target == "both" else {5})  # 1 and 5 are cut to 5
 
 
 def test_faces_that_are_not_chosen_stay_as_they_are(pushed):

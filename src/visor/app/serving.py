@@ -21,6 +21,7 @@ from streamlit.runtime import Runtime
 from streamlit.runtime.stats import CacheStat
 from streamlit.starlette import App
 from streamlit.web.bootstrap import load_config_options
+from websockets.exceptions import InvalidState
 
 from visor.app import faults, limits, process, visit
 from visor.app.certificate import Pair, names_in, own_names
@@ -113,8 +114,8 @@ def serve(
         ws_max_size=MESSAGE_MEGABYTES << 20,
         ws_ping_interval=20,
         ws_ping_timeout=20,
-        log_config=None,  # warnings alone, to stderr
-        log_level="warning",
+        log_config=None,
+        log_level="critical",  # it prints tracebacks, and what tabs say at their end
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=3,
@@ -124,7 +125,8 @@ def serve(
     server = uvicorn.Server(config)
     if started:
         started(server)
-    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):  # raised again when all is closed
+    # Raised again when all is closed; or a tab closes at the very moment, and uvicorn says goodbye to it.
+    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError, InvalidState):
         server.run(sockets=[listener])
 
 
