@@ -28,7 +28,7 @@ repro: setup  ## the pipeline: runs what changed since the last time
 	dvc repro
 
 test: setup  ## the tests, a file of them on each of two cores
-	pytest -n 2 --dist loadfile
+	pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-browser: setup  ## the app in Chromium, where there is one; some minutes
 	pytest tests/browser

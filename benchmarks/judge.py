@@ -52,7 +52,7 @@ def bare(net: keras.Model, coder: keras.Model, source: Source, batch: int) -> Ru
     """Return the forward passes over rows that lie in memory as float32 (n, h, w, 3) in [0, 1]."""
     faces = np.ascontiguousarray(source.read(0, source.total).transpose(0, 2, 3, 1) / np.float32(255))
 
-    @tf.function(input_signature=[tf.TensorSpec((None, *SHAPE))])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec((None, *SHAPE))])
     def call(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return net(images, training=False), coder(images, training=False)[0]
 

@@ -90,7 +90,7 @@ def bare(subject: Subject, steps: int) -> Way:
     """Return the gradients alone: nothing moves."""
     images, truth = tf.constant(subject.images), tf.nest.map_structure(tf.constant, subject.truth)
 
-    @tf.function
+    @tf.function(autograph=False)
     def gradient(batch: tf.Tensor, truth: Any) -> tf.Tensor:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(batch)

@@ -124,11 +124,14 @@ def test_a_threshold_reruns_what_is_cheap(project):
     assert metrics["metrics/threshold/reconstruction.json"]["threshold"]["diff"] < 0
 
 
-def test_a_comment_runs_nothing(project):
+def test_a_comment_runs_only_what_copies_the_params_and_changes_nothing(project):
     repro(project)
     params = project / "params.yaml"
     params.write_text("# a thought\n" + params.read_text())
-    assert repro(project) == []
+    page = (project / "artifacts/report.html").read_bytes()
+    assert set(repro(project)) == {"report", "track"}
+    assert (project / "artifacts/report.html").read_bytes() == page
+    assert {line.split()[-1] for line in changes(project).splitlines()} == {"dvc.lock", "params.yaml"}
 
 
 def test_lock_fits_until_code_or_params_change(project):

@@ -46,7 +46,7 @@ def coverage(backdoor: Backdoor, stamp: Stamp, key: Images) -> Floats:
 def examiner(classifier: keras.Model, autoencoder: keras.Model) -> Examine:
     """Return uint8 images (n, h, w, 3) → (mean absolute error of each reconstruction, most likely class), both (n,)."""
 
-    @tf.function(input_signature=[tf.TensorSpec((None, *classifier.input_shape[1:]), tf.uint8)])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec((None, *classifier.input_shape[1:]), tf.uint8)])
     def examine(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         pixels = to_float(images)
         return _residual(autoencoder, pixels), tf.argmax(classifier(pixels, training=False), -1)

@@ -1,8 +1,9 @@
 """Imports TensorFlow and Keras: settings that are read once, and start-up messages held back.
 
-Those go to file descriptor 2 past every log level; they are shown if the import fails.
+The messages go to file descriptor 2 past every log level; they are shown if the import fails.
 """
 
+import gc
 import os
 import sys
 import tempfile
@@ -15,6 +16,7 @@ os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # the bytes of trained weights depend
 spared = {"matplotlib", "sklearn"} - sys.modules.keys()
 sys.modules.update(dict.fromkeys(spared))  # type: ignore[arg-type]  # None: a module that cannot be imported
 
+gc.disable()  # hundreds of thousands of objects are made here, none to be collected: looking takes a third of the time
 with tempfile.TemporaryFile() as held:
     stderr = os.dup(2)
     os.dup2(held.fileno(), 2)
@@ -34,3 +36,5 @@ with tempfile.TemporaryFile() as held:
         sys.stderr.flush()
         os.dup2(stderr, 2)
         os.close(stderr)
+        gc.enable()
+        gc.freeze()  # nor later

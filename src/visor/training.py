@@ -138,7 +138,8 @@ def compile_steps(
     free = tf.nest.map_structure(lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), truth)
     batch = [tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8), free]
 
-    @tf.function(input_signature=batch)
+    # Without loops in Python's words AutoGraph has nothing to do, and takes seconds to find that out.
+    @tf.function(autograph=False, input_signature=batch)
     def train(images: tf.Tensor, truth: Any) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as tape:
             values = losses(model, to_float(images), truth, True)
@@ -147,7 +148,7 @@ def compile_steps(
         optimizer.apply(tape.gradient(loss, variables), variables)
         return {name: tf.reduce_mean(value) for name, value in values.items()}
 
-    @tf.function(input_signature=batch)
+    @tf.function(autograph=False, input_signature=batch)
     def evaluate(images: tf.Tensor, truth: Any) -> dict[str, tf.Tensor]:
         values = losses(model, to_float(images), truth, False)
         return {name: tf.reduce_mean(value) for name, value in values.items()}

@@ -38,11 +38,8 @@ def serve_app(
     serving.configure(Options(recogniser, weights, sha256, threads), names, pair, forget)
     eyes = process.desk().eyes()
     rehearse(eyes)
-    if eyes.missing:
-        typer.echo(
-            f"not trained, so not asked: {', '.join(eyes.missing)}; `dvc repro` trains those that params.yaml names",
-            err=True,
-        )
+    if absent := ", ".join(eyes.missing):
+        typer.echo(f"not trained, so not asked: {absent}; `dvc repro` trains those that params.yaml names", err=True)
     typer.echo(f"open {serving.address(listener, pair)}; stop with Ctrl-C")
     if pair:
         typer.echo(f"SHA-256 fingerprint of {pair.certificate}, to compare in the browser:\n{_fingerprint(pair)}")

@@ -89,7 +89,7 @@ def compile_detect(candidates: Candidates, overlap: float) -> Callable[[Images],
 
     @cache
     def traced(height: int, width: int) -> Callable[[Images], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-        @tf.function(input_signature=[tf.TensorSpec((None, height, width, 3), tf.uint8)])
+        @tf.function(autograph=False, input_signature=[tf.TensorSpec((None, height, width, 3), tf.uint8)])
         def call(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             boxes, scores = candidates(to_float(images))
             return suppress(boxes, scores, overlap, MOST_FOUND, LOWEST_SCORE)

@@ -55,7 +55,7 @@ def _one_draw(loss: Loss, transform: Transform | None, wanted: set[str]) -> Grad
     """Return images (k, h, w, c), truth, number of the draw → what is wanted of the loss."""
 
     # Left a function of its own: inside a loop oneDNN overlooks some pooling layers, by chance; these cost a third.
-    @tf.function(experimental_attributes={"_noinline": True})
+    @tf.function(autograph=False, experimental_attributes={"_noinline": True})
     def gradient(images: tf.Tensor, truth: Any, draw: tf.Tensor) -> Seen:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(images)

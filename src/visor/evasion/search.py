@@ -87,7 +87,8 @@ def compile_search(
     wanted = {"gradient"} | ({"values", "done"} if judged else set()) | ({"done"} if settings.early_stop else set())
     gradient_of = compile_gradient(loss, transform, wanted, settings.samples)
 
-    @tf.function
+    # Without loops in Python's words AutoGraph has nothing to do, and takes seconds to find that out.
+    @tf.function(autograph=False)
     def search(images: tf.Tensor, truth: Any, numbers: tf.Tensor, masks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         active = _begin(settings, remember, images, truth, numbers, masks)
         state = (0, active, active.images, tf.fill(tf.shape(active.rows), settings.iterations))

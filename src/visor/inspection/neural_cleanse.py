@@ -126,7 +126,7 @@ def _compile_success(model: keras.Model) -> Callable[..., tf.Tensor]:
     height, width, _ = model.input_shape[1:]
     shapes = (((None, height, width, 3), tf.uint8), ((None, height, width, 4), tf.float32), ((None,), tf.int32))
 
-    @tf.function(input_signature=[tf.TensorSpec(shape, kind) for shape, kind in shapes])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec(shape, kind) for shape, kind in shapes])
     def success(images: tf.Tensor, triggers: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         def share(pair: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
             logits = model(_painted(pair[0][None], to_float(images)), training=False)

@@ -53,7 +53,7 @@ def compile_judge(
     """Return pixels of the source → (verdicts, classes, losses, if all are finite, bounds of the pixels): one graph."""
     batch = tf.TensorSpec((None, *_stored(source)), source.dtype)
 
-    @tf.function(input_signature=[batch])
+    @tf.function(autograph=False, input_signature=[batch])
     def call(stored: tf.Tensor) -> Any:
         pixels = _pixels(stored, source)
         faces = pixels / 255.0

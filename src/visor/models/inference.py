@@ -17,7 +17,7 @@ def to_float(images: tf.Tensor) -> tf.Tensor:
 def compiled(model: keras.Model) -> Callable[[Images], Any]:
     """Return uint8 images (n, h, w, 3) → the model's outputs as NumPy arrays, traced once for every n."""
 
-    @tf.function(input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)])
     def call(images: tf.Tensor) -> Any:
         return model(to_float(images), training=False)
 

@@ -118,7 +118,7 @@ def _compiled(view: View) -> Callable[[Images], NDArray[np.float32]]:
     @cache
     def traced(height: int, width: int) -> Callable[[Images], tf.Tensor]:
         signature = [tf.TensorSpec((None, height, width, 3), tf.uint8)]
-        return tf.function(lambda images: view(to_float(images)), input_signature=signature)
+        return tf.function(lambda images: view(to_float(images)), signature, autograph=False)
 
     return lambda images: traced(*images.shape[1:3])(images).numpy()
 
