@@ -6,6 +6,9 @@ All faces that are found are protected. For all who look, detectors and recognis
 matched before, how many they no longer see or match in the PNG. MTCNN and FaceNet are those that the searches use.
 """
 
+import visor.quiet  # noqa: F401 - before anything imports TensorFlow
+
+# isort: split
 import statistics
 from collections import Counter
 from pathlib import Path
@@ -18,6 +21,7 @@ from visor.app.levels import LEVELS, TARGETS, Level
 from visor.app.onlookers import Eyes, Options, open_eyes
 from visor.app.protecting import Protected, protect
 from visor.app.uploads import read_upload
+from visor.protection.photos import gather
 
 
 def protected(eyes: Eyes, path: Path, level: Level, target: str) -> Protected:
@@ -28,15 +32,16 @@ def protected(eyes: Eyes, path: Path, level: Level, target: str) -> Protected:
 
 
 def main(
-    photos: Annotated[list[Path], typer.Argument(help="with faces")],
+    photos: Annotated[list[Path], typer.Argument(help="with faces; folders, too")],
     target: Annotated[Literal["detectors", "recognition", "both"], typer.Option()] = "detectors",
     levels: Annotated[str, typer.Option(help="eps of the strengths to try")] = "4 8 12 16 24",
 ) -> None:
     """Print a line a strength: of those who saw or matched a face before, how many no longer do."""
+    files = [photo.path for photo in gather(photos)]
     eyes = open_eyes(Options())
-    typer.echo(f"{TARGETS[target]}, {len(photos)} photos")
+    typer.echo(f"{TARGETS[target]}, {len(files)} photos")
     for level in (level for level in LEVELS if str(level.eps) in levels.split()):
-        done = [protected(eyes, path, level, target) for path in photos]
+        done = [protected(eyes, path, level, target) for path in files]
         asked, lost = Counter[str](), Counter[str]()
         for verdict in (verdict for one in done for verdict in one.verdicts if verdict.before):
             asked[verdict.onlooker] += 1

@@ -87,6 +87,15 @@ def test_pgd_hides_from_it(tmp_path, images):
     assert max(own.scores.max(initial=0) for own in after) < 0.1
 
 
+def test_an_image_of_another_size_than_a_fixed_one_is_one_sentence(tmp_path):
+    detector = load(freeze(tmp_path / "a.pb"))
+    with pytest.raises(
+        UserError, match=r"a\.pb cannot take an image of 47×52 pixels \(Input to reshape .*; freeze"
+    ) as told:
+        detector.detect(np.zeros((1, 52, 47, 3), np.uint8))
+    assert "\n" not in str(told.value)
+
+
 def test_files_that_are_refused(tmp_path):
     (tmp_path / "broken.pb").write_bytes(b"\xff" * 100)
     (tmp_path / "empty.pb").write_bytes(b"")

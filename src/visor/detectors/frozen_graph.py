@@ -88,7 +88,19 @@ def _runner(graph: graph_file.GraphDef, tensors: dict[str, str | None], path: Pa
 
     # No tf.function: that adds an order of execution, which the loops of TensorFlow 1 cannot have.
     call = tf.compat.v1.wrap_function(run, [tf.TensorSpec((1, None, None, 3), tf.uint8)])
-    return lambda images: [found.numpy() for found in call(tf.constant(images))]
+
+    def of_any_size(images: Images) -> list[Any]:
+        try:
+            return [found.numpy() for found in call(tf.constant(images))]
+        except tf.errors.InvalidArgumentError as error:
+            height, width = images.shape[1:3]
+            *_, reason = error.message.partition("\n\t [[")[0].splitlines()  # in front of the name of the node
+            raise UserError(
+                f"{path} cannot take an image of {width}×{height} pixels ({reason:.120}); freeze it with an input of "
+                "any size, or give it images of its own size"
+            ) from None
+
+    return of_any_size
 
 
 def _detect(run: Callable[[Images], list[Any]], face: int) -> Callable[[Images], list[Found]]:
