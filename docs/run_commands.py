@@ -103,7 +103,7 @@ def attempt(shell: Shell, command: Command) -> str:
         elif how:
             words = meant(command.text)
             before, arrow, after = words.partition(" > ")
-            run(shell, f"{before} {how.more}{arrow}{after}", how.answer)
+            run(shell, f"{before} {how.more}{arrow}{after}", how.answer, how.status)
         else:
             return "FAILED: docs/commands.py has no recipe for it"
     except (subprocess.SubprocessError, TimeoutError) as error:
@@ -112,9 +112,9 @@ def attempt(shell: Shell, command: Command) -> str:
     return f"ok, {time.monotonic() - start:.0f} s"
 
 
-def run(shell: Shell, words: str, answer: str = "") -> None:
-    """Run a command line to its end, ``answer`` being typed; raises what subprocess does."""
-    subprocess.run(
+def run(shell: Shell, words: str, answer: str = "", status: int = 0) -> None:
+    """Run a command line to its end, ``answer`` being typed; raises what subprocess does if it is not ``status``."""
+    done = subprocess.run(
         ["bash", "-c", words],
         cwd=shell.root,
         env=shell.environment,
@@ -122,9 +122,10 @@ def run(shell: Shell, words: str, answer: str = "") -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         timeout=SECONDS,
-        check=True,
         start_new_session=True,  # without a terminal, passwords are read from the input
     )
+    if done.returncode != status:
+        raise subprocess.CalledProcessError(done.returncode, words, done.stdout)
 
 
 def serve(shell: Shell, words: str, ready: str) -> None:
