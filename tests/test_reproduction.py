@@ -44,13 +44,14 @@ ALL_STAGES = {
 }
 
 # Runs in every Python below a `dvc repro` that is to be killed: the wanted stage notes the final name of each file
-# that it has finished, and stops itself just before one of them gets it. No code of the project knows of this.
+# that it has finished, and stops itself just before one of them gets it, for the first time or a later one. Which, is
+# told by its name: threads side by side end in any order. No code of the project knows of this.
 STOP = """
 import os, signal, sys
-left = [int(os.environ["STOP_BEFORE"])]
+left = [int(os.environ["STOP_TIME"])]
 def watch(event, arguments):
     if event == "os.rename" and str(arguments[0]).endswith(".part"):
-        left[0] -= 1
+        left[0] -= str(arguments[1]) == os.environ["STOP_BEFORE"]
         if not left[0]:
             signal.raise_signal(signal.SIGSTOP)  # this very thread; a signal to the process may stop another first
         with open(os.environ["STOP_LOG"], "a") as log:
@@ -184,13 +185,13 @@ def test_own_data_and_back(project, tmp_path):
 # --- kill -9
 
 
-def hooked(root, folder, command, before=0):
-    """The environment of the project, with the stop in it."""
+def hooked(root, folder, command, before="", time=1):
+    """The environment of the project, with the stop in it: before a file gets its name for the first or a later time."""
     folder.mkdir(exist_ok=True)
     (folder / "sitecustomize.py").write_text(STOP)
     (folder / "log").unlink(missing_ok=True)
     own = environment(root)
-    stop = {"STOP_IN": command, "STOP_BEFORE": str(before), "STOP_LOG": str(folder / "log")}
+    stop = {"STOP_IN": command, "STOP_BEFORE": before, "STOP_TIME": str(time), "STOP_LOG": str(folder / "log")}
     return own | stop | {"PYTHONPATH": f"{folder}:{own['PYTHONPATH']}"}
 
 
@@ -235,90 +236,85 @@ def drawing(process):
     return "stages/download.py" in process.cmdline() and len(process.children()) >= 2
 
 
-# (stage, its command, before which of its files it dies, what is whole by then, what is not)
+# (stage, its command, what is whole by the time it dies, what is not: the first is the file it dies over)
 CLASSIFIER, CLASSIFY = "artifacts/classifier", "stages/train_classifiers.py"
 MOMENTS = [
-    ("download", "stages/download.py", 1, [], ["artifacts/raw/faces.h5"]),
-    ("split", "stages/split.py", 2, ["artifacts/split.csv"], ["metrics/split.json"]),
-    ("evaluate_baselines", "stages/evaluate_baselines.py", 1, [], ["metrics/baselines.json"]),
+    ("download", "stages/download.py", [], ["artifacts/raw/faces.h5"]),
+    ("split", "stages/split.py", ["artifacts/split.csv"], ["metrics/split.json"]),
+    ("evaluate_baselines", "stages/evaluate_baselines.py", [], ["metrics/baselines.json"]),
     (
         "poison",
         "stages/poison.py",
-        5,
         ["artifacts/poisoned/input_instance.h5", "plots/poison/input_instance.png"],
         ["artifacts/poisoned/accessory.h5", "artifacts/triggered/accessory.h5"],
     ),
     (
         "train_classifiers@accessory",
         f"{CLASSIFY} accessory",
-        EPOCHS + 2,
         [f"{CLASSIFIER}/accessory/deepid/model.weights.h5"],
         [f"{CLASSIFIER}/accessory/deepid/model.json"],
     ),
     (
         "evaluate_backdoor",
         "stages/evaluate_backdoor.py",
-        2,
         ["metrics/backdoor/deepid/clean.json"],
         ["metrics/backdoor/deepid/accessory.json"],
     ),
-    ("evaluate_verification", "stages/evaluate_verification.py", 1, [], ["metrics/verification/clean.json"]),
+    ("evaluate_verification", "stages/evaluate_verification.py", [], ["metrics/verification/clean.json"]),
     (
         "poison_budget",
         "stages/poison_budget.py",
-        5,
         ["metrics/poison_budget.csv"],
         ["metrics/poison_budget/deepid/accessory.json"],
     ),
-    ("train_vae", "stages/train_vae.py", 2, [], ["artifacts/vae/all/model.weights.h5"]),
-    ("adapt_trigger", "stages/adapt_trigger.py", 2, ["artifacts/adapted/adapted.h5"], ["metrics/adaptation.json"]),
+    ("train_vae", "stages/train_vae.py", ["metrics/history/vae/all.csv"], ["artifacts/vae/all/model.weights.h5"]),
+    ("adapt_trigger", "stages/adapt_trigger.py", ["artifacts/adapted/adapted.h5"], ["metrics/adaptation.json"]),
     (
         "score_defences",
         "stages/score_defences.py",
-        2,
         ["artifacts/scores/reconstruction.csv"],
         ["artifacts/scores/digests.json", "plots/reconstructions.png"],
     ),
-    ("threshold", "stages/threshold.py", 1, [], ["metrics/threshold/reconstruction.json"]),
+    ("threshold", "stages/threshold.py", [], ["metrics/threshold/reconstruction.json"]),
     (
         "evaluate_defences",
         "stages/evaluate_defences.py",
-        3,
         ["metrics/defence/reconstruction/clean.json"],
         ["metrics/defence/fusion/clean.json", "metrics/defences.csv", "plots/defences/matrix.png"],
     ),
-    ("inspect_networks", "stages/inspect_networks.py", 1, [], ["metrics/fine_pruning.csv"]),
+    (
+        "inspect_networks",
+        "stages/inspect_networks.py",
+        ["metrics/inspection/accessory/saliency.json"],
+        ["metrics/fine_pruning.csv"],
+    ),
     (
         "train_detector@ssd",
         "stages/train_detector.py ssd",
-        4,
         ["metrics/history/detector/ssd.csv", "artifacts/detector/ssd/model.weights.h5"],
         ["artifacts/detector/ssd/model.json"],
     ),
     (
         "evaluate_detection@ssd",
         "stages/evaluate_detection.py ssd",
-        2,
         ["artifacts/hidden/ssd/0.02x2.h5"],
         ["metrics/detection/ssd/clean.json", "plots/detection/ssd/scenes.png"],
     ),
-    ("evaluate_transfer", "stages/evaluate_transfer.py", 1, [], ["metrics/transfer.json"]),
+    ("evaluate_transfer", "stages/evaluate_transfer.py", [], ["metrics/transfer.json"]),
     (
         "train_recognisers",
         "stages/train_recognisers.py",
-        4,
         ["metrics/history/recogniser/vgg16.csv", "artifacts/recogniser/vgg16/model.weights.h5"],
         ["artifacts/recogniser/vgg16/names.json"],
     ),
     (
         "evaluate_recognition@vgg16",
         "stages/evaluate_recognition.py vgg16",
-        3,
-        ["artifacts/fooled/vgg16/impersonate/pgd_0.0628x2.h5"],
+        [f"artifacts/fooled/vgg16/{goal}/pgd_0.0628x2.h5" for goal in ("impersonate", "dodge", "misclassify")],
         ["metrics/recognition/vgg16/verification.json"],
     ),
-    ("summarise_recognition", "stages/summarise_recognition.py", 1, [], ["metrics/recognition_transfer.json"]),
-    ("report", "stages/report.py", 1, [], ["artifacts/report.html"]),
+    ("summarise_recognition", "stages/summarise_recognition.py", [], ["metrics/recognition_transfer.json"]),
+    ("report", "stages/report.py", [], ["artifacts/report.html"]),
 ]
 
 
@@ -329,8 +325,8 @@ def test_killed_in_every_stage_a_fresh_clone_ends_with_the_same_bytes(reproduced
     interrupted(root, drawing, hooked(root, hook, ""), victims="stage")
     assert not (root / "artifacts/raw/faces.h5").exists()
     last, seen = "download", set()
-    for stage, command, before, whole, absent in MOMENTS:
-        names = ran(interrupted(root, stopped, hooked(root, hook, command, before)))
+    for stage, command, whole, absent in MOMENTS:
+        names = ran(interrupted(root, stopped, hooked(root, hook, command, before=absent[0])))
         assert (names[0], names[-1]) == (last, stage), "what was killed runs again, and what follows"
         assert [name for name in whole if not (root / name).exists()] == []
         assert [name for name in absent if (root / name).exists()] == []
@@ -348,8 +344,7 @@ def test_a_killed_training_goes_on_unless_its_bytes_have_to_repeat(project, tmp_
     edit(project, compute__deterministic=deterministic, classifiers__deepid__learning_rate=1e-3)
     history = "metrics/history/clean/deepid.csv"
     # An epoch's line comes before its checkpoint: the first epoch is kept, the second is not.
-    before = 2 if deterministic else 3
-    interrupted(project, stopped, hooked(project, hook, command, before))
+    interrupted(project, stopped, hooked(project, hook, command, before=history, time=2))
     assert finished(hook).count(history) == 1
     assert (project / "checkpoints").exists() is not deterministic
 
