@@ -4,6 +4,7 @@ import base64
 import gc
 import io
 import logging
+import re
 import sys
 import threading
 import time
@@ -23,6 +24,7 @@ from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileMan
 from streamlit.testing.v1 import AppTest
 
 from tests.test_architecture import SOURCE
+from tests.tiny import ROOT
 from visor.app import choosing, pictures, process, showing, visit, words
 from visor.app.desk import Job
 from visor.app.faces import Spot
@@ -276,8 +278,16 @@ def test_the_empty_page_says_what_it_protects_from(page):
     assert "Other and future models may still see the face" in said(app)
     assert "drawn faces only" in said(app)
     assert "Visor writes them to no file" in said(app)
-    assert "none of 23 faces" in said(app)
     assert not app.button
+
+
+def test_the_page_and_the_manual_tell_of_the_same_measurement():
+    manual = (ROOT / "docs/app.md").read_text()
+    photos, faces = (int(re.search(rf"(\d+) {thing}", words.LIMITS)[1]) for thing in ("photos", "faces"))
+    found, quality = (int(number) for number in re.search(r"found (\d+) .* of quality (\d+)", words.LIMITS).groups())
+    assert sum(int(number) for number in re.findall(r"(\d+) (?:photos )?of (?:LFW|WIDER)", manual)) == photos
+    assert f"of the {faces} faces that MTCNN found, it finds none" in manual
+    assert f"{found} in those of quality {quality}" in manual
 
 
 def test_what_is_refused_is_said_by_name_and_the_rest_goes_on(page, photo):

@@ -186,7 +186,7 @@ def test_own_data_and_back(project, tmp_path):
 
 
 def hooked(root, folder, command, before="", time=1):
-    """The environment of the project, with the stop in it: before a file gets its name for the first or a later time."""
+    """The environment of the project, with the stop in it: before a file gets its name, the first or a later time."""
     folder.mkdir(exist_ok=True)
     (folder / "sitecustomize.py").write_text(STOP)
     (folder / "log").unlink(missing_ok=True)

@@ -10,10 +10,10 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-import skimage.data
+from matplotlib.cbook import get_sample_data
 from PIL import Image
+from skimage import data
 
 PROJECT = Path(__file__).parents[2]
 FORGET = 5  # seconds that a closed tab's photos are kept
@@ -93,19 +93,20 @@ def exif(orientation):
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
-    """Three JPEG files with a face each and a place in their EXIF; VISOR_PHOTOS names a folder of others."""
+    """Three photographs, JPEG files with a face each and a place in their EXIF: an astronaut, a cameraman, an admiral.
+
+    They come with scikit-image and matplotlib; VISOR_PHOTOS names a folder of others.
+    """
     folder = tmp_path_factory.mktemp("photos")
     if "VISOR_PHOTOS" in os.environ:
         found = sorted(path for path in Path(os.environ["VISOR_PHOTOS"]).rglob("*") if path.is_file())[:3]
         return [Path(shutil.copy(path, folder / f"smith-{number}{path.suffix}")) for number, path in enumerate(found)]
-    astronaut = skimage.data.astronaut()
-    small = np.asarray(Image.fromarray(astronaut).resize((380, 380), Image.Resampling.LANCZOS))
-    wide = np.full((420, 760, 3), (96, 118, 140), np.uint8)
-    wide[20:400, 300:680] = small
-    pictures = {"smith-upright": (astronaut, 1), "smith-mirrored": (astronaut[:, ::-1], 6), "smith-wide": (wide, 1)}
+    astronaut, cameraman = (Image.fromarray(made).convert("RGB") for made in (data.astronaut(), data.camera()))
+    with Image.open(get_sample_data("grace_hopper.jpg")) as file:
+        admiral = file.convert("RGB")
+    turned = cameraman.transpose(Image.Transpose.ROTATE_90)  # 6: a viewer turns it back, clockwise
     paths = []
-    for name, (picture, orientation) in pictures.items():
-        stored = np.rot90(picture) if orientation == 6 else picture  # 6: to be turned clockwise
-        paths.append(folder / f"{name}.jpg")
-        Image.fromarray(np.ascontiguousarray(stored)).save(paths[-1], quality=92, exif=exif(orientation))
+    for name, picture, orientation in (("astronaut", astronaut, 1), ("cameraman", turned, 6), ("admiral", admiral, 1)):
+        paths.append(folder / f"smith-{name}.jpg")
+        picture.save(paths[-1], quality=92, exif=exif(orientation))
     return paths
