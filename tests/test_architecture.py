@@ -7,25 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import visor
+
 SOURCE = Path(__file__).parents[1] / "src/visor"
-LAYERS = [
-    {"errors"},
-    {"stage"},
-    {"files"},
-    {"faces"},
-    {"scenes"},
-    {"hdf5", "params"},
-    {
-        *("archives", "boxes", "config", "crops", "fetch", "gates", "images", "joint_bayesian", "metrics"),
-        *("quiet", "rendering", "tracking"),
-    },
-    {"backdoors", "datasets", "evasion", "landmarks", "models", "sanitisation", "split"},
-    {"defences", "detectors", "people", "recognisers", "training"},
-    {"adaptation", "black_box", "inspection", "judge", "protection"},
-    {"evaluation"},
-    {"app", "report"},
-    {"cli"},
-]
+# The layers that visor/__init__.py names, the lowest first.
+LAYERS = [line.strip().split(", ") for line in reversed(visor.__doc__.splitlines()) if line.startswith("    ")]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 TENSORFLOW = {
     *("quiet", "models", "detectors", "recognisers", "evasion", "training"),
@@ -79,6 +65,11 @@ def members(folder):
     """Keys of a registry."""
     tree = ast.parse((folder / "__init__.py").read_text())
     return {key.value for node in ast.walk(tree) if isinstance(node, ast.Dict) for key in node.keys}
+
+
+def test_every_room_is_in_one_layer():
+    named = [name for layer in LAYERS for name in layer]
+    assert sorted(named) == sorted({room(path) for path in FILES})
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())

@@ -1,11 +1,19 @@
 """Visor attacks and defends face models in one reproducible pipeline.
 
-The layers, imports pointing down only:
+The layers: a room imports from lines below its own. ``stages/`` stands on top and alone knows the paths of artifacts.
+docs/architecture.md says what is in a room.
 
-    stages/, cli                                       scripts and commands; stages alone know artifact paths
-    evaluation                                         joins model, attack and defence into named numbers
-    training | defences                                fit a model; score images, high = suspicious
-    datasets | backdoors | models                      one file each; registries in their ``__init__``
-    config | faces | images | metrics | rendering | tracking | gates
-    errors, files                                      what a user's mistake says; files whole or absent
+    cli
+    app, report
+    evaluation
+    adaptation, black_box, inspection, judge, protection
+    defences, detectors, people, recognisers, training
+    backdoors, datasets, evasion, landmarks, models, sanitisation, split
+    archives, boxes, config, crops, fetch, gates, images, joint_bayesian, metrics, quiet, rendering, tracking
+    hdf5, params
+    scenes
+    faces
+    files
+    stage
+    errors
 """
