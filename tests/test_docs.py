@@ -121,8 +121,8 @@ def test_prose_numbers_are_those_of_the_committed_metrics():
     assert f"knows {nearest} of the faces and LDA {lda}" in prose
     fpr, low, high = (percent(held_out[key]) for key in ("fpr", "fpr_low", "fpr_high"))
     assert f"flags {fpr} ({low} to {high}) of held-out clean faces" in prose
-    adapted = metrics("adaptation")
-    assert f"{percent(adapted['plain_tpr'])} of the time and the adapted ones {percent(adapted['tpr'])}" in prose
+    plain, adapted = (percent(metrics(f"defence/reconstruction/{key}")["tpr"]) for key in ("accessory", "adapted"))
+    assert f"{plain} of the time and the adapted ones {adapted}" in prose
 
 
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])

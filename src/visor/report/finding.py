@@ -193,8 +193,9 @@ def _adapted(run: Run) -> Table:
         for head, (key, form, spread) in shown.items()
     ]
     note = (
-        "An attacker who knows the autoencoder bends the colours of the key. It is bent against the reconstruction "
-        "loss alone: that other defences still find it does not mean that they withstand an attack of their own."
+        "An attacker who knows the autoencoder bends the colours of the key; what is flagged goes by his own "
+        "threshold. The key is bent against the reconstruction loss alone: that other defences still find it does "
+        "not mean that they withstand an attack of their own."
     )
     title = f"A key adapted to the autoencoder ({plain(run.params.adaptation.attack)})"
     return table(title, "", ["plain", "adapted"], rows, note)

@@ -60,7 +60,7 @@ def _finding(run: Run) -> Table:
         hardest, metric = extreme(run.numbers, files, min)
         rows.append(_row(run, f"AUROC of {plain(defence)}, worst trigger ({plain(hardest)})", metric, "three"))
     rows.append(_row(run, "clean faces that the reference flags", f"defence/{REFERENCE}/clean:fpr", "percent"))
-    rows.append(_row(run, f"{ADAPTED} keys that the reference flags", "adaptation:tpr", "percent"))
+    rows.append(_row(run, f"{ADAPTED} keys that the reference flags", f"defence/{REFERENCE}/{ADAPTED}:tpr", "percent"))
     return table("Finding poisoned faces", "", HEADS, rows)
 
 
