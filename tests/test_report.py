@@ -252,7 +252,7 @@ def captions():
     (name,), rates = settings["surrogates"], [f"{100 * rate:g}" for rate in settings["false_accept_rates"]]
     ways = ["" if way == "none" else f", behind {way}" for way in settings["in_front"]]
     goals = ("taken for the target", "no longer taken for oneself")
-    found = {caption for caption, *_ in STANDS}
+    found = {f"Planting backdoors in {PARAMS['suspect']}"} | {caption for caption, *_ in STANDS}
     found |= {f"Verification of people whom nobody was trained on, threshold for FAR {rate} %" for rate in rates}
     found |= {f"{name} attacked by its own gradient, FAR {rate} %" for rate in rates}
     found |= {f"Transfer from {name}: {goal}, FAR {rates[0]} %{way}" for goal in goals for way in ways}
@@ -263,10 +263,10 @@ def captions():
 
 # One cell of each kind of table and of each card: (table, row, column) -> the number that stands there.
 STANDS = {
-    ("Planting backdoors in deepid", "clean accuracy lost at most (blended accessory)", "this run"): (
-        "backdoor/deepid/blended_accessory:clean_drop"
-    ),
     ("Finding poisoned faces", "clean faces that the reference flags", "this run"): "defence/reconstruction/clean:fpr",
+    ("Finding poisoned faces", "adapted keys that the reference flags", "this run"): (
+        "defence/reconstruction/adapted:tpr"
+    ),
     ("Hiding faces from detectors", "faster rcnn: attacked, 0.02 × 40", "this run"): (
         "detection/faster_rcnn/pgd_0.02x40:ap_50"
     ),
@@ -384,6 +384,11 @@ def test_the_glance_shows_extremes(whole, page):
     words = f"attack success at least ({least.replace('_', ' ')}, {poisons} poisons)"
     ((metric, text),) = at(found, f"Planting backdoors in {suspect}", words, "this run")
     assert (metric, text) == (f"backdoor/{suspect}/{least}:asr", f"{100 * success[least]:.1f} %")
+    drops = {name: look_up(whole, f"backdoor/{suspect}/{name}:clean_drop") for name in attacks}
+    worst = max(drops, key=drops.get)
+    words = f"clean accuracy lost at most ({worst.replace('_', ' ')})"
+    ((metric, _),) = at(found, f"Planting backdoors in {suspect}", words, "this run")
+    assert metric == f"backdoor/{suspect}/{worst}:clean_drop"
     assert extreme({"a:x": 2.0, "b:x": 1.0}, {"a": "a:x", "b": "b:x", "c": "c:x"}, min) == ("b", "b:x")
     assert extreme({}, {"c": "c:x"}, min) == ("", "")
 
