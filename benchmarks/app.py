@@ -20,7 +20,7 @@ import typer
 from visor.app.faces import find_faces
 from visor.app.levels import LEVELS, TARGETS, Level
 from visor.app.onlookers import Eyes, Options, open_eyes
-from visor.app.protecting import Protected, protect
+from visor.app.protecting import Protected, distance, protect
 from visor.app.uploads import read_upload
 from visor.app.verdicts import judge, views
 from visor.evasion.eight_bit import as_jpeg
@@ -37,7 +37,8 @@ def protected(eyes: Eyes, path: Path, level: Level, target: str) -> Protected:
 def posted(eyes: Eyes, one: Protected, quality: int, target: str) -> Protected:
     """Return a protected photo as it is after somebody saved it as JPEG, and what everybody makes of that."""
     before, after = views(eyes, one.before, one.faces, one.faces), as_jpeg(one.after, quality)
-    return one._replace(after=after, verdicts=judge(eyes, before, views(eyes, after, one.faces, before.places), target))
+    verdicts = judge(eyes, before, views(eyes, after, one.faces, before.places), target)
+    return one._replace(after=after, verdicts=verdicts, whole=distance(one.before, after))
 
 
 def main(

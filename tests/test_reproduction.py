@@ -44,11 +44,11 @@ ALL_STAGES = {
 }
 
 # Runs in every Python below a `dvc repro` that is to be killed: the wanted stage notes the final name of each file
-# that it has finished, and stops itself just before one of them gets it, for the first time or a later one. Which, is
-# told by its name: threads side by side end in any order. No code of the project knows of this.
+# that it has finished, and stops itself just before one of them gets it for the nth time. It is told by name, as
+# threads side by side end in any order. No code of the project knows of this.
 STOP = """
 import os, signal, sys
-left = [int(os.environ["STOP_TIME"])]
+left = [int(os.environ["STOP_NTH"])]
 def watch(event, arguments):
     if event == "os.rename" and str(arguments[0]).endswith(".part"):
         left[0] -= str(arguments[1]) == os.environ["STOP_BEFORE"]
@@ -185,13 +185,13 @@ def test_own_data_and_back(project, tmp_path):
 # --- kill -9
 
 
-def hooked(root, folder, command, before="", time=1):
-    """The environment of the project, with the stop in it: before a file gets its name, the first or a later time."""
+def hooked(root, folder, command, before="", nth=1):
+    """The environment of the project, with the stop in it: before a file gets its name for the nth time."""
     folder.mkdir(exist_ok=True)
     (folder / "sitecustomize.py").write_text(STOP)
     (folder / "log").unlink(missing_ok=True)
     own = environment(root)
-    stop = {"STOP_IN": command, "STOP_BEFORE": before, "STOP_TIME": str(time), "STOP_LOG": str(folder / "log")}
+    stop = {"STOP_IN": command, "STOP_BEFORE": before, "STOP_NTH": str(nth), "STOP_LOG": str(folder / "log")}
     return own | stop | {"PYTHONPATH": f"{folder}:{own['PYTHONPATH']}"}
 
 
@@ -344,7 +344,7 @@ def test_a_killed_training_goes_on_unless_its_bytes_have_to_repeat(project, tmp_
     edit(project, compute__deterministic=deterministic, classifiers__deepid__learning_rate=1e-3)
     history = "metrics/history/clean/deepid.csv"
     # An epoch's line comes before its checkpoint: the first epoch is kept, the second is not.
-    interrupted(project, stopped, hooked(project, hook, command, before=history, time=2))
+    interrupted(project, stopped, hooked(project, hook, command, before=history, nth=2))
     assert finished(hook).count(history) == 1
     assert (project / "checkpoints").exists() is not deterministic
 
