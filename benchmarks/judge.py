@@ -17,20 +17,18 @@ from pathlib import Path
 from statistics import median
 from typing import Annotated
 
-import visor.quiet  # noqa: F401 - before anything imports TensorFlow
-
-# isort: split
 import h5py
-import keras
 import numpy as np
-import tensorflow as tf
 import typer
 
-from visor.judge import autoencoder, verdict
-from visor.judge.pictures import Source, open_data
-from visor.models import deepid, vae
-from visor.params import Compute
-from visor.training import configure
+from visor.core.params import ComputeParams
+from visor.core.tf import keras, tf
+from visor.models import autoencoder
+from visor.models.classifiers import deepid
+from visor.models.training import configure_tensorflow
+from visor.suspect import autoencoder as suspect_autoencoder
+from visor.suspect import classify
+from visor.suspect.inputs import ImageSource, open_data
 
 Run = Callable[[int, int], None]
 
@@ -48,7 +46,7 @@ def write_data(path: Path, images: int, dtype: str) -> None:
             data[start : start + 1000] = rng.integers(0, 256, data[start : start + 1000].shape, dtype=np.uint8)
 
 
-def bare(net: keras.Model, coder: keras.Model, source: Source, batch: int) -> Run:
+def bare(net: keras.Model, coder: keras.Model, source: ImageSource, batch: int) -> Run:
     """Return the forward passes over rows that lie in memory as float32 (n, h, w, 3) in [0, 1]."""
     faces = np.ascontiguousarray(source.read(0, source.total).transpose(0, 2, 3, 1) / np.float32(255))
 
@@ -64,15 +62,15 @@ def bare(net: keras.Model, coder: keras.Model, source: Source, batch: int) -> Ru
     return run
 
 
-def judged(net: keras.Model, coder: keras.Model, source: Source, batch: int) -> Run:
+def judged(net: keras.Model, coder: keras.Model, source: ImageSource, batch: int) -> Run:
     """Return the judging of rows that lie in the file."""
-    call = verdict.compile_judge(net, coder, 0.1, 255, source)
+    call = classify.compile_pipeline(net, coder, 0.1, 255, source)
 
     def run(start: int, stop: int) -> None:
         part = source._replace(
             total=stop - start, read=lambda first, last: source.read(start + first, min(start + last, stop))
         )
-        verdict.joined(list(verdict.judge(call, part, batch)))
+        classify.concatenate(list(classify.predict_batches(call, part, batch)))
 
     return run
 
@@ -92,13 +90,13 @@ def peak(images: int, dtype: str, folder: Path) -> float:
 def main(
     images: Annotated[int, typer.Option(help="images that each way labels")] = 10_000,
     turn: Annotated[int, typer.Option(help="images a turn")] = 1000,
-    batch: Annotated[int, typer.Option(help="images a step")] = verdict.BATCH,
+    batch: Annotated[int, typer.Option(help="images a step")] = classify.BATCH,
     dtype: Annotated[str, typer.Option(help="type of the pixels in the file")] = "uint8",
     memory: Annotated[bool, typer.Option(help="Measure memory, too.")] = True,
 ) -> None:
     """Print the images a second of both ways, their ratio, and the peaks."""
-    configure(Compute(threads=2, deterministic=False), seed=1)
-    net, coder = deepid.build(SHAPE, CLASSES, dropout=0.1), vae.build(SHAPE, latent=64, width=16)
+    configure_tensorflow(ComputeParams(threads=2, deterministic=False), seed=1)
+    net, coder = deepid.build(SHAPE, CLASSES, dropout=0.1), autoencoder.build(SHAPE, latent=64, width=16)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_data(folder / "data.h5", images, dtype)
@@ -121,7 +119,9 @@ def main(
         if memory:
             net.save(folder / "net.keras")
             arguments: dict[str, object] = {"image_shape": SHAPE, "latent": 64, "width": 16}
-            autoencoder.save(coder, arguments, autoencoder.Calibration(0.1, 0.0, 0.1), folder / "vae.h5")
+            suspect_autoencoder.save(
+                coder, arguments, suspect_autoencoder.Calibration(0.1, 0.0, 0.1), folder / "vae.h5"
+            )
             for count in (images, 4 * images):
                 print(f"peak memory, {count:,} images: {peak(count, dtype, folder):,.0f} MB")
 

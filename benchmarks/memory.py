@@ -23,7 +23,7 @@ import psutil
 import typer
 from ruamel.yaml import YAML
 
-from visor.scenes import Scene, write_scenes
+from visor.data.scene_set import Scene, write_scenes
 
 ROOT = Path(__file__).parents[1]
 LABELS = 1000

@@ -14,22 +14,21 @@ from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, NamedTuple
 
-import visor.quiet  # noqa: F401 - before anything imports TensorFlow
-
-# isort: split
-import keras
 import numpy as np
-import tensorflow as tf
 import typer
 from numpy.typing import NDArray
 
-from visor.detectors import TRAINABLE
-from visor.evasion.objectives import DISTANCE, training_loss
-from visor.evasion.pgd import PGD, Loss, compile_pgd
-from visor.faces import open_faces
-from visor.models import deepid, storage
-from visor.params import Compute
-from visor.training import configure
+from visor.attacks.evasion.loop import AttackSettings, Loss
+from visor.attacks.evasion.losses.detectors import FACE_RADIUS, training_loss
+from visor.attacks.evasion.pgd import compile_pgd
+from visor.core.params import ComputeParams
+from visor.core.tf import keras, tf
+from visor.core.types import Labels
+from visor.data.face_set import open_faces
+from visor.models import storage
+from visor.models.classifiers import deepid
+from visor.models.detectors import TRAINABLE
+from visor.models.training import configure_tensorflow
 
 Images = NDArray[np.float32]
 Way = Callable[[], Images]
@@ -51,7 +50,7 @@ class Subject(NamedTuple):
     logits: Any = None
 
 
-def classifier(model: keras.Model, images: Images, labels: NDArray[np.int32]) -> Subject:
+def classifier(model: keras.Model, images: Images, labels: Labels) -> Subject:
     """Return a network of logits and its cross-entropy; an image is done when its label is wrong."""
 
     def loss(batch: tf.Tensor, truth: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -69,7 +68,7 @@ def untrained(name: str, batch: int) -> Subject:
         detector = TRAINABLE[name].detector(TRAINABLE[name].build(SIDE, **OPTIONS[name]), 0.5)
         corners, sizes = rng.uniform(0, SIDE - 50, (batch, 6, 2)), rng.uniform(20, 50, (batch, 6, 2))
         boxes = np.concatenate([corners, sizes], axis=-1).astype(np.float32)
-        loss = training_loss(detector.candidates, detector.loss, detector.threshold, DISTANCE)
+        loss = training_loss(detector.candidates, detector.loss, detector.threshold, FACE_RADIUS)
         return Subject(loss, rng.random((batch, SIDE, SIDE, 3), np.float32), (boxes, np.ones((batch, 6), np.int32)))
     if name == "deepid":
         model = deepid.build((55, 47, 3), 40, dropout=0.1)
@@ -80,8 +79,8 @@ def untrained(name: str, batch: int) -> Subject:
     return classifier(model, images, rng.integers(0, 40, batch).astype(np.int32))
 
 
-def ours(subject: Subject, settings: PGD) -> Way:
-    """Return the search of ``visor.evasion``."""
+def ours(subject: Subject, settings: AttackSettings) -> Way:
+    """Return the search of ``visor.attacks.evasion``."""
     attack = compile_pgd(subject.loss, settings)
     return lambda: attack(subject.images, subject.truth, range(len(subject.images))).images
 
@@ -105,7 +104,7 @@ def bare(subject: Subject, steps: int) -> Way:
     return run
 
 
-def eager(subject: Subject, settings: PGD) -> Way:
+def eager(subject: Subject, settings: AttackSettings) -> Way:
     """Return the loop of ART's NumPy path: a gradient tape a step, everything else in NumPy."""
 
     def run() -> Images:
@@ -123,7 +122,7 @@ def eager(subject: Subject, settings: PGD) -> Way:
     return run
 
 
-def art(subject: Subject, settings: PGD) -> dict[str, Way]:
+def art(subject: Subject, settings: AttackSettings) -> dict[str, Way]:
     """Return ART's search, through TensorFlow and through Keras, whose network has to end in a softmax."""
     from art.attacks.evasion import ProjectedGradientDescent
     from art.estimators.classification import KerasClassifier, TensorFlowV2Classifier
@@ -144,7 +143,7 @@ def art(subject: Subject, settings: PGD) -> dict[str, Way]:
     return {"ART, TensorFlow": way(tensorflow), "ART, Keras": way(KerasClassifier(likely, clip_values=(0, 1)))}
 
 
-def others(subject: Subject, settings: PGD) -> dict[str, Way]:
+def others(subject: Subject, settings: AttackSettings) -> dict[str, Way]:
     """Return the searches of foolbox and cleverhans."""
     from cleverhans.tf2.attacks.projected_gradient_descent import projected_gradient_descent
     from foolbox import TensorFlowModel
@@ -203,8 +202,8 @@ def main(
     budget: Annotated[int, typer.Option(help="steps of whole attacks, at most; 0: none")] = 40,
 ) -> None:
     """Print a table for each network and batch, and one of whole attacks up to the same success."""
-    configure(Compute(threads=2, deterministic=True), seed=1)
-    settings = PGD(EPS, steps, step=2.5 * EPS / steps, random_start=False)
+    configure_tensorflow(ComputeParams(threads=2, deterministic=True), seed=1)
+    settings = AttackSettings(EPS, steps, step=2.5 * EPS / steps, random_start=False)
     for name in networks.split():
         for batch in map(int, batches.split()):
             subject = untrained(name, batch)
@@ -217,7 +216,7 @@ def main(
     if budget:
         faces, rows = open_faces(FACES), np.arange(0, 1600, 100)
         images = (faces.read(rows) / 255).astype(np.float32)
-        subject = classifier(storage.load(deepid.build, NETWORK), images, faces.labels[rows])
+        subject = classifier(storage.load_model(deepid.build, NETWORK), images, faces.labels[rows])
         settings = settings._replace(iterations=budget, step=2.5 * EPS / budget)
         stop = settings._replace(early_stop=True)
         ways = art(subject, settings) | {"ours, all steps": ours(subject, settings), "ours": ours(subject, stop)}

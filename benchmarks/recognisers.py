@@ -9,20 +9,18 @@ target's, ResNet-50's label is to be wrong; momentum and random transforms are a
 
 from typing import Annotated
 
-import visor.quiet  # noqa: F401 - before anything imports TensorFlow
-
-# isort: split
 import numpy as np
 import typer
 from benchmarks.pgd import EPS, Subject, Way, bare, ours, report
 
-from visor.evasion.goals import impersonate, misclassify
-from visor.evasion.pgd import PGD, compile_pgd
-from visor.evasion.transforms import compose
-from visor.params import Compute
-from visor.recognisers import RECOGNISERS
-from visor.recognisers.recogniser import of_model
-from visor.training import configure
+from visor.attacks.evasion.loop import AttackSettings
+from visor.attacks.evasion.losses.recognisers import impersonate, misclassify
+from visor.attacks.evasion.pgd import compile_pgd
+from visor.attacks.evasion.transforms import compose
+from visor.core.params import ComputeParams
+from visor.models.recognisers import RECOGNISERS
+from visor.models.recognisers.base import from_model
+from visor.models.training import configure_tensorflow
 
 TRANSFORMS = {"crop": 0.1, "scale": 0.1, "noise": 0.03}
 
@@ -30,9 +28,9 @@ TRANSFORMS = {"crop": 0.1, "scale": 0.1, "noise": 0.03}
 def published(name: str, batch: int) -> Subject:
     """Return the published network, untrained, and a goal that it can have."""
     module, rng = RECOGNISERS[name], np.random.default_rng(1)
-    side, classes = module.PUBLISHED["side"], module.PUBLISHED["num_classes"]
+    side, classes = module.PUBLISHED_OPTIONS["side"], module.PUBLISHED_OPTIONS["num_classes"]
     names = [str(number) for number in range(classes)]
-    recogniser = of_model(name, module.build((side, side, 3), **module.PUBLISHED), names)
+    recogniser = from_model(name, module.build((side, side, 3), **module.PUBLISHED_OPTIONS), names)
     images = rng.random((batch, side, side, 3), np.float32)
     if recogniser.logits is not None:
         return Subject(misclassify(recogniser.logits), images, rng.integers(0, classes, batch).astype(np.int32))
@@ -40,7 +38,7 @@ def published(name: str, batch: int) -> Subject:
     return Subject(impersonate(recogniser.embed), images, targets)
 
 
-def transformed(subject: Subject, settings: PGD) -> Way:
+def transformed(subject: Subject, settings: AttackSettings) -> Way:
     """Return the search through random transforms."""
     attack = compile_pgd(subject.loss, settings, compose(TRANSFORMS, settings.seed))
     return lambda: attack(subject.images, subject.truth, range(len(subject.images))).images
@@ -53,8 +51,8 @@ def main(
     networks: Annotated[str, typer.Option(help="what is attacked")] = "facenet resnet50",
 ) -> None:
     """Print a table for each network and batch."""
-    configure(Compute(threads=2, deterministic=True), seed=1)
-    settings = PGD(EPS, steps, step=2.5 * EPS / steps, random_start=False)
+    configure_tensorflow(ComputeParams(threads=2, deterministic=True), seed=1)
+    settings = AttackSettings(EPS, steps, step=2.5 * EPS / steps, random_start=False)
     memory = settings._replace(momentum=1.0)
     for name in networks.split():
         for batch in map(int, batches.split()):

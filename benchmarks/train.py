@@ -13,15 +13,16 @@ from pathlib import Path
 from statistics import median
 from typing import Annotated
 
-import keras
 import numpy as np
 import typer
 
-from visor.faces import Block, Images, Integers, open_faces, read_batches, write_faces
-from visor.models.deepid import build
-from visor.models.losses import cross_entropy
-from visor.params import Compute
-from visor.training import compile_steps, configure, run_epoch
+from visor.core.params import ComputeParams
+from visor.core.tf import keras
+from visor.core.types import ImageArray, Integers
+from visor.data.face_set import FaceBatch, open_faces, read_batches, write_faces
+from visor.models.classifiers.deepid import build
+from visor.models.losses import classification_loss
+from visor.models.training import compile_steps, configure_tensorflow, run_epoch
 
 SHAPE = (55, 47, 3)
 LABELS = 40
@@ -33,18 +34,18 @@ def main(
     rounds: Annotated[int, typer.Option(help="epochs of each kind")] = 9,
 ) -> None:
     """Print the images a second of both ways and their ratio."""
-    configure(Compute(threads=2, deterministic=True), seed=1)
+    configure_tensorflow(ComputeParams(threads=2, deterministic=True), seed=1)
     rng = np.random.default_rng(1)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "faces.h5"
         rows = np.arange(faces, dtype=np.int32)
         images = rng.integers(0, 256, (faces, *SHAPE), dtype=np.uint8)
-        write_faces(path, [Block(images, rows % LABELS, rows, rows)], SHAPE, map(str, range(LABELS)), "", "")
+        write_faces(path, [FaceBatch(images, rows % LABELS, rows, rows)], SHAPE, map(str, range(LABELS)), "", "")
         selection = open_faces(path).select()
         model = build(SHAPE, LABELS, dropout=0.1)
-        step, _ = compile_steps(model, keras.optimizers.Adam(), cross_entropy)
+        step, _ = compile_steps(model, keras.optimizers.Adam(), classification_loss)
 
-        def streamed() -> Iterator[tuple[Images, Integers]]:
+        def streamed() -> Iterator[tuple[ImageArray, Integers]]:
             return read_batches([selection], batch, rng.permutation(faces))
 
         in_memory = list(streamed())

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from visor.faces import open_faces
-from visor.images import contact_sheet
+from visor.data.face_set import open_faces
+from visor.data.images import contact_sheet
 
 PICTURES = Path(__file__).parent / "pictures"
 

@@ -1,26 +1,22 @@
 """Small files under the names that the pages use: a real photo and what is made of it, networks that know nothing."""
 
-import visor.quiet  # noqa: F401 - before anything imports TensorFlow
-
-# isort: split
 import io
 import shutil
 import zipfile
 from pathlib import Path
 
 import h5py
-import keras
 import numpy as np
-import tensorflow as tf
 from docs.commands import PASSWORD
 from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
 from numpy.typing import NDArray
 from PIL import Image
 from skimage.data import astronaut
 
-from visor.app.bundle import locked
-from visor.models import deepid
-from visor.recognisers import RECOGNISERS
+from visor.app.downloads import encrypt
+from visor.core.tf import keras, tf
+from visor.models.classifiers import deepid
+from visor.models.recognisers import RECOGNISERS
 
 PHOTOS = (
     "photos/astronaut.jpg",
@@ -61,7 +57,7 @@ def main() -> None:
 
 def _weights(name: str, network: str, options: dict[str, int]) -> None:
     """A thin network as Keras 2 wrote weights, of which the published files are."""
-    arguments = RECOGNISERS[network].PUBLISHED | options
+    arguments = RECOGNISERS[network].PUBLISHED_OPTIONS | options
     model = RECOGNISERS[network].build((96, 96, 3), **arguments)
     with h5py.File(name, "w") as file:
         save_weights_to_hdf5_group(file, model)
@@ -103,7 +99,7 @@ def _bundle() -> None:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as bundle:
         bundle.write("face.png")
-    Path("visor.zip.age").write_bytes(locked(content.getvalue(), PASSWORD))
+    Path("visor.zip.age").write_bytes(encrypt(content.getvalue(), PASSWORD))
 
 
 def _write(name: str, images: NDArray[np.uint8], labels: NDArray[np.int32]) -> None:

@@ -4,32 +4,33 @@ from pathlib import Path
 
 import pandas as pd
 
-from visor.config import load_params
+from visor.core.config import load_params
+from visor.core.files import write_json
+from visor.core.stage import run_stage
+from visor.data.face_set import open_faces
+from visor.data.split import set_rows
 from visor.evaluation.backdoor import evaluate
-from visor.faces import open_faces
-from visor.files import write_json
-from visor.models import CLASSIFIERS, storage
-from visor.models.inference import compiled
-from visor.split import rows_of
-from visor.stage import run
-from visor.training import configure
+from visor.models import storage
+from visor.models.classifiers import CLASSIFIERS
+from visor.models.inference import compile_predict
+from visor.models.training import configure_tensorflow
 
 
 def main() -> None:
     params = load_params()
-    configure(params.compute, params.seed)
+    configure_tensorflow(params.compute, params.seed)
     faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
-    test = faces.select(rows_of(table, "test"))
+    test = faces.select(set_rows(table, "test"))
     attacks = [name for name in params.training_sets if name != "clean"]
     triggered = {name: open_faces(Path(f"artifacts/triggered/{name}.h5")).select() for name in attacks}
 
     for network in params.networks:
         folders = {name: Path(f"artifacts/classifier/{name}/{network}") for name in params.training_sets}
         build = CLASSIFIERS[network]
-        classifiers = {name: compiled(storage.load(build, folder)) for name, folder in folders.items()}
+        classifiers = {name: compile_predict(storage.load_model(build, folder)) for name, folder in folders.items()}
         for name, numbers in evaluate(classifiers, test, triggered, params.backdoors).items():
             write_json(Path(f"metrics/backdoor/{network}/{name}.json"), numbers)
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

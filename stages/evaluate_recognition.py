@@ -4,27 +4,26 @@ from pathlib import Path
 
 import pandas as pd
 
-from visor.config import load_params
-from visor.detectors import DETECTORS
-from visor.evaluation.recognition.report import curves_of, draw, metrics_of, texts_of, top_of
-from visor.evaluation.recognition.surrogate import evaluate
-from visor.faces import open_faces
-from visor.files import write_json, write_text
-from visor.recognisers.recogniser import load
-from visor.stage import run
-from visor.training import SIDE_BY_SIDE, configure
+from visor.core.config import load_params
+from visor.core.files import write_json, write_text
+from visor.core.stage import run_stage
+from visor.data.face_set import open_faces
+from visor.evaluation.recognition.evaluate import curves_of, draw, evaluate_surrogate, metrics_of, texts_of, top_of
+from visor.models.detectors import DETECTORS
+from visor.models.recognisers.base import load
+from visor.models.training import PARALLEL_JOBS, configure_tensorflow
 
 
 def main(name: str) -> None:
     params = load_params()
-    configure(params.compute, params.seed, SIDE_BY_SIDE)
+    configure_tensorflow(params.compute, params.seed, PARALLEL_JOBS)
     settings, made = params.recognition, Path("artifacts")
     recognisers = {each: load(each, made / "recogniser" / each) for each in settings.trained}
     in_front = [each for each in settings.in_front if each in DETECTORS]
     detectors = {each: DETECTORS[each].load(params.detectors[each], made / "detector" / each) for each in in_front}
     faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
 
-    found = evaluate(
+    found = evaluate_surrogate(
         name, recognisers, detectors, faces, table, settings, params.seed, Path(f"artifacts/fooled/{name}")
     )
 
@@ -38,4 +37,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

@@ -2,27 +2,27 @@
 
 from pathlib import Path
 
-from visor.config import load_params
-from visor.detectors import DETECTORS
-from visor.evaluation.canvases import canvases_of_test, side_of
-from visor.evaluation.detection_figures import transfer_map
-from visor.evaluation.transfer import evaluate, markdown, nested
-from visor.files import write_json, write_text
-from visor.scenes import open_scenes
-from visor.stage import run
-from visor.training import configure
+from visor.core.config import load_params
+from visor.core.files import write_json, write_text
+from visor.core.stage import run_stage
+from visor.data.scene_set import open_scenes
+from visor.evaluation.detection import input_side, test_scenes
+from visor.evaluation.detection_transfer import evaluate, markdown, nested
+from visor.evaluation.plots.detection_transfer import transfer_map
+from visor.models.detectors import DETECTORS
+from visor.models.training import configure_tensorflow
 
 
 def main() -> None:
     params = load_params()
-    configure(params.compute, params.seed)
+    configure_tensorflow(params.compute, params.seed)
     scenes, hiding = open_scenes(Path("data/scenes.h5")), params.hiding
     detectors = {
         name: DETECTORS[name].load(params.detectors[name], Path(f"artifacts/detector/{name}"))
         for name in hiding.shown_to
     }
-    sides = {name: side_of(params.detectors[name], params.scenes.max_side) for name in hiding.detectors}
-    clean = {name: canvases_of_test(scenes, hiding.images, side, hiding.batch) for name, side in sides.items()}
+    sides = {name: input_side(params.detectors[name], params.scenes.max_side) for name in hiding.detectors}
+    clean = {name: test_scenes(scenes, hiding.images, side, hiding.batch) for name, side in sides.items()}
 
     table = evaluate(detectors, clean, Path("artifacts/hidden"), hiding, params.seed)
 
@@ -32,4 +32,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

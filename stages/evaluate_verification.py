@@ -4,26 +4,29 @@ from pathlib import Path
 
 import pandas as pd
 
-from visor.config import load_params
+from visor.core.config import load_params
+from visor.core.files import write_json
+from visor.core.stage import run_stage
+from visor.data.face_set import open_faces
+from visor.evaluation.plots.verification import roc_curves, similarities
 from visor.evaluation.verification import evaluate
-from visor.evaluation.verification_figures import roc_curves, similarities
-from visor.faces import open_faces
-from visor.files import write_json
-from visor.models import CLASSIFIERS, storage
-from visor.models.features import penultimate
-from visor.models.inference import compiled
-from visor.stage import run
-from visor.training import configure
+from visor.models import storage
+from visor.models.classifiers import CLASSIFIERS
+from visor.models.features import feature_extractor
+from visor.models.inference import compile_predict
+from visor.models.training import configure_tensorflow
 
 
 def main() -> None:
     params = load_params()
-    configure(params.compute, params.seed)
+    configure_tensorflow(params.compute, params.seed)
     settings = params.verification
     faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
     build = CLASSIFIERS[params.suspect]
     folders = {name: Path(f"artifacts/classifier/{name}/{params.suspect}") for name in params.training_sets}
-    embeds = {name: compiled(penultimate(storage.load(build, folder))) for name, folder in folders.items()}
+    embeds = {
+        name: compile_predict(feature_extractor(storage.load_model(build, folder))) for name, folder in folders.items()
+    }
     paths = {name: Path(f"artifacts/triggered/{name}.h5") for name in folders if name != "clean"}
     triggered = {name: open_faces(path).select() for name, path in paths.items()}
 
@@ -36,4 +39,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

@@ -4,30 +4,31 @@ from pathlib import Path
 
 import pandas as pd
 
-from visor.backdoors.poison import target_label
-from visor.config import load_params
-from visor.evaluation.inspection import Suspect, inspect
-from visor.evaluation.inspection_figures import draw
-from visor.faces import open_faces
-from visor.files import write_json, write_text
-from visor.models import CLASSIFIERS, storage
-from visor.split import rows_of
-from visor.stage import run
-from visor.training import configure
+from visor.attacks.backdoors.poisoning import target_label
+from visor.core.config import load_params
+from visor.core.files import write_json, write_text
+from visor.core.stage import run_stage
+from visor.data.face_set import open_faces
+from visor.data.split import set_rows
+from visor.evaluation.inspection import AttackedModel, inspect
+from visor.evaluation.plots.inspection import draw
+from visor.models import storage
+from visor.models.classifiers import CLASSIFIERS
+from visor.models.training import configure_tensorflow
 
 
 def main() -> None:
     params = load_params()
-    configure(params.compute, params.seed)
+    configure_tensorflow(params.compute, params.seed)
     faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
-    train, validation, test = (faces.select(rows_of(table, name)) for name in ("train", "validation", "test"))
+    train, validation, test = (faces.select(set_rows(table, name)) for name in ("train", "validation", "test"))
     build, networks = CLASSIFIERS[params.suspect], Path("artifacts/classifier")
-    models = {name: storage.load(build, networks / name / params.suspect) for name in params.training_sets}
+    models = {name: storage.load_model(build, networks / name / params.suspect) for name in params.training_sets}
     clean, suspects = models.pop("clean"), {}
     for name, model in models.items():
         poisons, triggered = (open_faces(Path(f"artifacts/{made}/{name}.h5")) for made in ("poisoned", "triggered"))
         target = target_label(params.backdoors[name].target, faces.label_names, table)
-        suspects[name] = Suspect(model, train, poisons.select(), triggered.select(), target)
+        suspects[name] = AttackedModel(model, train, poisons.select(), triggered.select(), target)
     findings = inspect(suspects, clean, validation, test, params.inspection, params.seed)
 
     for name, numbers in findings.numbers.items():
@@ -37,4 +38,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

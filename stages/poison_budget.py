@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from visor.backdoors import BACKDOORS
-from visor.config import choice, load_params
-from visor.evaluation import budget, budget_figures
-from visor.faces import open_faces
-from visor.files import write_json, write_text
-from visor.models import CLASSIFIERS
-from visor.stage import run
+from visor.attacks.backdoors.triggers import TRIGGERS
+from visor.core.config import load_params, lookup
+from visor.core.files import write_json, write_text
+from visor.core.stage import run_stage
+from visor.data.face_set import open_faces
+from visor.evaluation import poison_budget
+from visor.evaluation.plots import poison_budget as plots
+from visor.models.classifiers import CLASSIFIERS
 
 
 def main() -> None:
@@ -20,21 +21,21 @@ def main() -> None:
     shape = {"image_shape": faces.image_shape, "num_classes": len(faces.label_names)}
     networks, attacks = {}, {}
     for name in settings.networks:
-        arguments = shape | choice(params.classifiers, name, where).architecture
-        networks[name] = choice(CLASSIFIERS, name, where), arguments
+        arguments = shape | lookup(params.classifiers, name, where).architecture
+        networks[name] = lookup(CLASSIFIERS, name, where), arguments
     for name in (*settings.attacks, settings.ratios.attack):
-        block = choice(params.backdoors, name, "poison_budget.attacks")
-        attacks[name] = budget.attack(block, choice(BACKDOORS, block.trigger, f"backdoors.{name}.trigger"))
-    ground = budget.Ground(faces, table, networks, attacks, Path("assets/keys"))
-    lines = budget.evaluate(ground, settings, params.compute)
+        block = lookup(params.backdoors, name, "poison_budget.attacks")
+        attacks[name] = poison_budget.attack(block, lookup(TRIGGERS, block.trigger, f"backdoors.{name}.trigger"))
+    ground = poison_budget.ExperimentContext(faces, table, networks, attacks, Path("assets/keys"))
+    lines = poison_budget.evaluate(ground, settings, params.compute)
 
     write_text(Path("metrics/poison_budget.csv"), lines.to_csv(index=False, float_format="%.6g"))
-    for (network, name), curve in (curves := budget.curves(lines, settings, attacks)).items():
-        write_json(Path(f"metrics/poison_budget/{network}/{name}.json"), budget.numbers(curve, settings))
-    budget_figures.budgets(curves, Path("plots/poison_budget/asr.png"))
-    budget_figures.heat_map(budget.grid(lines, settings), Path("plots/poison_budget/ratios.png"))
-    budget.forget()
+    for (network, name), curve in (curves := poison_budget.curves(lines, settings, attacks)).items():
+        write_json(Path(f"metrics/poison_budget/{network}/{name}.json"), poison_budget.curve_metrics(curve, settings))
+    plots.budgets(curves, Path("plots/poison_budget/asr.png"))
+    plots.heat_map(poison_budget.ratio_rows(lines, settings), Path("plots/poison_budget/ratios.png"))
+    poison_budget.delete_runs()
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

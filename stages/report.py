@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from visor.files import write_text
+from visor.core.files import write_text
+from visor.core.stage import run_stage
 from visor.report.page import build
-from visor.stage import run
 
 
 def main() -> None:
@@ -12,4 +12,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

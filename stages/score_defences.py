@@ -4,39 +4,42 @@ from pathlib import Path
 
 import pandas as pd
 
-from visor.config import load_params
-from visor.defences import DEFENCES, QUESTIONING
-from visor.defences.evidence import Evidence
-from visor.evaluation.defence import digest, score_sets
-from visor.evaluation.defence_matrix import card_name, seen_with
-from visor.evaluation.sheets import reconstruction_sheet
-from visor.faces import open_faces
-from visor.files import write_json, write_text
-from visor.models import CLASSIFIERS, storage, vae
-from visor.split import clean_rows, rows_of
-from visor.stage import run
-from visor.training import configure
+from visor.core.config import load_params
+from visor.core.files import sha256_of_file, write_json, write_text
+from visor.core.stage import run_stage
+from visor.data.face_set import open_faces
+from visor.data.split import set_rows, validation_rows
+from visor.defences.input_filtering import INPUT_FILTERS, NEEDS_CLASSIFIER
+from visor.defences.input_filtering.base import DefenceInputs
+from visor.evaluation.defences import score_name, score_sets, visible_sets
+from visor.evaluation.plots.reconstructions import reconstruction_sheet
+from visor.models import autoencoder, storage
+from visor.models.classifiers import CLASSIFIERS
+from visor.models.training import configure_tensorflow
 
 
 def main() -> None:
     params = load_params()
-    configure(params.compute, params.seed)
+    configure_tensorflow(params.compute, params.seed)
     faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
-    fitted, calibration = (faces.select(rows) for rows in clean_rows(table))
+    fitted, calibration = (faces.select(rows) for rows in validation_rows(table))
     paths = [*(f"artifacts/triggered/{name}.h5" for name in params.backdoors), "artifacts/adapted/adapted.h5"]
     triggered = {path.stem: open_faces(path).select() for path in map(Path, paths)}
-    sets = {"calibration": calibration, "clean": faces.select(rows_of(table, "test")), **triggered}
-    whole, *folds = [storage.load(vae.build, path) for path in sorted(Path("artifacts/vae").iterdir())]
+    sets = {"calibration": calibration, "clean": faces.select(set_rows(table, "test")), **triggered}
+    whole, *folds = [storage.load_model(autoencoder.build, path) for path in sorted(Path("artifacts/vae").iterdir())]
     suspect, folder = params.suspect, Path("artifacts/classifier")
-    for name, prepare in DEFENCES.items():
-        for attack in sorted({*params.training_sets} - {"clean"}) if name in QUESTIONING else [None]:
-            network = storage.load(CLASSIFIERS[suspect], folder / attack / suspect) if attack else None
-            score, card = prepare(Evidence(fitted, whole, folds, network)), card_name(name, attack)
-            scores = score_sets(score, seen_with(attack, sets), card)
+    for name, prepare in INPUT_FILTERS.items():
+        for attack in sorted({*params.training_sets} - {"clean"}) if name in NEEDS_CLASSIFIER else [None]:
+            network = storage.load_model(CLASSIFIERS[suspect], folder / attack / suspect) if attack else None
+            score, card = prepare(DefenceInputs(fitted, whole, folds, network)), score_name(name, attack)
+            scores = score_sets(score, visible_sets(attack, sets), card)
             write_text(Path(f"artifacts/scores/{card}.csv"), scores.to_csv(index=False, float_format="%.9g"))
-    write_json(Path("artifacts/scores/digests.json"), {name: digest(own.faces.path) for name, own in triggered.items()})
+    write_json(
+        Path("artifacts/scores/digests.json"),
+        {name: sha256_of_file(own.faces.path)[:16] for name, own in triggered.items()},
+    )
     reconstruction_sheet(whole, sets, Path("plots/reconstructions.png"))
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from visor.config import load_params
-from visor.faces import open_faces
-from visor.files import write_json, write_text
-from visor.split import split_rows, summarise
-from visor.stage import run
+from visor.core.config import load_params
+from visor.core.files import write_json, write_text
+from visor.core.stage import run_stage
+from visor.data.face_set import open_faces
+from visor.data.split import split_rows, split_summary
 
 
 def main() -> None:
@@ -16,8 +16,8 @@ def main() -> None:
     table = split_rows(faces.labels, faces.videos, params.split, params.seed)
 
     write_text(Path("artifacts/split.csv"), table.to_csv(index=False))
-    write_json(Path("metrics/split.json"), summarise(table))
+    write_json(Path("metrics/split.json"), split_summary(table))
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from visor.config import load_params
-from visor.evaluation.recognition.map import transfer_map
+from visor.core.config import load_params
+from visor.core.files import write_json, write_text
+from visor.core.stage import run_stage
+from visor.evaluation.plots.recognition_transfer import recognition_transfer_map
 from visor.evaluation.recognition.tables import rates_of, read_faces
-from visor.evaluation.recognition.transfer import gains, markdown, matrix, nested
-from visor.files import write_json, write_text
-from visor.stage import run
+from visor.evaluation.recognition.transfer import matrix, transfer_gains, transfer_metrics, transfer_table
 
 
 def main() -> None:
@@ -16,12 +16,12 @@ def main() -> None:
     faces = {name: read_faces(Path(f"artifacts/recognition/{name}/faces.csv")) for name in settings.surrogates}
     rates = rates_of(faces[settings.surrogates[0]])
 
-    table, gained = matrix(faces, settings), gains(faces, rates, params.seed)
+    table, gained = matrix(faces, settings), transfer_gains(faces, rates, params.seed)
 
-    write_json(Path("metrics/recognition_transfer.json"), nested(table, gained))
-    write_text(Path("artifacts/recognition.md"), markdown(table, gained, rates[0]))
-    transfer_map(table, rates[0], Path("plots/recognition_transfer.png"))
+    write_json(Path("metrics/recognition_transfer.json"), transfer_metrics(table, gained))
+    write_text(Path("artifacts/recognition.md"), transfer_table(table, gained, rates[0]))
+    recognition_transfer_map(table, rates[0], Path("plots/recognition_transfer.png"))
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

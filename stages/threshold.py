@@ -4,23 +4,22 @@ from pathlib import Path
 
 import pandas as pd
 
-from visor.config import load_params
-from visor.evaluation.defence import calibrate
-from visor.evaluation.defence_matrix import cards, defence_of
-from visor.files import write_json
-from visor.stage import run
+from visor.core.config import load_params
+from visor.core.files import write_json
+from visor.core.stage import run_stage
+from visor.evaluation.defences import choose_thresholds, defence_of, score_names
 
 
 def main() -> None:
     params = load_params()
-    for card in cards(folder := Path("artifacts/scores"), params.defences):
+    for card in score_names(folder := Path("artifacts/scores"), params.defences):
         scores = pd.read_csv(folder / f"{card}.csv")
         clean = scores.loc[scores["set"] == "calibration", "score"].to_numpy()
 
-        thresholds = calibrate(clean, params.defences[defence_of(card)])
+        thresholds = choose_thresholds(clean, params.defences[defence_of(card)])
 
         write_json(Path(f"metrics/threshold/{card}.json"), thresholds)
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

@@ -5,36 +5,38 @@ from pathlib import Path
 
 import pandas as pd
 
-from visor.config import load_params
-from visor.faces import open_faces
-from visor.models import storage, vae
-from visor.models.losses import evidence_bound
-from visor.split import clean_rows, folds
-from visor.stage import run
-from visor.training import SIDE_BY_SIDE, configure, fit, labelled, reseed, run_side_by_side
+from visor.core.config import load_params
+from visor.core.stage import run_stage
+from visor.data.face_set import open_faces
+from visor.data.split import k_folds, validation_rows
+from visor.models import autoencoder, storage
+from visor.models.losses import beta_vae_loss
+from visor.models.training import PARALLEL_JOBS, configure_tensorflow, fit, labelled_data, run_in_threads, set_seed
 
 
 def main() -> None:
     params = load_params()
-    configure(params.compute, params.seed, SIDE_BY_SIDE)
+    configure_tensorflow(params.compute, params.seed, PARALLEL_JOBS)
     settings, seed = params.vae, params.seed
     faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
-    rows, calibration = clean_rows(table)
+    rows, calibration = validation_rows(table)
     arguments = {"image_shape": faces.image_shape, "latent": settings.latent, "width": settings.width}
-    parts = {"all": (rows, calibration)} | {f"fold-{k:02d}": part for k, part in enumerate(folds(rows, settings.folds))}
+    parts = {"all": (rows, calibration)} | {
+        f"fold-{k:02d}": part for k, part in enumerate(k_folds(rows, settings.folds))
+    }
     jobs, models = [], {}
     for name, part in parts.items():
-        reseed(seed)
-        models[name] = storage.construct(vae.build, arguments, "vae")
-        train, validation = (labelled([faces.select(chosen)], seed) for chosen in part)
-        loss, history = evidence_bound(settings.beta), Path(f"metrics/history/vae/{name}.csv")
+        set_seed(seed)
+        models[name] = storage.build_model(autoencoder.build, arguments, "vae")
+        train, validation = (labelled_data([faces.select(chosen)], seed) for chosen in part)
+        loss, history = beta_vae_loss(settings.beta), Path(f"metrics/history/vae/{name}.csv")
         jobs.append(partial(fit, models[name], loss, train, validation, settings, params.compute, seed, history))
 
-    run_side_by_side(jobs)
+    run_in_threads(jobs)
 
     for name, model in models.items():
-        storage.save(model, arguments, Path(f"artifacts/vae/{name}"))
+        storage.save_model(model, arguments, Path(f"artifacts/vae/{name}"))
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from visor.faces import Block, open_faces, write_faces
+from visor.data.face_set import FaceBatch, open_faces, write_faces
 
 HEIGHT, WIDTH = 34, 29
 COUNTS = (23, 19, 31, 17)
@@ -24,7 +24,7 @@ def faces(tmp_path):
     labels = np.repeat(np.arange(len(COUNTS)), COUNTS).astype(np.int32)
     n = len(labels)
     videos = np.concatenate([np.arange(count) // 3 + 100 * label for label, count in enumerate(COUNTS)])
-    block = Block(random_images(n), labels, videos.astype(np.int32), np.arange(n, dtype=np.int32))
+    block = FaceBatch(random_images(n), labels, videos.astype(np.int32), np.arange(n, dtype=np.int32))
     path = tmp_path / "faces.h5"
     write_faces(path, [block], (HEIGHT, WIDTH, 3), ["ann", "bob", "cleo", "dan"], "test", "none")
     return open_faces(path)

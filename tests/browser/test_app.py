@@ -1,6 +1,6 @@
 """The app in Chromium, with the real networks: what people do with it, and what they must not be able to do."""
 
-import visor.quiet  # noqa: F401 - before anything imports TensorFlow
+import visor.core.tf  # noqa: F401 - before anything imports TensorFlow
 
 # isort: split
 import io
@@ -16,11 +16,10 @@ from PIL import Image
 
 from tests.browser.conftest import DONE, FORGET, PROJECT, App
 from tests.browser.tab import Tab
-from visor.app import words
-from visor.app.bundle import unlocked
-from visor.app.levels import DEFAULT, LEVELS
-from visor.app.limits import PHOTOS
-from visor.images import decode
+from visor.app import texts
+from visor.app.downloads import decrypt
+from visor.app.settings import DEFAULT_LEVEL, LEVELS, PHOTOS
+from visor.data.images import decode_image
 
 PASSWORD = "four words are enough"
 MARKS = ("smith", "Smith", "holiday")  # in the names of all photos, and in the EXIF of some
@@ -36,19 +35,19 @@ def tab(app, tmp_path):
 @pytest.fixture(scope="module")
 def seen():
     """Return how many faces MTCNN finds in uint8 (h, w, 3), as ``visor detect`` asks it."""
-    from visor.cli import terminal
+    from visor.cli import common
 
-    terminal.configure(2, 1)
-    from visor.protection.choice import open_detector
-    from visor.protection.hiding import look
+    common.configure(2, 1)
+    from visor.photos.hide import detect_in_photo
+    from visor.photos.networks import open_detector
 
     detector = open_detector("mtcnn", None, [])
-    return lambda image: len(look(detector, image).boxes)
+    return lambda image: len(detect_in_photo(detector, image).boxes)
 
 
 def pixels(content):
     """Return what an image file shows, upright."""
-    return np.asarray(decode(content, "a photo")).astype(np.int16)
+    return np.asarray(decode_image(content, "a photo")).astype(np.int16)
 
 
 def chunks(content):
@@ -66,7 +65,7 @@ def unzipped(content):
 
 
 def finished(tab):
-    return words.DOWNLOAD_ALL in tab.text and not tab.buttons(words.CANCEL)
+    return texts.DOWNLOAD_ALL in tab.text and not tab.buttons(texts.CANCEL)
 
 
 def sentences(tab, path):
@@ -96,17 +95,17 @@ def test_three_photos_at_once_have_no_face_left_to_find(app, tab, photos, seen):
     started = time.monotonic()
     protect(tab, photos)
     print(f"three photos: {time.monotonic() - started:.0f} s")
-    hidden = unzipped(tab.download(words.DOWNLOAD_ALL, ".zip"))
+    hidden = unzipped(tab.download(texts.DOWNLOAD_ALL, ".zip"))
     assert sorted(hidden) == sorted(f"{path.stem}.png" for path in photos)
     for path in photos:
         before, content = pixels(path.read_bytes()), hidden[f"{path.stem}.png"]
         after = pixels(content)
         assert after.shape == before.shape
-        assert 0 < np.abs(after - before).max() <= LEVELS[DEFAULT].eps
+        assert 0 < np.abs(after - before).max() <= LEVELS[DEFAULT_LEVEL].eps
         assert seen(before.astype(np.uint8)) >= 1
         assert seen(after.astype(np.uint8)) == 0
         assert chunks(content) == {b"IHDR", b"IDAT", b"IEND"}
-    one = tab.download(words.DOWNLOAD, ".png")
+    one = tab.download(texts.DOWNLOAD, ".png")
     assert one in hidden.values()
     assert tab.hosts() == {app.url.partition("//")[2]}
     assert tab.complaints() == []
@@ -121,9 +120,9 @@ def test_two_sessions_see_only_their_own(app, tab, photos, tmp_path):
         for one in (tab, other):
             one.wait(lambda one=one: one.buttons("Protect 1"), DONE)
             one.click("Protect 1")
-        tab.wait(lambda: tab.buttons(words.CANCEL) or finished(tab), DONE)
-        if tab.buttons(words.CANCEL):
-            tab.click(words.CANCEL)
+        tab.wait(lambda: tab.buttons(texts.CANCEL) or finished(tab), DONE)
+        if tab.buttons(texts.CANCEL):
+            tab.click(texts.CANCEL)
         other.wait(lambda: finished(other), DONE)
         assert photos[1].stem in other.text
         assert photos[0].stem not in other.text
@@ -132,7 +131,7 @@ def test_two_sessions_see_only_their_own(app, tab, photos, tmp_path):
         assert own
         assert theirs
         assert not own & theirs
-        assert list(unzipped(other.download(words.DOWNLOAD_ALL, ".zip"))) == [f"{photos[1].stem}.png"]
+        assert list(unzipped(other.download(texts.DOWNLOAD_ALL, ".zip"))) == [f"{photos[1].stem}.png"]
     finally:
         other.close()
 
@@ -165,7 +164,7 @@ def test_fifty_files_at_once(app, tab, tmp_path):
         noise = np.random.default_rng(number).integers(90, 110, (48, 64, 3), np.uint8)
         Image.fromarray(noise).save(paths[-1])
     tab.upload(paths)
-    tab.wait(lambda: len(tab.buttons(words.ADD)) == PHOTOS, DONE)
+    tab.wait(lambda: len(tab.buttons(texts.ADD)) == PHOTOS, DONE)
     assert sum(len(sentences(tab, path)) for path in paths) == 50 - PHOTOS, tab.text
     assert app.process.poll() is None
     smithless(app)
@@ -175,7 +174,7 @@ def test_a_tab_that_is_closed_in_mid_job_is_forgotten(app, tab, photos, tmp_path
     tab.upload(photos)
     tab.wait(lambda: tab.buttons("Protect "), DONE)
     tab.click("Protect ")
-    tab.wait(lambda: tab.buttons(words.CANCEL), 60)
+    tab.wait(lambda: tab.buttons(texts.CANCEL), 60)
     tab.close()
     time.sleep(FORGET + 3)
     after = Tab(app.url, tmp_path)
@@ -218,11 +217,11 @@ def test_https_and_a_locked_bundle(photos, tmp_path):
         tab = Tab(app.url, tmp_path)
         assert tab.driver.execute_script("return window.isSecureContext")
         protect(tab, photos[2:])
-        tab.open_part(words.LOCKED)
+        tab.open_part(texts.LOCKED)
         field = tab.wait(lambda: tab.find("input[type=password]"), 30)
         field.send_keys(PASSWORD, "\n")
         bundle = tmp_path / "visor.zip.age"
-        bundle.write_bytes(tab.download(words.DOWNLOAD_LOCKED, ".age"))
+        bundle.write_bytes(tab.download(texts.DOWNLOAD_LOCKED, ".age"))
         assert tab.hosts() == {app.url.partition("//")[2]}
         smithless(app)
     finally:
@@ -231,8 +230,8 @@ def test_https_and_a_locked_bundle(photos, tmp_path):
         status = app.end()
     assert status == 0
     assert "Traceback" not in app.log
-    photo = pixels(unlocked(bundle.read_bytes(), PASSWORD)[f"{photos[2].stem}.png"])
-    assert 0 < np.abs(photo - pixels(photos[2].read_bytes())).max() <= LEVELS[DEFAULT].eps
+    photo = pixels(decrypt(bundle.read_bytes(), PASSWORD)[f"{photos[2].stem}.png"])
+    assert 0 < np.abs(photo - pixels(photos[2].read_bytes())).max() <= LEVELS[DEFAULT_LEVEL].eps
 
 
 def test_the_server_ends_without_a_word_about_anybody(app):

@@ -19,15 +19,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from visor.errors import UserError
-from visor.files import replacing
+from visor.core.errors import UserError
+from visor.core.files import atomic_write
 
 DAYS = 397  # browsers believe no longer ones
 Read = TypeVar("Read")
-SPARE = datetime.timedelta(days=1)  # a certificate that expires within it is made anew
+RENEWAL_MARGIN = datetime.timedelta(days=1)  # a certificate that expires within it is made anew
 
 
-class Pair(NamedTuple):
+class CertificatePair(NamedTuple):
     """The files of a certificate and its key, PEM."""
 
     certificate: Path
@@ -39,16 +39,16 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "visor"
 
 
-def ensure(folder: Path, now: datetime.datetime | None = None) -> Pair:
+def load_or_create(folder: Path, now: datetime.datetime | None = None) -> CertificatePair:
     """Return the self-signed pair in ``folder``; it is made if there is none, or none that is whole and valid ``now``.
 
     Raises:
         UserError: it cannot be written.
     """
     moment = now or datetime.datetime.now(datetime.timezone.utc)
-    pair = Pair(folder / "app-certificate.pem", folder / "app-key.pem")
+    pair = CertificatePair(folder / "app-certificate.pem", folder / "app-key.pem")
     try:
-        if checked(pair, moment + SPARE):
+        if validate(pair, moment + RENEWAL_MARGIN):
             return pair
     except UserError:
         pass
@@ -63,7 +63,7 @@ def ensure(folder: Path, now: datetime.datetime | None = None) -> Pair:
     return pair
 
 
-def checked(pair: Pair, now: datetime.datetime | None = None) -> Pair:
+def validate(pair: CertificatePair, now: datetime.datetime | None = None) -> CertificatePair:
     """Return a pair of files after a look into them.
 
     Raises:
@@ -82,12 +82,12 @@ def checked(pair: Pair, now: datetime.datetime | None = None) -> Pair:
     return pair
 
 
-def fingerprint(path: Path) -> str:
+def certificate_fingerprint(path: Path) -> str:
     """Return the SHA-256 fingerprint of a certificate as browsers show it."""
     return x509.load_pem_x509_certificate(path.read_bytes()).fingerprint(hashes.SHA256()).hex(":").upper()
 
 
-def own_names() -> list[str]:
+def local_hostnames() -> list[str]:
     """Return what this machine is called: its names and addresses."""
     addresses = {"127.0.0.1", "::1"}
     for interface in psutil.net_if_addrs().values():
@@ -96,7 +96,7 @@ def own_names() -> list[str]:
     return [name for name in dict.fromkeys(names) if name.isascii() and "%" not in name]  # %: on one interface alone
 
 
-def names_in(path: Path) -> list[str]:
+def certificate_hostnames(path: Path) -> list[str]:
     """Return the names and addresses that a certificate is for."""
     found = x509.load_pem_x509_certificate(path.read_bytes()).extensions
     try:
@@ -117,7 +117,7 @@ def _read(path: Path, kind: str, load: Callable[[bytes], Read]) -> Read:
         raise UserError(f"--{kind} {path} is no {kind} in PEM; name a PEM file") from None
 
 
-def _make(pair: Pair, moment: datetime.datetime) -> None:
+def _make(pair: CertificatePair, moment: datetime.datetime) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Visor on this machine")])
     own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
@@ -128,8 +128,8 @@ def _make(pair: Pair, moment: datetime.datetime) -> None:
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(moment - datetime.timedelta(hours=1))  # clocks differ
-        .not_valid_after(moment + datetime.timedelta(days=DAYS) - SPARE)
-        .add_extension(x509.SubjectAlternativeName([_general(name) for name in own_names()]), critical=False)
+        .not_valid_after(moment + datetime.timedelta(days=DAYS) - RENEWAL_MARGIN)
+        .add_extension(x509.SubjectAlternativeName([_general(name) for name in local_hostnames()]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(own, critical=False)
@@ -140,7 +140,7 @@ def _make(pair: Pair, moment: datetime.datetime) -> None:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     for path, content in ((pair.key, secret), (pair.certificate, certificate.public_bytes(serialization.Encoding.PEM))):
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.touch(mode=0o600)  # before there is anything in it to read
             temporary.write_bytes(content)
 

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from visor.app import choosing, showing, waiting, words
-from visor.app.visit import Visit, guarded, visit
+from visor.app import queue_view, results_view, texts, upload_view
+from visor.app.session import Session, current_session, show_errors
 
 # A picture by name would be fetched from the network.
 ICON = (
@@ -28,34 +28,34 @@ table.visor thead th, table.visor th[scope=rowgroup] { font-weight: 600; }
 </style>"""
 
 
-@guarded
+@show_errors
 def main() -> None:
     """Draw the page."""
-    here = visit()
-    st.title(words.TITLE, anchor=False)
-    st.markdown(words.LEAD)
+    here = current_session()
+    st.title(texts.TITLE, anchor=False)
+    st.markdown(texts.LEAD)
     if here.message:
         st.info(here.message)
         here.message = None
-    choosing.receive(here)
+    upload_view.upload_section(here)
     if here.photos:
-        choosing.choose(here)
-        waiting.ask(here)
-    waiting.queue(here)
-    showing.results(here)
+        upload_view.face_section(here)
+        queue_view.settings_section(here)
+    queue_view.queue_section(here)
+    results_view.results_section(here)
     if here.photos or here.requests or here.refused:
         forget(here)
-    with st.expander(words.LIMITS_HEADING, expanded=not here.photos):
-        st.markdown(words.LIMITS)
+    with st.expander(texts.LIMITS_HEADING, expanded=not here.photos):
+        st.markdown(texts.LIMITS)
 
 
-def forget(here: Visit) -> None:
+def forget(here: Session) -> None:
     """Draw the button that drops everything at once."""
-    if st.button(words.FORGET, key="forget", width="stretch", icon=":material/delete_forever:"):
-        here.forget(words.FORGOTTEN)
+    if st.button(texts.FORGET, key="forget", width="stretch", icon=":material/delete_forever:"):
+        here.forget(texts.FORGOTTEN)
         st.rerun()
 
 
-st.set_page_config(words.TITLE, ICON, "centered")
+st.set_page_config(texts.TITLE, ICON, "centered")
 st.html(STYLE)
 main()

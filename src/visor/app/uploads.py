@@ -8,14 +8,15 @@ import numpy as np
 import pillow_heif
 from PIL import Image, ImageCms
 
-from visor.app import limits
-from visor.app.bundle import file_stem
-from visor.errors import UserError
-from visor.faces import BrokenImage, Images
-from visor.images import decode
+from visor.app import settings
+from visor.app.downloads import safe_stem
+from visor.core.errors import UserError
+from visor.core.types import ImageArray
+from visor.data.face_set import ImageDecodeError
+from visor.data.images import decode_image
 
 FORMATS = ("HEIF", "JPEG", "PNG", "WEBP")
-OWN = ""  # mode: the file's own, or that of its palette; what is transparent stays so
+KEEP_MODE = ""  # mode: the file's own, or that of its palette; what is transparent stays so
 pillow_heif.register_heif_opener(thumbnails=False)  # HEIC: Pillow itself cannot
 
 
@@ -23,10 +24,10 @@ class Upload(NamedTuple):
     """A photo: ``name``, safe as that of a PNG and without an ending, and its pixels uint8 (h, w, 3), upright."""
 
     name: str
-    image: Images
+    image: ImageArray
 
 
-class Bounded(NamedTuple):
+class AcceptedFiles(NamedTuple):
     """Which of several files, by their numbers, are taken, and a sentence for each one that is refused."""
 
     taken: list[int]
@@ -44,24 +45,24 @@ def read_upload(name: str, data: bytes) -> Upload:
     if words := _too_large(name, len(data)):
         raise UserError(words)
     try:
-        image = _on_white(decode(data, name, OWN, FORMATS, limits.PIXELS))
-    except BrokenImage as error:
+        image = _flatten(decode_image(data, name, KEEP_MODE, FORMATS, settings.PIXELS))
+    except ImageDecodeError as error:
         reason = " ".join(str(error.args[1]).split())  # Pillow's plug-ins may take several lines
         raise UserError(f"{name} cannot be used: {reason}; choose another JPEG, PNG, WebP or HEIC photo") from None
-    least, most = limits.SIDES
+    least, most = settings.SIDES
     if not least <= min(image.shape[:2]) <= max(image.shape[:2]) <= most:
         size = f"{image.shape[1]}×{image.shape[0]}"
         raise UserError(f"{name} has {size} pixels; choose a photo whose sides are from {least} to {most} pixels")
-    return Upload(file_stem(name.rpartition(".")[0] or name), image)
+    return Upload(safe_stem(name.rpartition(".")[0] or name), image)
 
 
-def bounded(files: Sequence[tuple[str, int]], already: int) -> Bounded:
+def accept_files(files: Sequence[tuple[str, int]], already: int) -> AcceptedFiles:
     """Return which files (name, bytes) are taken in a session that has ``already`` so many photos."""
-    result = Bounded([], [])
+    result = AcceptedFiles([], [])
     for number, (name, size) in enumerate(files):
         words = _too_large(name, size)
-        if words is None and already + len(result.taken) >= limits.PHOTOS:
-            words = f"{name} is left out: {limits.PHOTOS} photos at once are the most; hand it in when these are done"
+        if words is None and already + len(result.taken) >= settings.PHOTOS:
+            words = f"{name} is left out: {settings.PHOTOS} photos at once are the most; hand it in when these are done"
         if words:
             result.refused.append(words)
         else:
@@ -69,7 +70,7 @@ def bounded(files: Sequence[tuple[str, int]], already: int) -> Bounded:
     return result
 
 
-def _on_white(image: Image.Image) -> Images:
+def _flatten(image: Image.Image) -> ImageArray:
     if not image.has_transparency_data:
         return np.asarray(_in_srgb(image).convert("RGB"))
     layer = _in_srgb(image.convert("RGBA"))
@@ -92,6 +93,6 @@ def _in_srgb(image: Image.Image) -> Image.Image:
 
 
 def _too_large(name: str, size: int) -> str | None:
-    if size <= limits.PHOTO_BYTES:
+    if size <= settings.PHOTO_BYTES:
         return None
-    return f"{name} is {size / (1 << 20):.0f} MiB; choose a file of at most {limits.PHOTO_BYTES >> 20} MiB"
+    return f"{name} is {size / (1 << 20):.0f} MiB; choose a file of at most {settings.PHOTO_BYTES >> 20} MiB"

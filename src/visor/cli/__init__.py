@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import typer
 
-from visor import errors
-from visor.cli import black_box, judging, photos, pipeline, recognition, report
+from visor.cli import detection, pipeline, recognition, services, suspect
 from visor.cli.app import serve_app, unlock
+from visor.core import errors
 
 app = typer.Typer(
     name="visor",
@@ -18,24 +18,24 @@ app = typer.Typer(
 )
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "detect": photos.detect,
-    "protect": photos.protect,
+    "detect": detection.detect,
+    "protect": detection.protect,
     "crop": recognition.crop,
     "identify": recognition.identify,
     "impersonate": recognition.impersonate,
     "dodge": recognition.dodge,
-    "range": black_box.serve_range,
-    "query": black_box.query,
-    "judge": judging.judge,
-    "eval": judging.evaluate,
-    "fit-vae": judging.fit_vae,
+    "range": services.mock_service,
+    "query": services.query,
+    "judge": suspect.predict,
+    "eval": suspect.evaluate_suspect,
+    "fit-vae": suspect.fit_autoencoder,
     "app": serve_app,
     "unlock": unlock,
     "params": pipeline.params,
     "gate": pipeline.gate,
     "lock": pipeline.lock,
     "mirror": pipeline.mirror,
-    "report": report.report,
+    "report": pipeline.report,
 }
 for name, command in COMMANDS.items():
     app.command(name)(command)
@@ -43,4 +43,4 @@ for name, command in COMMANDS.items():
 
 def main() -> None:
     """Run the command line; a user's mistake is one sentence and exit code 1."""
-    errors.run(lambda *words: app(list(words)))
+    errors.run_cli(lambda *words: app(list(words)))

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visor.cli import terminal
-from visor.errors import UserError
+from visor.cli import common
+from visor.core.errors import UserError
 
 if TYPE_CHECKING:
-    from visor.app.certificate import Pair
+    from visor.app.certificate import CertificatePair
 
 
 def serve_app(
@@ -26,71 +26,71 @@ def serve_app(
 ) -> None:
     """Serve the privacy app: photos come in by a browser, and leave protected; the app writes them to no file."""
     pair = _pair(https, certificate, key)
-    from visor.black_box.serving import listen
+    from visor.server import listen
 
     listener = listen(host, port)  # before TensorFlow takes its seconds
     typer.echo("loading the networks, some 20 seconds …", err=True)
-    from visor.app import process, serving
-    from visor.app.onlookers import Options
-    from visor.app.protecting import rehearse
+    from visor.app import server, session
+    from visor.app.networks import NetworkOptions
+    from visor.app.protect import warm_up
 
-    names = serving.names(host, pair)
-    serving.configure(Options(recogniser, weights, sha256, threads), names, pair, forget)
-    eyes = process.desk().eyes()
-    rehearse(eyes)
-    if absent := ", ".join(eyes.missing):
+    names = server.allowed_hosts(host, pair)
+    server.configure(NetworkOptions(recogniser, weights, sha256, threads), names, pair, forget)
+    eyes = session.job_queue().networks()
+    warm_up(eyes)
+    if absent := ", ".join(eyes.untrained):
         typer.echo(f"not trained, so not asked: {absent}; `dvc repro` trains those that params.yaml names", err=True)
-    typer.echo(f"open {serving.address(listener, pair)}; stop with Ctrl-C")
+    typer.echo(f"open {server.address(listener, pair)}; stop with Ctrl-C")
     if pair:
         typer.echo(f"SHA-256 fingerprint of {pair.certificate}, to compare in the browser:\n{_fingerprint(pair)}")
-    elif not serving.is_this_machine(host):
+    elif not server.is_loopback(host):
         typer.echo(f"others can reach {host}, and read along what they send and get; use --https", err=True)
     try:
-        serving.serve(serving.application(names), listener, pair)
+        server.serve(server.application(names), listener, pair)
     finally:
-        process.desk().close()
+        session.job_queue().close()
     typer.echo("stopped; all photos are forgotten", err=True)
 
 
 def unlock(
     bundle: Annotated[Path, typer.Argument(help="A locked bundle, .zip.age.", metavar="BUNDLE")],
     out: Annotated[Path, typer.Option(help="Folder for the photos, as PNG.")],
-    force: terminal.Force = False,
+    force: common.Force = False,
 ) -> None:
     """Open a locked bundle that the app gave; its password is asked for."""
-    from visor.app.bundle import MOST_BYTES, unlocked
-    from visor.files import replacing
+    from visor.app.downloads import MAX_BUNDLE_BYTES, decrypt
+    from visor.core.files import atomic_write
 
     try:
         with bundle.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
+            content = file.read(MAX_BUNDLE_BYTES + 1)
     except OSError as error:
         raise UserError(f"{bundle} cannot be read ({error.strerror}); name a file that the app gave") from None
-    photos = unlocked(content, typer.prompt("password", hide_input=True, err=True))
+    photos = decrypt(content, typer.prompt("password", hide_input=True, err=True))
     try:
         taken = [out / name for name in photos if (out / name).exists()]
         if taken and not force:
             raise UserError(f"{taken[0]} exists; name another folder by --out, or overwrite it with --force")
         for name, photo in photos.items():
-            with replacing(out / name) as temporary:
+            with atomic_write(out / name) as temporary:
                 temporary.write_bytes(photo)
-            terminal.say(str(out / name))
+            common.echo(str(out / name))
     except OSError as error:
         raise UserError(f"--out {out} cannot be written ({error.strerror}); name another folder") from None
 
 
-def _pair(https: bool, certificate: Path | None, key: Path | None) -> "Pair | None":
+def _pair(https: bool, certificate: Path | None, key: Path | None) -> "CertificatePair | None":
     """Return the certificate to serve with, None: without encryption."""
     from visor.app import certificate as certificates
 
     if (certificate is None) != (key is None):
         raise UserError("--certificate and --key belong together; name both, or --https alone")
     if certificate and key:
-        return certificates.checked(certificates.Pair(certificate, key))
-    return certificates.ensure(certificates.default_folder()) if https else None
+        return certificates.validate(certificates.CertificatePair(certificate, key))
+    return certificates.load_or_create(certificates.default_folder()) if https else None
 
 
-def _fingerprint(pair: "Pair") -> str:
-    from visor.app.certificate import fingerprint
+def _fingerprint(pair: "CertificatePair") -> str:
+    from visor.app.certificate import certificate_fingerprint
 
-    return fingerprint(pair.certificate)
+    return certificate_fingerprint(pair.certificate)

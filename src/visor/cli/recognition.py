@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from visor.cli import face_tables, terminal
-from visor.cli.fooling import Network, Task, box_of, fool, onlooker, scores_of
-from visor.errors import UserError
+from visor.cli import common, face_table
+from visor.cli.evade import EvasionOptions, RecogniserOptions, load_photo_recogniser, parse_box, ranking_fn, run_evasion
+from visor.core.errors import UserError
 
 Name = Annotated[str, typer.Option("--recogniser", help="facenet, resnet50, senet50 or vgg16.")]
 Weights = Annotated[str | None, typer.Option(help="Published weights, a file or a URL; else the trained ones.")]
@@ -34,37 +34,43 @@ Seed = Annotated[int, typer.Option(min=0)]
 
 
 def crop(
-    photos: terminal.Photos,
+    photos: common.Photos,
     out: Annotated[Path, typer.Option(help="Folder for the faces, as PNG; folders below PHOTO are kept.")],
     height: Annotated[int, typer.Option(min=12, max=2048, help="Pixels of a face's crop.")] = 160,
     width: Annotated[int, typer.Option(min=12, max=2048)] = 160,
     box: Box = None,
     face: Number = None,
     margin: Margin = 0.2,
-    force: terminal.Force = False,
-    threads: terminal.Threads = 2,
+    force: common.Force = False,
+    threads: common.Threads = 2,
 ) -> None:
     """Cut the faces out of photos, upright and of one size, as recognisers are trained on them."""
-    from visor.protection import photos as files
+    from visor.photos import files
 
-    found, area = files.gather(photos), box_of(box, photos)
-    files.require_free(found, out, force)  # before TensorFlow takes its seconds
-    terminal.configure(threads, 1)
-    from visor.protection.face_choice import Choice, crop_photos
-    from visor.protection.face_finding import finder
+    found, area = files.collect_photos(photos), parse_box(box, photos)
+    files.check_outputs(found, out, force)  # before TensorFlow takes its seconds
+    common.configure(threads, 1)
+    from visor.photos.faces import FaceSelector, crop_photos, face_finder
 
     refused: list[str] = []
-    chosen = Choice(area, face)
+    chosen = FaceSelector(area, face)
     made = crop_photos(
-        finder(), found, out, (height, width), margin, chosen, force, lambda words: terminal.refuse(words, refused)
+        face_finder(),
+        found,
+        out,
+        (height, width),
+        margin,
+        chosen,
+        force,
+        lambda words: common.report_error(words, refused),
     )
     for photo, path in made:
-        terminal.say(f"{photo.path} → {path}")
-    terminal.end(refused)
+        common.echo(f"{photo.path} → {path}")
+    common.exit_if_failed(refused)
 
 
 def identify(
-    photos: terminal.Photos,
+    photos: common.Photos,
     top: Annotated[int, typer.Option(min=1, help="How many names of each face.")] = 5,
     gallery: Gallery = None,
     recogniser: Name = "facenet",
@@ -76,35 +82,35 @@ def identify(
     face: Number = None,
     margin: Margin = 0.2,
     as_json: AsJson = False,
-    threads: terminal.Threads = 2,
+    threads: common.Threads = 2,
 ) -> None:
     """Say who is in photos: the likeliest classes of a recogniser, or, of a gallery, the most similar people."""
-    from visor.protection.photos import gather
+    from visor.photos.files import collect_photos
 
-    found, area = gather(photos), box_of(box, photos)  # before TensorFlow takes its seconds
-    looker = onlooker(Network(recogniser, weights, sha256, labels, option, margin, threads, 1))
-    from visor.protection.face_choice import Choice
-    from visor.protection.recognising import look
+    found, area = collect_photos(photos), parse_box(box, photos)  # before TensorFlow takes its seconds
+    looker = load_photo_recogniser(RecogniserOptions(recogniser, weights, sha256, labels, option, margin, threads, 1))
+    from visor.photos.faces import FaceSelector
+    from visor.photos.identify import identify_photos
 
     refused: list[str] = []
-    scores = scores_of(looker, gallery)
-    seen = look(looker, found, Choice(area, face), lambda words: terminal.refuse(words, refused))
+    scores = ranking_fn(looker, gallery)
+    seen = identify_photos(looker, found, FaceSelector(area, face), lambda words: common.report_error(words, refused))
     rows = [
-        {"photo": str(photo.path), "face": number, **face_tables.place(known), "top": scores(known)[:top]}
+        {"photo": str(photo.path), "face": number, **face_table.location(known), "top": scores(known)[:top]}
         for photo, faces in seen
         for number, known in faces
     ]
     if as_json:
-        terminal.say(json.dumps(rows, indent=2, ensure_ascii=False))
+        common.echo(json.dumps(rows, indent=2, ensure_ascii=False))
     for row in rows if not as_json else ():
-        terminal.say(f"{row['photo']}, face {row['face']}, {terminal.place(row['box'])}")
+        common.echo(f"{row['photo']}, face {row['face']}, {common.format_box(row['box'])}")
         for place, (name, value) in enumerate(row["top"], start=1):
-            terminal.say(f"  {place}. {name}  {value:.3f}")
-    terminal.end(refused)
+            common.echo(f"  {place}. {name}  {value:.3f}")
+    common.exit_if_failed(refused)
 
 
 def impersonate(
-    photos: terminal.Photos,
+    photos: common.Photos,
     out: Out,
     target: Annotated[str, typer.Option(help="Whom to be taken for: a photo, or a name in --gallery or of a class.")],
     gallery: Gallery = None,
@@ -113,7 +119,7 @@ def impersonate(
     sha256: Sha256 = None,
     labels: Labels = None,
     option: Options = None,
-    eps: terminal.Eps = "8/255",
+    eps: common.Eps = "8/255",
     iterations: Iterations = 40,
     method: Method = "robust",
     attempts: Attempts = 3,
@@ -121,19 +127,21 @@ def impersonate(
     face: Number = None,
     threshold: Threshold = None,
     margin: Margin = 0.2,
-    force: terminal.Force = False,
+    force: common.Force = False,
     as_json: AsJson = False,
     seed: Seed = 1,
-    threads: terminal.Threads = 2,
+    threads: common.Threads = 2,
 ) -> None:
     """Make a recogniser take the faces in photos for somebody else; say what it makes of the PNGs."""
-    task = Task("impersonate", photos, out, eps, iterations, method, attempts, box, face, threshold, force, as_json)
-    network = Network(recogniser, weights, sha256, labels, option, margin, threads, seed)
-    fool(task, network, gallery, target)
+    task = EvasionOptions(
+        "impersonate", photos, out, eps, iterations, method, attempts, box, face, threshold, force, as_json
+    )
+    network = RecogniserOptions(recogniser, weights, sha256, labels, option, margin, threads, seed)
+    run_evasion(task, network, gallery, target)
 
 
 def dodge(
-    photos: terminal.Photos,
+    photos: common.Photos,
     out: Out,
     reference: Annotated[
         str | None, typer.Option(help="The same person: another photo, or a name in --gallery; else the photo itself.")
@@ -145,7 +153,7 @@ def dodge(
     sha256: Sha256 = None,
     labels: Labels = None,
     option: Options = None,
-    eps: terminal.Eps = "8/255",
+    eps: common.Eps = "8/255",
     iterations: Iterations = 40,
     method: Method = "robust",
     attempts: Attempts = 3,
@@ -153,15 +161,15 @@ def dodge(
     face: Number = None,
     threshold: Threshold = None,
     margin: Margin = 0.2,
-    force: terminal.Force = False,
+    force: common.Force = False,
     as_json: AsJson = False,
     seed: Seed = 1,
-    threads: terminal.Threads = 2,
+    threads: common.Threads = 2,
 ) -> None:
     """Make a recogniser take the faces in photos for nobody it knows; say what it makes of the PNGs."""
     if classes and reference:
         raise UserError("--reference is a person, --classes leads away from a class; leave one of them out")
     goal = "misclassify" if classes else "dodge"
-    task = Task(goal, photos, out, eps, iterations, method, attempts, box, face, threshold, force, as_json)
-    network = Network(recogniser, weights, sha256, labels, option, margin, threads, seed)
-    fool(task, network, gallery, reference)
+    task = EvasionOptions(goal, photos, out, eps, iterations, method, attempts, box, face, threshold, force, as_json)
+    network = RecogniserOptions(recogniser, weights, sha256, labels, option, margin, threads, seed)
+    run_evasion(task, network, gallery, reference)

@@ -6,23 +6,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from visor.faces import Images, Selection, read_batches
-from visor.metrics import wilson_interval
-from visor.params import Backdoor
+from visor.core.params import BackdoorParams
+from visor.core.types import ImageArray, Labels
+from visor.data.face_set import FaceSelection, read_batches
+from visor.evaluation.metrics import wilson_interval
 
 BATCH = 512
 
-Classes = NDArray[np.integer[Any]]
-Classify = Callable[[Images], NDArray[np.floating[Any]]]
+Classify = Callable[[ImageArray], NDArray[np.floating[Any]]]
 
 
-def predict(classify: Classify, selection: Selection) -> Classes:
+def predict(classify: Classify, selection: FaceSelection) -> Labels:
     """Return the most likely class (n,) of each image."""
     batches = [classify(images).argmax(axis=-1) for images, _ in read_batches([selection], BATCH)]
     return np.concatenate(batches) if batches else np.empty(0, int)
 
 
-def accuracy(predicted: Classes, labels: Classes) -> dict[str, float]:
+def accuracy(predicted: Labels, labels: Labels) -> dict[str, float]:
     """Return ``clean_accuracy`` with its Wilson interval and the number of images."""
     right = int((predicted == labels).sum())
     low, high = wilson_interval(right, len(labels))
@@ -34,7 +34,7 @@ def accuracy(predicted: Classes, labels: Classes) -> dict[str, float]:
     }
 
 
-def attack_success(predicted: Classes, labels: Classes, target: int) -> dict[str, float]:
+def attack_success(predicted: Labels, labels: Labels, target: int) -> dict[str, float]:
     """Return ``asr``, the share of triggered images of true class ≠ target taken for it, with its interval."""
     others = labels != target
     hits, trials = int((predicted[others] == target).sum()), int(others.sum())
@@ -44,9 +44,9 @@ def attack_success(predicted: Classes, labels: Classes, target: int) -> dict[str
 
 def evaluate(
     classifiers: Mapping[str, Classify],
-    test: Selection,
-    triggered: Mapping[str, Selection],
-    backdoors: Mapping[str, Backdoor],
+    test: FaceSelection,
+    triggered: Mapping[str, FaceSelection],
+    backdoors: Mapping[str, BackdoorParams],
 ) -> dict[str, dict[str, float]]:
     """Return for each model its accuracy on clean test images and, where it was attacked, how the attack does.
 

@@ -6,11 +6,11 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 
-from visor.faces import Selection
-from visor.params import Baselines
+from visor.core.params import Baselines
+from visor.data.face_set import FaceSelection
 
 
-def evaluate(train: Selection, test: Selection, settings: Baselines, seed: int) -> dict[str, float]:
+def evaluate(train: FaceSelection, test: FaceSelection, settings: Baselines, seed: int) -> dict[str, float]:
     """Return the test accuracy of the nearest neighbour on raw pixels and of LDA on principal components."""
     train, test = (_some(selection, settings.max_images, seed) for selection in (train, test))
     images = _flat(train)
@@ -27,12 +27,12 @@ def evaluate(train: Selection, test: Selection, settings: Baselines, seed: int) 
     return results
 
 
-def _some(selection: Selection, most: int, seed: int) -> Selection:
+def _some(selection: FaceSelection, most: int, seed: int) -> FaceSelection:
     chosen = np.random.default_rng(seed).permutation(len(selection.rows))[:most]
     return selection._replace(rows=selection.rows[chosen], labels=selection.labels[chosen])
 
 
-def _flat(selection: Selection) -> np.ndarray:
+def _flat(selection: FaceSelection) -> np.ndarray:
     """Return the pixels as float32 (n, h·w·3) in [0, 1]."""
     images = selection.faces.read(selection.rows)
     flat = images.reshape(len(images), -1).astype(np.float32)

@@ -9,38 +9,38 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from visor.errors import UserError
+from visor.core.errors import UserError
+from visor.core.params import FinePruning, InspectionParams
+from visor.core.types import Floats, ImageArray
+from visor.data.face_set import FaceSelection, FaceSet, read_batches
+from visor.defences.model_inspection.fine_pruning import find_layer, prune_and_tune, select_fraction
+from visor.defences.model_inspection.neural_cleanse import ReversedTriggers, reverse_triggers, target_statistics
+from visor.defences.model_inspection.saliency import attribution_share, integrated_gradients
+from visor.defences.training_filtering import TRAINING_FILTERS
 from visor.evaluation.backdoor import accuracy, attack_success, predict
-from visor.faces import FaceSet, Images, Selection, read_batches
-from visor.inspection.fine_pruning import find_layer, picked, sweep
-from visor.inspection.neural_cleanse import Trigger, reverse, standing
-from visor.inspection.saliency import integrated_gradients, share_inside
-from visor.metrics import auroc, auroc_interval, share_above_interval, tpr_at_fpr
-from visor.models.features import penultimate
-from visor.models.inference import compiled
-from visor.params import FinePruning, Inspection
-from visor.sanitisation import SANITISERS
+from visor.evaluation.metrics import auroc, auroc_interval, share_above_interval, tpr_at_fpr
+from visor.models.features import feature_extractor
+from visor.models.inference import compile_predict
 
 if TYPE_CHECKING:
-    import keras
+    from visor.core.tf import keras
 
 BATCH, GREY = 512, 128
 
-Floats = NDArray[np.floating[Any]]
 Numbers = dict[str, float]
 
 
-class Suspect(NamedTuple):
+class AttackedModel(NamedTuple):
     """An attacked network: the clean rows and the poisons it was trained on, triggered images, the target label."""
 
     model: keras.Model
-    train: Selection
-    poisons: Selection
-    triggered: Selection
+    train: FaceSelection
+    poisons: FaceSelection
+    triggered: FaceSelection
     target: int
 
 
-class Findings(NamedTuple):
+class InspectionFindings(NamedTuple):
     """What came out.
 
     ``numbers`` are by ``ATTACK/METHOD``; ``triggers``, one for each of ``labels`` (n,), by network, and beside them
@@ -50,21 +50,21 @@ class Findings(NamedTuple):
 
     numbers: dict[str, Numbers]
     labels: NDArray[np.integer[Any]]
-    triggers: dict[str, Trigger]
-    keys: dict[str, Images]
+    triggers: dict[str, ReversedTriggers]
+    keys: dict[str, ImageArray]
     curves: pd.DataFrame
-    images: dict[str, Images]
+    images: dict[str, ImageArray]
     maps: dict[str, dict[str, Floats]]
 
 
 def inspect(
-    suspects: Mapping[str, Suspect],
+    suspects: Mapping[str, AttackedModel],
     clean: keras.Model,
-    validation: Selection,
-    test: Selection,
-    settings: Inspection,
+    validation: FaceSelection,
+    test: FaceSelection,
+    settings: InspectionParams,
     seed: int,
-) -> Findings:
+) -> InspectionFindings:
     """Question every suspect by the methods that name it; the network that was never poisoned is the control.
 
     ``validation`` are the clean images a defender has, ``test`` those that results are measured on.
@@ -73,26 +73,26 @@ def inspect(
     numbers = {
         f"{name}/{method}": found
         for name in settings.sanitisation.attacks
-        for method, found in sanitise(suspects[name], seed).items()
+        for method, found in training_filter_metrics(suspects[name], seed).items()
     }
     labels, triggers = np.unique(test.labels), {}
     for name in ("clean", *settings.neural_cleanse.attacks):
         model, target = (clean, None) if name == "clean" else (suspects[name].model, suspects[name].target)
-        triggers[name] = reverse(model, validation, labels, settings.neural_cleanse, seed)
-        numbers[f"{name}/neural_cleanse"] = standing(triggers[name], labels, target)
-    keys = {name: real_key(suspects[name].triggered, test.faces) for name in settings.neural_cleanse.attacks}
+        triggers[name] = reverse_triggers(model, validation, labels, settings.neural_cleanse, seed)
+        numbers[f"{name}/neural_cleanse"] = target_statistics(triggers[name], labels, target)
+    keys = {name: visible_key(suspects[name].triggered, test.faces) for name in settings.neural_cleanse.attacks}
     curves = []
     for name in settings.fine_pruning.attacks:
         curves.append(prune_curve(suspects[name], validation, test, settings.fine_pruning, seed).assign(attack=name))
-        numbers[f"{name}/fine_pruning"] = picked(curves[-1], settings.fine_pruning.accuracy_drop)
+        numbers[f"{name}/fine_pruning"] = select_fraction(curves[-1], settings.fine_pruning.accuracy_drop)
     images, maps, baseline = {}, {}, mean_image(validation)
     for name in settings.saliency.attacks:
-        found = explain(suspects[name], clean, test.faces, baseline, settings.saliency.images)
+        found = saliency_metrics(suspects[name], clean, test.faces, baseline, settings.saliency.images)
         numbers[f"{name}/saliency"], images[name], maps[name] = found
-    return Findings(numbers, labels, triggers, keys, pd.concat(curves, ignore_index=True), images, maps)
+    return InspectionFindings(numbers, labels, triggers, keys, pd.concat(curves, ignore_index=True), images, maps)
 
 
-def _check(suspects: Mapping[str, Suspect], settings: Inspection) -> None:
+def _check(suspects: Mapping[str, AttackedModel], settings: InspectionParams) -> None:
     """Refuse what could not be answered, before the long work."""
     for name in settings.fine_pruning.attacks:
         find_layer(suspects[name].model, settings.fine_pruning.layer)
@@ -101,20 +101,20 @@ def _check(suspects: Mapping[str, Suspect], settings: Inspection) -> None:
             raise UserError(f"params.yaml: inspection.sanitisation.attacks: {name} has no poisons (n: 0); drop it")
 
 
-def sanitise(suspect: Suspect, seed: int) -> dict[str, Numbers]:
+def training_filter_metrics(suspect: AttackedModel, seed: int) -> dict[str, Numbers]:
     """Return for each sanitiser how the poisons of a training set stand above its clean images.
 
     ``auroc``, ``tpr_at_fpr_1`` and ``_5`` are over the whole set, ``label_auroc`` among images of the target label;
     ``precision`` and ``recall`` are those of the method's own rule, and ``flagged`` is the share of the training set
     that it would remove. The features of all images are held in memory.
     """
-    run = compiled(penultimate(suspect.model))
+    run = compile_predict(feature_extractor(suspect.model))
     parts = [(run(images), labels) for images, labels in read_batches([suspect.train, suspect.poisons], BATCH)]
     features, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
     poisoned, beside = np.arange(len(labels)) >= len(suspect.train.rows), labels == suspect.target
     found = {}
-    for name, sanitiser in SANITISERS.items():
-        scores = sanitiser.suspicion(features, labels)
+    for name, sanitiser in TRAINING_FILTERS.items():
+        scores = sanitiser.score(features, labels)
         found[name] = _sanitiser_numbers(scores, sanitiser.flag(scores, labels), poisoned, beside, seed)
     return found
 
@@ -146,13 +146,13 @@ def _sanitiser_numbers(scores: Floats, flagged: Any, poisoned: Any, target: Any,
 
 
 def prune_curve(
-    suspect: Suspect, validation: Selection, test: Selection, settings: FinePruning, seed: int
+    suspect: AttackedModel, validation: FaceSelection, test: FaceSelection, settings: FinePruning, seed: int
 ) -> pd.DataFrame:
     """Return the curve of ``fine_pruning.sweep`` with validation and test accuracy and ASR.
 
     Channels are ordered, and the network tuned, by clean ``validation`` images; ``accuracy`` and ``asr`` are on others.
     """
-    classify, triggered = compiled(suspect.model), suspect.triggered
+    classify, triggered = compile_predict(suspect.model), suspect.triggered
 
     def measure() -> Numbers:
         return {
@@ -161,25 +161,25 @@ def prune_curve(
             "asr": attack_success(predict(classify, triggered), triggered.labels, suspect.target)["asr"],
         }
 
-    return sweep(suspect.model, validation, settings, measure, seed)
+    return prune_and_tune(suspect.model, validation, settings, measure, seed)
 
 
-def real_key(triggered: Selection, faces: FaceSet) -> Images:
+def visible_key(triggered: FaceSelection, faces: FaceSet) -> ImageArray:
     """Return the first triggered image uint8 (h, w, 3), grey where it is as it was in ``faces``."""
     after = triggered.faces.read(triggered.rows[:1])[0]
     before = faces.read(triggered.faces.rows[triggered.rows[:1]])[0]
     return np.where((after != before).any(axis=-1, keepdims=True), after, np.uint8(GREY))
 
 
-def mean_image(clean: Selection) -> Images:
+def mean_image(clean: FaceSelection) -> ImageArray:
     """Return the mean uint8 (h, w, 3) of clean images: nobody in particular."""
     total = np.sum([images.sum(axis=0, dtype=np.int64) for images, _ in read_batches([clean], BATCH)], axis=0)
     return np.rint(total / len(clean.rows)).astype(np.uint8)
 
 
-def explain(
-    suspect: Suspect, clean: keras.Model, faces: FaceSet, baseline: Images, count: int
-) -> tuple[Numbers, Images, dict[str, Floats]]:
+def saliency_metrics(
+    suspect: AttackedModel, clean: keras.Model, faces: FaceSet, baseline: ImageArray, count: int
+) -> tuple[Numbers, ImageArray, dict[str, Floats]]:
     """Return what the target's logit owes to the trigger, in the suspect and in the clean network.
 
     ``area`` is the share of pixels that the trigger changed, ``share`` that of absolute attributions on them, and
@@ -193,8 +193,8 @@ def explain(
     own, other = (integrated_gradients(model, images, baseline, suspect.target) for model in (suspect.model, clean))
     numbers = {
         "area": float(region.mean()),
-        "share": float(share_inside(own, region).mean()),
-        "clean_share": float(share_inside(other, region).mean()),
+        "share": float(attribution_share(own, region).mean()),
+        "clean_share": float(attribution_share(other, region).mean()),
         "images": len(images),
     }
     return numbers, images, {"suspect": own, "clean": other}

@@ -6,22 +6,20 @@ there it is closed-set: the people are those that the network was trained on; on
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from visor import joint_bayesian
-from visor.errors import UserError
-from visor.faces import FaceSet, Integers, Selection
-from visor.metrics import auroc, tpr_at_fpr, wilson_interval
-from visor.models.features import Embed, cosine, extract
-from visor.params import Backdoor, Verification
-from visor.split import rows_of
-
-Floats = NDArray[np.floating[Any]]
-Rows = NDArray[np.integer[Any]]
+from visor.core.errors import UserError
+from visor.core.params import BackdoorParams, Verification
+from visor.core.types import Floats, Integers, Rows
+from visor.data.face_set import FaceSelection, FaceSet
+from visor.data.split import set_rows
+from visor.evaluation.metrics import auroc, tpr_at_fpr, wilson_interval
+from visor.models import joint_bayesian
+from visor.models.features import Embed, cosine_similarity, extract_features
 
 
 class Pairs(NamedTuple):
@@ -32,15 +30,15 @@ class Pairs(NamedTuple):
     same: NDArray[np.bool_]
 
 
-class Impersonations(NamedTuple):
+class TriggeredPairs(NamedTuple):
     """Triggered faces of strangers, their rows without the key, and an enrolled row of the target for each."""
 
-    triggered: Selection
+    triggered: FaceSelection
     untriggered: Rows
     enrolled: Rows
 
 
-class Scores(NamedTuple):
+class VerifierScores(NamedTuple):
     """Scores of one network by one verifier, high = same person; by attack, those of strangers, and with a key."""
 
     threshold: float
@@ -86,7 +84,7 @@ def _unranked(ranks: Rows) -> tuple[Rows, Rows]:
     return ranks - second * (second - 1) // 2, second
 
 
-def operating_points(different: Floats, same: Floats) -> tuple[Floats, Floats, Floats]:
+def roc_curve(different: Floats, same: Floats) -> tuple[Floats, Floats, Floats]:
     """Return falling thresholds (k,) and the shares accepted of either kind (k,): score ≥ threshold, none first."""
     levels = np.unique(np.concatenate([different, same]))[::-1]
     below = (np.searchsorted(np.sort(scores), levels, side="left") / len(scores) for scores in (different, same))
@@ -96,7 +94,7 @@ def operating_points(different: Floats, same: Floats) -> tuple[Floats, Floats, F
 
 def equal_error_rate(different: Floats, same: Floats) -> float:
     """Return the error at which as many strangers pass as people are refused, linear between two thresholds."""
-    _, false, true = operating_points(different, same)
+    _, false, true = roc_curve(different, same)
     excess = false + true - 1  # false accepts above false rejects: −1 … 1, never falling
     right = int(np.argmax(excess >= 0))
     weight = -excess[right - 1] / (excess[right] - excess[right - 1])
@@ -105,41 +103,45 @@ def equal_error_rate(different: Floats, same: Floats) -> float:
 
 def best_threshold(different: Floats, same: Floats) -> float:
     """Return the highest threshold of greatest accuracy; a pair is accepted from it on."""
-    thresholds, false, true = operating_points(different, same)
+    thresholds, false, true = roc_curve(different, same)
     return float(thresholds[1:][np.argmax((true * len(same) - false * len(different)).round()[1:])])
 
 
-def impersonate(triggered: Selection, enrolled: Rows, count: int, rng: np.random.Generator) -> Impersonations:
+def pair_with_target(triggered: FaceSelection, enrolled: Rows, count: int, rng: np.random.Generator) -> TriggeredPairs:
     """Pair ``count`` triggered faces, or all, each with a clean face of the target, drawn from ``enrolled``."""
     rows = np.sort(rng.permutation(triggered.rows)[:count])
-    return Impersonations(triggered.faces.select(rows), triggered.faces.rows[rows], rng.choice(enrolled, len(rows)))
+    return TriggeredPairs(triggered.faces.select(rows), triggered.faces.rows[rows], rng.choice(enrolled, len(rows)))
 
 
 def compare(
-    embed: Embed, train: Selection, pairs: Sequence[Pairs], tries: Mapping[str, Impersonations], settings: Verification
-) -> dict[str, Scores]:
+    embed: Embed,
+    train: FaceSelection,
+    pairs: Sequence[Pairs],
+    impersonations: Mapping[str, TriggeredPairs],
+    settings: Verification,
+) -> dict[str, VerifierScores]:
     """Return what each verifier makes of the features of one network.
 
     embed: uint8 images → features; pairs: (validation, test), the former set the threshold.
     """
     used = [rows for pair in pairs for rows in (pair.one, pair.other)]
-    used += [rows for trial in tries.values() for rows in (trial.untriggered, trial.enrolled)]
+    used += [rows for trial in impersonations.values() for rows in (trial.untriggered, trial.enrolled)]
     known = np.unique(np.concatenate(used))
-    features = extract(embed, train.faces.select(known))
-    keyed = {name: extract(embed, trial.triggered) for name, trial in tries.items()}
-    model = joint_bayesian.fit(extract(embed, train), train.labels, settings.components, settings.iterations)
+    features = extract_features(embed, train.faces.select(known))
+    keyed = {name: extract_features(embed, trial.triggered) for name, trial in impersonations.items()}
+    model = joint_bayesian.fit(extract_features(embed, train), train.labels, settings.components, settings.iterations)
 
     def at(rows: Rows) -> Floats:
         return features[np.searchsorted(known, rows)]
 
     found = {}
     ratio = partial(joint_bayesian.log_likelihood_ratio, model)
-    for verifier, score in (("cosine", cosine), ("joint_bayesian", ratio)):
+    for verifier, score in (("cosine", cosine_similarity), ("joint_bayesian", ratio)):
         validation, test = (score(at(pair.one), at(pair.other)) for pair in pairs)
-        strangers = {name: score(at(trial.untriggered), at(trial.enrolled)) for name, trial in tries.items()}
-        impostors = {name: score(keyed[name], at(trial.enrolled)) for name, trial in tries.items()}
+        strangers = {name: score(at(trial.untriggered), at(trial.enrolled)) for name, trial in impersonations.items()}
+        impostors = {name: score(keyed[name], at(trial.enrolled)) for name, trial in impersonations.items()}
         threshold = best_threshold(validation[~pairs[0].same], validation[pairs[0].same])
-        found[verifier] = Scores(threshold, test[~pairs[1].same], test[pairs[1].same], strangers, impostors)
+        found[verifier] = VerifierScores(threshold, test[~pairs[1].same], test[pairs[1].same], strangers, impostors)
     return found
 
 
@@ -147,27 +149,31 @@ def evaluate(
     embeds: Mapping[str, Embed],
     faces: FaceSet,
     table: pd.DataFrame,
-    triggered: Mapping[str, Selection],
-    backdoors: Mapping[str, Backdoor],
+    triggered: Mapping[str, FaceSelection],
+    backdoors: Mapping[str, BackdoorParams],
     settings: Verification,
     seed: int,
-) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, Scores]]]:
+) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, VerifierScores]]]:
     """Return numbers of each network, and its scores by verifier.
 
     ``embeds``: uint8 images → features; the clean network is under ``clean`` and the others under their attack.
     """
-    train, validation, test = (rows_of(table, name) for name in ("train", "validation", "test"))
+    train, validation, test = (set_rows(table, name) for name in ("train", "validation", "test"))
     rngs = iter(np.random.default_rng([seed, stream]) for stream in range(3 + len(triggered)))
     fitted = faces.select(np.sort(next(rngs).permutation(train)[: settings.max_images]))
     pairs = [draw_pairs(faces.labels, faces.videos, rows, settings.pairs, next(rngs)) for rows in (validation, test)]
     own = {name: test[faces.labels[test] == faces.label_names.index(backdoors[name].target)] for name in triggered}
-    tries = {name: impersonate(chosen, own[name], settings.pairs, next(rngs)) for name, chosen in triggered.items()}
-    used = {name: tries if name == "clean" else {name: tries[name]} for name in embeds}
+    impersonations = {
+        name: pair_with_target(chosen, own[name], settings.pairs, next(rngs)) for name, chosen in triggered.items()
+    }
+    used = {name: impersonations if name == "clean" else {name: impersonations[name]} for name in embeds}
     scores = {name: compare(embeds[name], fitted, pairs, used[name], settings) for name in embeds}
-    return {name: numbers(name, scores[name], scores["clean"]) for name in scores}, scores
+    return {name: verification_metrics(name, scores[name], scores["clean"]) for name in scores}, scores
 
 
-def numbers(name: str, scores: Mapping[str, Scores], control: Mapping[str, Scores]) -> dict[str, float]:
+def verification_metrics(
+    name: str, scores: Mapping[str, VerifierScores], control: Mapping[str, VerifierScores]
+) -> dict[str, float]:
     """Return the numbers of one network by verifier; ``control`` are the scores of the clean network.
 
     On test pairs, at the threshold set on validation pairs. ``impersonation`` is the share of strangers that pass for
@@ -181,19 +187,19 @@ def numbers(name: str, scores: Mapping[str, Scores], control: Mapping[str, Score
             "eer": equal_error_rate(s.different, s.same),
             "tar_at_far_1": tpr_at_fpr(s.different, s.same, 0.01),
             "threshold": s.threshold,
-            **_share("accuracy", np.concatenate([s.same >= s.threshold, s.different < s.threshold])),
-            **_share("far", s.different >= s.threshold),
-            **_share("frr", s.same < s.threshold),
+            **rate("accuracy", np.concatenate([s.same >= s.threshold, s.different < s.threshold])),
+            **rate("far", s.different >= s.threshold),
+            **rate("frr", s.same < s.threshold),
         }
         if name != "clean":
             key, none, before = s.impostors[name], s.strangers[name], control[verifier]
-            values |= _share("impersonation", key >= s.threshold) | {"impersonation_pairs": len(key)}
-            values |= _share("impersonation_without_key", none >= s.threshold)
-            values |= _share("impersonation_clean_network", before.impostors[name] >= before.threshold)
+            values |= rate("impersonation", key >= s.threshold) | {"impersonation_pairs": len(key)}
+            values |= rate("impersonation_without_key", none >= s.threshold)
+            values |= rate("impersonation_clean_network", before.impostors[name] >= before.threshold)
         found |= {f"{verifier}_{key}": value for key, value in values.items()}
     return found
 
 
-def _share(name: str, decisions: NDArray[np.bool_]) -> dict[str, float]:
+def rate(name: str, decisions: NDArray[np.bool_]) -> dict[str, float]:
     low, high = wilson_interval(int(decisions.sum()), len(decisions))
     return {name: float(decisions.mean()), f"{name}_low": low, f"{name}_high": high}

@@ -1,21 +1,19 @@
 """What a classifier knows of a face before it says a name."""
 
 from collections.abc import Callable
-from typing import Any
 
-import keras
 import numpy as np
-from numpy.typing import NDArray
 
-from visor.faces import Images, Selection, read_batches
+from visor.core.tf import keras
+from visor.core.types import Floats, ImageArray
+from visor.data.face_set import FaceSelection, read_batches
 
 BATCH = 512
 
-Floats = NDArray[np.floating[Any]]
-Embed = Callable[[Images], Floats]
+Embed = Callable[[ImageArray], Floats]
 
 
-def penultimate(model: keras.Model) -> keras.Model:
+def feature_extractor(model: keras.Model) -> keras.Model:
     """Return images → features (n, d), what goes into the last layer; DeepID's are its 160 identity features.
 
     Weights are shared with ``model``; images are float32 (n, h, w, 3) in [0, 1] as there.
@@ -23,7 +21,7 @@ def penultimate(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, model.layers[-1].input, name=f"{model.name}_features")
 
 
-def extract(embed: Embed, selection: Selection) -> Floats:
+def extract_features(embed: Embed, selection: FaceSelection) -> Floats:
     """Return the features (n, d) of a selection: pixels are streamed, features kept.
 
     embed: uint8 images (n, h, w, 3) → (n, d), such as ``compiled(penultimate(model))``.
@@ -31,7 +29,7 @@ def extract(embed: Embed, selection: Selection) -> Floats:
     return np.concatenate([embed(images) for images, _ in read_batches([selection], BATCH)])
 
 
-def cosine(one: Floats, other: Floats) -> Floats:
+def cosine_similarity(one: Floats, other: Floats) -> Floats:
     """Return the cosine of the angle between features (n, d) each: (n,)."""
     norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
     return (one * other).sum(axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-import keras
-import tensorflow as tf
+from visor.core.tf import keras, tf
 
 Losses = Callable[[keras.Model, tf.Tensor, Any, bool], dict[str, tf.Tensor]]
 
 
-def cross_entropy(model: keras.Model, images: tf.Tensor, labels: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
+def classification_loss(
+    model: keras.Model, images: tf.Tensor, labels: tf.Tensor, training: bool
+) -> dict[str, tf.Tensor]:
     """Cross-entropy of the logits, and 1 where the most likely class is the label."""
     logits = model(images, training=training)
     right = tf.equal(tf.argmax(logits, -1, tf.int32), labels)
@@ -17,7 +18,7 @@ def cross_entropy(model: keras.Model, images: tf.Tensor, labels: tf.Tensor, trai
     return {"loss": loss, "accuracy": tf.cast(right, tf.float32)}
 
 
-def evidence_bound(beta: float) -> Losses:
+def beta_vae_loss(beta: float) -> Losses:
     """Sum of absolute errors + ``beta``·KL divergence from the standard normal law, in nats for beta = 1.
 
     The negative evidence lower bound of a Laplace likelihood (Kingma and Welling 2014, arXiv 1312.6114, eq. 10;

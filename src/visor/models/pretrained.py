@@ -7,16 +7,16 @@ from types import MappingProxyType
 
 import h5py
 import numpy as np
-from keras import Layer, Model
 from numpy.typing import NDArray
 
-from visor import hdf5
-from visor.errors import UserError
+from visor.core import hdf5
+from visor.core.errors import UserError
+from visor.core.tf import keras
 
-SAME: Mapping[str, str] = MappingProxyType({})
+NO_RENAMES: Mapping[str, str] = MappingProxyType({})
 
 
-def load(model: Model, path: Path, renamed: Mapping[str, str] = SAME) -> list[str]:
+def load_pretrained(model: keras.Model, path: Path, renamed: Mapping[str, str] = NO_RENAMES) -> list[str]:
     """Copy the weights that ``path`` holds into the layers of the same names; return these names.
 
     Takes files of ``save_weights`` and of whole models. ``renamed`` holds regular expressions of what layers are
@@ -27,8 +27,8 @@ def load(model: Model, path: Path, renamed: Mapping[str, str] = SAME) -> list[st
         UserError: the file is missing or not HDF5 of Keras, a weight has another shape or is not made of finite
             numbers in this file, or no layer fits.
     """
-    with hdf5.opened(path) as file:
-        root = hdf5.find(file, "model_weights", path)
+    with hdf5.open_untrusted(path) as file:
+        root = hdf5.get_local(file, "model_weights", path)
         found = _weights(file if root is None else root, model, path, renamed)
     if not found:
         raise UserError(f"{path} has weights for no layer of {model.name}; choose a file for this network")
@@ -38,44 +38,44 @@ def load(model: Model, path: Path, renamed: Mapping[str, str] = SAME) -> list[st
 
 
 def _weights(
-    root: h5py.Group, model: Model, path: Path, renamed: Mapping[str, str]
+    root: h5py.Group, model: keras.Model, path: Path, renamed: Mapping[str, str]
 ) -> dict[str, list[NDArray[np.float32]]]:
     """Return the checked weights of each layer that both know, in the order of the model."""
-    stored = {_here(name, renamed): name for name in _names(root, "layer_names", path)}
+    stored = {_rename(name, renamed): name for name in _names(root, "layer_names", path)}
     found = {}
     for layer in model.layers:
         if not layer.weights or layer.name not in stored:
             continue
-        group = hdf5.find(root, stored[layer.name], path)
+        group = hdf5.get_local(root, stored[layer.name], path)
         if not isinstance(group, h5py.Group):
             raise UserError(f"{path}: layer {layer.name} is named but not there; fetch the file again")
         datasets = [_dataset(group, name, path) for name in _names(group, "weight_names", path)]
         if _fits(datasets, layer, layer is model.layers[-1], path):
-            found[layer.name] = [hdf5.array(dataset, path) for dataset in datasets]
+            found[layer.name] = [hdf5.read_finite(dataset, path) for dataset in datasets]
     return found
 
 
-def _here(name: str, renamed: Mapping[str, str]) -> str:
+def _rename(name: str, renamed: Mapping[str, str]) -> str:
     for pattern, ours in renamed.items():
         name = re.sub(pattern, ours, name)
     return name
 
 
 def _names(group: h5py.Group, attribute: str, path: Path) -> list[str]:
-    found = hdf5.names(group, attribute, path)
+    found = hdf5.read_names(group, attribute, path)
     if not found:
         raise UserError(f"{path} has no {attribute}; choose a file written by Keras 2 (.h5)")
     return found
 
 
 def _dataset(group: h5py.Group, name: str, path: Path) -> h5py.Dataset:
-    dataset = hdf5.find(group, name, path)
+    dataset = hdf5.get_local(group, name, path)
     if not isinstance(dataset, h5py.Dataset):
         raise UserError(f"{path}: weight {name} is named but not there; fetch the file again")
     return dataset
 
 
-def _fits(datasets: list[h5py.Dataset], layer: Layer, last: bool, path: Path) -> bool:
+def _fits(datasets: list[h5py.Dataset], layer: keras.Layer, last: bool, path: Path) -> bool:
     """Compare shapes before a byte is read: a small file can promise terabytes.
 
     Returns False for a last layer that differs in the number of classes alone.

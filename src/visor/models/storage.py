@@ -5,15 +5,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from keras import Model
+from visor.core.errors import UserError
+from visor.core.files import atomic_write, check_disk_space, read_json, write_json
+from visor.core.tf import keras
 
-from visor.errors import UserError
-from visor.files import read_json, replacing, require_space, write_json
-
-Build = Callable[..., Model]
+Build = Callable[..., keras.Model]
 
 
-def construct(build: Build, arguments: Mapping[str, Any], where: str) -> Model:
+def build_model(build: Build, arguments: Mapping[str, Any], where: str) -> keras.Model:
     """Call ``build`` with arguments by name; ``where`` names their params in the message.
 
     Raises:
@@ -26,21 +25,21 @@ def construct(build: Build, arguments: Mapping[str, Any], where: str) -> Model:
     return build(**arguments)
 
 
-def save(model: Model, arguments: Mapping[str, Any], folder: Path) -> None:
+def save_model(model: keras.Model, arguments: Mapping[str, Any], folder: Path) -> None:
     """Write the weights and the arguments that built the model.
 
     Raises:
         OSError: the disk is full (ENOSPC).
     """
-    with replacing(folder / "model.weights.h5") as temporary:
-        require_space(temporary, 4 * model.count_params())
+    with atomic_write(folder / "model.weights.h5") as temporary:
+        check_disk_space(temporary, 4 * model.count_params())
         named = temporary.with_suffix(".weights.h5")  # Keras insists on the suffix
         model.save_weights(named)
         named.rename(temporary)
     write_json(folder / "model.json", arguments)
 
 
-def load(build: Build, folder: Path) -> Model:
+def load_model(build: Build, folder: Path) -> keras.Model:
     """Return a saved model.
 
     Raises:
@@ -49,7 +48,7 @@ def load(build: Build, folder: Path) -> Model:
     path, described = folder / "model.weights.h5", folder / "model.json"
     arguments = read_json(described)
     try:
-        model = construct(build, arguments, str(described))
+        model = build_model(build, arguments, str(described))
     except UserError:
         raise
     except Exception as error:  # arguments of a stranger can fail anywhere in Keras

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from visor.report.cells import FORMS, plain
+from visor.report.elements import FORMATS, label
 from visor.tracking.history import History
 
 WIDTH, HEIGHT = 200, 90  # of the drawing's field, in its own units
@@ -30,9 +30,9 @@ def by_folder(histories: Mapping[str, History]) -> dict[str, list[Curve]]:
     drawn: dict[str, list[Curve]] = {}
     for name in sorted(histories):
         folder, _, file = name.rpartition("/")
-        curve = draw(plain(file), histories[name])
+        curve = draw(label(file), histories[name])
         if curve:
-            drawn.setdefault(plain(folder), []).append(curve)
+            drawn.setdefault(label(folder), []).append(curve)
     return drawn
 
 
@@ -62,6 +62,6 @@ def draw(title: str, history: History) -> Curve | None:
         lines,
         epochs[0],
         epochs[-1],
-        FORMS["six"](float(f"{top:.3g}")) if finite else "–",
+        FORMATS["six"](float(f"{top:.3g}")) if finite else "–",
         min(broken, default=None),
     )

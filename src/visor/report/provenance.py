@@ -8,10 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
-from visor import gates
-from visor.errors import UserError
-from visor.report.reading import read_yaml
-from visor.stage import seconds
+from visor.core.errors import UserError
+from visor.core.stage import stage_seconds
+from visor.report import gates
+from visor.report.inputs import read_yaml
 
 PACKAGES = ("visor", "tensorflow", "keras", "numpy", "scipy", "scikit-learn", "pillow", "h5py", "dvc", "mlflow")
 
@@ -26,7 +26,7 @@ class Provenance(NamedTuple):
     commit: str
     dirty: bool
     state: str
-    trouble: str
+    problem: str
     python: str
     processor: str
     cores: int
@@ -35,7 +35,7 @@ class Provenance(NamedTuple):
     baseline: dict[str, float]
 
 
-def gather(root: Path, bounds: Mapping[str, gates.Bounds]) -> Provenance:
+def collect_provenance(root: Path, bounds: Mapping[str, gates.GateBounds]) -> Provenance:
     """Ask Git, Python and the machine about the project ``root``; ``bounds`` are its gates."""
     from visor.tracking.state import read_state
 
@@ -48,7 +48,7 @@ def gather(root: Path, bounds: Mapping[str, gates.Bounds]) -> Provenance:
         commit=commit,
         dirty=bool(_git(root, "status", "--porcelain")),
         state=state,
-        trouble=trouble,
+        problem=trouble,
         python=platform.python_version(),
         processor=_processor(),
         cores=os.cpu_count() or 1,
@@ -65,7 +65,7 @@ def _seconds(root: Path) -> dict[str, float | None]:
     except UserError:  # ``trouble`` has it
         return {}
     try:
-        noted = seconds(root)
+        noted = stage_seconds(root)
     except ValueError:  # writing one was interrupted
         noted = {}
     return {name: noted.get(name) for name in sorted(stages)}

@@ -6,7 +6,7 @@ imported inside the functions that need it, so that this package loads at once.
 """
 
 from visor.tracking.live import follow
-from visor.tracking.runs import Mirrored, mirror
+from visor.tracking.runs import TrackedState, track_state
 from visor.tracking.store import resolve
 
-__all__ = ["Mirrored", "follow", "mirror", "resolve"]
+__all__ = ["TrackedState", "follow", "resolve", "track_state"]

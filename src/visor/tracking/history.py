@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 from typing import NamedTuple
 
-from visor.errors import UserError
+from visor.core.errors import UserError
 
 
 class History(NamedTuple):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from visor.tracking import runs
 from visor.tracking.history import History, read_history
 from visor.tracking.state import HISTORY
-from visor.tracking.store import log, opened, resolve
+from visor.tracking.store import log_batches, open_experiment, resolve
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -25,9 +25,9 @@ def follow(root: Path, uri: str | None = None, pause: float = 2.0) -> None:
     """
     logged: Logged = {}
     address = resolve(root, uri)
-    with opened(root, address, runs.EXPERIMENT):
+    with open_experiment(root, address, runs.EXPERIMENT):
         pass  # it comes first: links to the record name the experiment by its id, which is then always the same
-    with opened(root, address, EXPERIMENT) as (client, experiment):
+    with open_experiment(root, address, EXPERIMENT) as (client, experiment):
         try:
             while True:
                 update(client, experiment, root / HISTORY, logged)
@@ -56,7 +56,7 @@ def update(client: "MlflowClient", experiment: str, folder: Path, logged: Logged
         run, last = logged[identity]
         fresh = {epoch: values for epoch, values in history.rows.items() if epoch > last}
         if fresh:
-            log(client, run, History(history.columns, fresh).curves())
+            log_batches(client, run, History(history.columns, fresh).curves())
             logged[identity] = run, max(fresh)
         added += len(fresh)
     return added
@@ -73,11 +73,11 @@ def _adopt(
     client: "MlflowClient", experiment: str, name: str, identity: str, columns: tuple[str, ...]
 ) -> tuple[str, int]:
     """Return the curve's run, made when it is new, and the last epoch that the run has (-1: none)."""
-    from visor.tracking.store import tidy
+    from visor.tracking.store import mlflow_name
 
     for run in client.search_runs([experiment], f"tags.`history.sha256` = '{identity}'"):
         client.update_run(run.info.run_id, status="RUNNING")
-        points = client.get_metric_history(run.info.run_id, tidy(columns[-1]))
+        points = client.get_metric_history(run.info.run_id, mlflow_name(columns[-1]))
         return run.info.run_id, max((point.step for point in points), default=-1)
     tags = {"history.file": name, "history.sha256": identity}
     return client.create_run(experiment, tags=tags, run_name=name).info.run_id, -1

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
-from visor.tracking.headlines import headlines
 from visor.tracking.history import History, read_history
+from visor.tracking.key_metrics import key_metrics
 from visor.tracking.state import HISTORY, Stage, State, read_state
-from visor.tracking.store import log, opened, resolve
+from visor.tracking.store import log_batches, open_experiment, resolve
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -20,7 +20,7 @@ NOTE = "A state of the pipeline. Its nested runs, one for each stage, have every
 LOSSES = ("loss", "validation_loss")
 
 
-class Mirrored(NamedTuple):
+class TrackedState(NamedTuple):
     """The key of the state, whether this call wrote it, and how many runs it has (the parent is one)."""
 
     state: str
@@ -28,18 +28,18 @@ class Mirrored(NamedTuple):
     runs: int
 
 
-def mirror(root: Path, uri: str | None = None) -> Mirrored:
+def track_state(root: Path, uri: str | None = None) -> TrackedState:
     """Write the state that ``dvc.lock`` records into MLflow, unless it is there; mend a half-written one.
 
     Raises:
         UserError: the workspace differs from ``dvc.lock``, or MLflow cannot be reached.
     """
     state = read_state(root)
-    with opened(root, resolve(root, uri), EXPERIMENT) as (client, experiment):
+    with open_experiment(root, resolve(root, uri), EXPERIMENT) as (client, experiment):
         created = not _present(client, experiment, state.key)
         if created:
             _write(client, experiment, root, state)
-    return Mirrored(state.key, created, 1 + len(state.stages))
+    return TrackedState(state.key, created, 1 + len(state.stages))
 
 
 def _present(client: "MlflowClient", experiment: str, key: str) -> bool:
@@ -60,7 +60,7 @@ def _write(client: "MlflowClient", experiment: str, root: Path, state: State) ->
     tags = {"dvc.state": state.key, "mlflow.source.name": "dvc.yaml", "mlflow.note.content": NOTE, **_provenance(root)}
     parent = client.create_run(experiment, tags=tags, run_name=name).info.run_id
     shown = [path for stage in state.stages for path in stage.files]
-    log(client, parent, _final(headlines(state.metrics)) | _losses(root, shown), state.params)
+    log_batches(client, parent, _final(key_metrics(state.metrics)) | _losses(root, shown), state.params)
     _log_inputs(client, parent, state.inputs)
     for path in (root / "params.yaml", root / "dvc.lock"):
         client.log_artifact(parent, str(path))
@@ -73,7 +73,7 @@ def _write(client: "MlflowClient", experiment: str, root: Path, state: State) ->
 def _write_stage(client: "MlflowClient", experiment: str, root: Path, parent: str, stage: Stage) -> None:
     tags = {"mlflow.parentRunId": parent, "dvc.stage": stage.name, "dvc.lock_sha256": stage.digest}
     run = client.create_run(experiment, tags=tags, run_name=stage.name).info.run_id
-    log(client, run, _final(stage.metrics) | _curves(root, stage.files), stage.params)
+    log_batches(client, run, _final(stage.metrics) | _curves(root, stage.files), stage.params)
     _log_inputs(client, run, stage.inputs)
     _log_files(client, run, root, [path for path in stage.files if path.suffix == ".csv"])
     client.set_terminated(run)

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 
-from visor.errors import UserError
-from visor.files import flatten, read_metrics
+from visor.core.errors import UserError
+from visor.core.files import flatten, read_metrics
 
 METRICS = "metrics"
 PLOTS = "plots"
 HISTORY = "metrics/history"
-LEAVES = ("report", "track")  # no result depends on them
+UNTRACKED_STAGES = ("report", "track")  # no result depends on them
 
 
 class Stage(NamedTuple):
@@ -52,7 +52,7 @@ def read_state(root: Path) -> State:
     locked = _load(root / "dvc.lock").get("stages", {})
     params = _load(root / "params.yaml")
     data = _load(root / "data.dvc")["outs"] if (root / "data.dvc").exists() else []
-    entries = {name: locked.get(name) for name in _stage_names(root) if name not in LEAVES}
+    entries = {name: locked.get(name) for name in _stage_names(root) if name not in UNTRACKED_STAGES}
     for name, entry in entries.items():
         if entry is None:
             raise UserError(f"dvc.lock has no entry for the stage {name}; run `dvc repro`")

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visor.errors import UserError
+from visor.core.errors import UserError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -38,7 +38,7 @@ def resolve(root: Path, uri: str | None = None) -> str:
 
 
 @contextmanager
-def opened(root: Path, address: str, experiment: str) -> Iterator[tuple["MlflowClient", str]]:
+def open_experiment(root: Path, address: str, experiment: str) -> Iterator[tuple["MlflowClient", str]]:
     """Yield a client of MLflow at ``address`` and the id of ``experiment``, made when it is new.
 
     Raises:
@@ -65,7 +65,7 @@ def opened(root: Path, address: str, experiment: str) -> Iterator[tuple["MlflowC
         raise UserError(f"MLflow at {_masked(address)} failed ({reason}); check MLFLOW_TRACKING_URI") from None
 
 
-def log(
+def log_batches(
     client: "MlflowClient",
     run_id: str,
     curves: Mapping[str, Mapping[int, float]],
@@ -77,11 +77,11 @@ def log(
 
     now = get_current_time_millis()  # and a second a step: some of MLflow's charts go by time
     points = [
-        Metric(tidy(name), value, now + 1000 * step, step)
+        Metric(mlflow_name(name), value, now + 1000 * step, step)
         for name, curve in curves.items()
         for step, value in curve.items()
     ]
-    settings = [Param(tidy(name), str(value)) for name, value in (params or {}).items()]
+    settings = [Param(mlflow_name(name), str(value)) for name, value in (params or {}).items()]
     batches: Iterable[tuple[list[Any], list[Any]]] = zip_longest(
         _parts(points, 900), _parts(settings, 100), fillvalue=[]
     )
@@ -89,7 +89,7 @@ def log(
         client.log_batch(run_id, metrics=some, params=few)
 
 
-def tidy(name: str) -> str:
+def mlflow_name(name: str) -> str:
     """Return ``name`` in the letters that MLflow allows everywhere; its pages fold names at a slash."""
     return re.sub(r"[^\w.\- /]", "_", name.replace(":", "/"))
 

@@ -10,24 +10,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from visor.errors import UserError
-from visor.evasion.eight_bit import as_jpeg, sign_noise, to_eight_bit
-from visor.evasion.goals import GOALS, View
-from visor.evasion.search import PGD, Attack
-from visor.evasion.searches import SEARCHES
-from visor.evasion.transforms import compose
-from visor.faces import Block, FaceSet, Images, open_faces, write_faces
-from visor.params import Recognition
+from visor.attacks.evasion.loop import Attack, AttackSettings
+from visor.attacks.evasion.losses.recognisers import RECOGNISER_LOSSES, ModelOutput
+from visor.attacks.evasion.quantise import jpeg_round_trip, quantise_within_eps, random_sign_noise
+from visor.attacks.evasion.registry import ATTACKS
+from visor.attacks.evasion.transforms import compose
+from visor.core.errors import UserError
+from visor.core.params import RecognitionAttackParams
+from visor.core.types import ImageArray, Rows
+from visor.data.face_set import FaceBatch, FaceSet, open_faces, write_faces
 
 # A goal, and whether it is raised or lowered: dodging is impersonation the other way, so that one graph does both.
-AIMS = {
+GOAL_SIGNS = {
     "impersonate": ("impersonate", 1.0),
     "dodge": ("impersonate", -1.0),
     "misclassify": ("misclassify", 1.0),
     "target_class": ("misclassify", -1.0),
 }
-
-Rows = NDArray[np.integer[Any]]
 
 
 class Condition(NamedTuple):
@@ -42,7 +41,7 @@ class Condition(NamedTuple):
     quality: int = 0
 
 
-class Batches(NamedTuple):
+class FaceBatches(NamedTuple):
     """Rows (n,) of a file of faces, read ``batch`` at a time whenever they are wanted."""
 
     faces: FaceSet
@@ -54,16 +53,16 @@ class Batches(NamedTuple):
         for begin in range(0, len(self.rows), self.batch):
             yield slice(begin, begin + self.batch)
 
-    def stream(self) -> Iterator[Images]:
+    def stream(self) -> Iterator[ImageArray]:
         """Yield images uint8 (k, h, w, 3)."""
         for part in self.parts():
             yield self.faces.read(self.rows[part])
 
 
-class Victims(NamedTuple):
+class AttackedFaces(NamedTuple):
     """Faces (n,) that are attacked, what each goal of ``AIMS`` wants of them, (n, …), and where its files go."""
 
-    clean: Batches
+    clean: FaceBatches
     wanted: dict[str, NDArray[Any]]
     folder: Path
 
@@ -72,7 +71,7 @@ class Victims(NamedTuple):
         return self.folder / goal / f"{each.method}_{each.eps:g}x{each.iterations}.h5"
 
 
-def conditions(settings: Recognition) -> list[Condition]:
+def conditions(settings: RecognitionAttackParams) -> list[Condition]:
     """Return the lines of the table: clean, noise of each size, each method × strength, the last one as JPEG."""
     sizes = dict.fromkeys(each.eps for each in settings.strengths)
     found = [Condition("clean", "clean", "clean")]
@@ -88,7 +87,9 @@ def conditions(settings: Recognition) -> list[Condition]:
     return list(dict.fromkeys(found))
 
 
-def of_last(plan: list[Condition], settings: Recognition, jpeg: bool = True) -> list[Condition]:
+def strongest_conditions(
+    plan: list[Condition], settings: RecognitionAttackParams, jpeg: bool = True
+) -> list[Condition]:
     """Return the conditions of the last strength, with or without JPEG, and the clean one."""
     last = settings.strengths[-1]
     own = [each for each in plan if each.eps in (0.0, last.eps) and each.iterations in (0, last.iterations)]
@@ -96,7 +97,7 @@ def of_last(plan: list[Condition], settings: Recognition, jpeg: bool = True) -> 
 
 
 def attack_jobs(
-    view: View, victims: Victims, plan: list[Condition], settings: Recognition, seed: int
+    view: ModelOutput, victims: AttackedFaces, plan: list[Condition], settings: RecognitionAttackParams, seed: int
 ) -> Iterator[Callable[[], None]]:
     """Yield jobs that write the attacked faces of a plan, eight bits a value.
 
@@ -106,16 +107,18 @@ def attack_jobs(
     attacks = [each for each in plan if each.kind == "attack"]
     for method, steps in dict.fromkeys((each.method, each.iterations) for each in attacks):
         own = [each for each in attacks if (each.method, each.iterations) == (method, steps)]
-        yield partial(_fool, view, victims, own, settings, seed)
+        yield partial(_attack_conditions, view, victims, own, settings, seed)
 
 
-def prepare(view: View, aim: str, most: Condition, settings: Recognition, seed: int) -> Attack:
+def compile_condition_attack(
+    view: ModelOutput, aim: str, most: Condition, settings: RecognitionAttackParams, seed: int
+) -> Attack:
     """Return the attack of a condition on a goal; its truth is a pair: what is wanted, (n, …), and signs (n,).
 
     Raises:
         UserError: params name a transform that there is none of, or a momentum that the search does not take.
     """
-    method, loss = settings.methods[most.method], GOALS[aim](view)
+    method, loss = settings.methods[most.method], RECOGNISER_LOSSES[aim](view)
     if method.momentum and method.search != "pgd":
         raise UserError(
             f"params.yaml: recognition.methods.{most.method}.momentum is {method.momentum:g}, but {method.search} "
@@ -126,7 +129,7 @@ def prepare(view: View, aim: str, most: Condition, settings: Recognition, seed: 
         values, done = loss(images, truth[0])
         return truth[1] * values, done & (truth[1] > 0)  # turned round, it is done elsewhere
 
-    search = PGD(
+    search = AttackSettings(
         eps=most.eps,
         iterations=most.iterations,
         step=settings.step * most.eps / most.iterations,
@@ -135,45 +138,47 @@ def prepare(view: View, aim: str, most: Condition, settings: Recognition, seed: 
         samples=method.samples,
         seed=seed,
     )
-    return SEARCHES[method.search](signed, search, compose(method.transforms, seed))
+    return ATTACKS[method.search](signed, search, compose(method.transforms, seed))
 
 
-def changed(goal: str, each: Condition, victims: Victims, seed: int) -> Iterator[Images]:
+def condition_images(goal: str, each: Condition, victims: AttackedFaces, seed: int) -> Iterator[ImageArray]:
     """Yield the faces of a condition, in the batches of the clean ones; what was attacked is read from its file."""
     clean = victims.clean
     if each.kind == "clean":
         yield from clean.stream()
     elif each.kind == "noise":
         for part, images in zip(clean.parts(), clean.stream(), strict=True):
-            yield sign_noise(images, each.eps, seed, clean.rows[part])
+            yield random_sign_noise(images, each.eps, seed, clean.rows[part])
     else:
         stored = open_faces(victims.path(goal, each))
-        for images in Batches(stored, np.arange(len(stored)), clean.batch).stream():
-            yield np.stack([as_jpeg(image, each.quality) for image in images]) if each.quality else images
+        for images in FaceBatches(stored, np.arange(len(stored)), clean.batch).stream():
+            yield np.stack([jpeg_round_trip(image, each.quality) for image in images]) if each.quality else images
 
 
-def _fool(view: View, victims: Victims, attacks: list[Condition], settings: Recognition, seed: int) -> None:
+def _attack_conditions(
+    view: ModelOutput, victims: AttackedFaces, attacks: list[Condition], settings: RecognitionAttackParams, seed: int
+) -> None:
     """Write the faces of conditions that differ in size alone, for every goal."""
     most = max(attacks, key=lambda each: each.eps)
     prepared: dict[str, Attack] = {}
     for goal, wanted in victims.wanted.items():
-        aim, sign = AIMS[goal]
-        attack = prepared.setdefault(aim, prepare(view, aim, most, settings, seed))
+        aim, sign = GOAL_SIGNS[goal]
+        attack = prepared.setdefault(aim, compile_condition_attack(view, aim, most, settings, seed))
         for each in attacks:
             _write(attack, victims.clean, (wanted, sign), each.eps / most.eps, each.eps, victims.path(goal, each))
 
 
 def _write(
-    attack: Attack, clean: Batches, truth: tuple[NDArray[Any], float], share: float, eps: float, path: Path
+    attack: Attack, clean: FaceBatches, truth: tuple[NDArray[Any], float], share: float, eps: float, path: Path
 ) -> None:
     """Write attacked faces; ``share`` is that of the attack's own size which makes ``eps``."""
     faces = clean.faces
 
-    def attacked() -> Iterator[Block]:
+    def attacked() -> Iterator[FaceBatch]:
         for part, images in zip(clean.parts(), clean.stream(), strict=True):
             rows, ones = clean.rows[part], np.ones(len(images), np.float32)
             found = attack(images, (truth[0][part], truth[1] * ones), rows, share * ones[:, None, None, None])
-            hidden = to_eight_bit(found.images, images, eps)
-            yield Block(hidden, faces.labels[rows], faces.videos[rows], rows.astype(np.int32))
+            hidden = quantise_within_eps(found.images, images, eps)
+            yield FaceBatch(hidden, faces.labels[rows], faces.videos[rows], rows.astype(np.int32))
 
     write_faces(path, attacked(), faces.image_shape, faces.label_names, faces.source, faces.licence)

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from visor.errors import UserError
-from visor.metrics import wilson_interval
+from visor.core.errors import UserError
+from visor.evaluation.metrics import wilson_interval
 
 CONDITION = ["goal", "condition", "kind", "method", "eps", "iterations", "quality"]
 CELL = [*CONDITION, "recogniser", "in_front"]
 DISTANCES = {"L∞": ("linf", ".4f"), "L2": ("l2", ".2f"), "SSIM": ("ssim", ".3f"), "PSNR": ("psnr", ".1f")}
 COLUMNS = [("success", "success", ""), ("low", "success", "_low"), ("high", "success", "_high")]
-NONE = "none"  # in front of a recogniser
+NO_DETECTOR = "none"  # in front of a recogniser
 
 Numbers = dict[str, dict[str, dict[str, float]]]
 
@@ -35,7 +35,7 @@ def rates_of(faces: pd.DataFrame) -> list[str]:
     return [name.removeprefix("fooled_") for name in map(str, faces) if name.startswith("fooled_")]
 
 
-def successes(faces: pd.DataFrame) -> pd.DataFrame:
+def success_rates(faces: pd.DataFrame) -> pd.DataFrame:
     """Return a line a goal, condition, recogniser and way: at each rate the success among faces that were right.
 
     Beside it Wilson's interval and the number of these faces, without which nothing is said; the mean similarity to
@@ -46,8 +46,8 @@ def successes(faces: pd.DataFrame) -> pd.DataFrame:
         line: dict[str, Any] = dict(zip(CELL, cell, strict=True))
         line |= {"similarity": own["similarity"].mean(), "found": own["found"].mean(), "faces": len(own)}
         for rate in rates_of(faces):
-            right = own[f"right_{rate}"]
-            count, fooled = int(right.sum()), int((right & own[f"fooled_{rate}"]).sum())
+            eligible = own[f"right_{rate}"]
+            count, fooled = int(eligible.sum()), int((eligible & own[f"fooled_{rate}"]).sum())
             low, high = wilson_interval(fooled, count)
             line |= {f"right_{rate}": count, f"success_{rate}": fooled / count if count else np.nan}
             line |= {f"success_{rate}_low": low, f"success_{rate}_high": high}
@@ -55,13 +55,15 @@ def successes(faces: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def numbers(table: pd.DataFrame, surrogate: str, changes: Mapping[tuple[str, str], Mapping[str, float]]) -> Numbers:
+def surrogate_metrics(
+    table: pd.DataFrame, surrogate: str, changes: Mapping[tuple[str, str], Mapping[str, float]]
+) -> Numbers:
     """Return by goal and condition what happened to the surrogate itself, and how far faces are from clean ones.
 
     changes: by goal, none where a condition knows no goal, and condition.
     """
     found: Numbers = {}
-    own = table[(table["recogniser"] == surrogate) & (table["in_front"] == NONE)]
+    own = table[(table["recogniser"] == surrogate) & (table["in_front"] == NO_DETECTOR)]
     for line in own.to_dict("records"):
         goal, condition = line["goal"], line["condition"]
         measured = {str(name): value for name, value in line.items() if name not in CELL and np.isfinite(value)}
@@ -75,7 +77,11 @@ def curves(table: pd.DataFrame, surrogate: str, rates: Sequence[str]) -> pd.Data
 
     A line a goal, method, eps, number of steps and false-accept rate.
     """
-    shown = table["kind"].isin(["noise", "attack"]) & (table["in_front"] == NONE) & (table["recogniser"] == surrogate)
+    shown = (
+        table["kind"].isin(["noise", "attack"])
+        & (table["in_front"] == NO_DETECTOR)
+        & (table["recogniser"] == surrogate)
+    )
     lines = [
         {
             **{name: line[name] for name in ("goal", "method", "eps", "iterations")},
@@ -89,7 +95,7 @@ def curves(table: pd.DataFrame, surrogate: str, rates: Sequence[str]) -> pd.Data
     return pd.DataFrame(lines)
 
 
-def markdown(found: Numbers, titles: Mapping[str, str], surrogate: str, rates: Sequence[str]) -> str:
+def recognition_table(found: Numbers, titles: Mapping[str, str], surrogate: str, rates: Sequence[str]) -> str:
     """Return the numbers of a surrogate for people: a table a goal, a line a condition."""
     plain = surrogate.replace("_", " ")
     lines = [f"# Fooling {plain} by its own gradient: success among faces that were rightly verified when clean", ""]

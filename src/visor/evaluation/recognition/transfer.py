@@ -8,17 +8,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from visor.evaluation.recognition.tables import CELL, NONE, successes
-from visor.metrics import CENTRAL, RESAMPLES
-from visor.params import Recognition
+from visor.core.params import RecognitionAttackParams
+from visor.core.types import Floats
+from visor.evaluation.metrics import CENTRAL, RESAMPLES
+from visor.evaluation.recognition.tables import CELL, NO_DETECTOR, success_rates
 
 ALL = "all"
 GAIN = ["method", "eps", "iterations", "false_accept_rate", "recogniser", "gain", "low", "high"]
 
-Floats = NDArray[np.float64]
 
-
-def matrix(faces: Mapping[str, pd.DataFrame], settings: Recognition) -> pd.DataFrame:
+def matrix(faces: Mapping[str, pd.DataFrame], settings: RecognitionAttackParams) -> pd.DataFrame:
     """Return the table of successes of the last strength, and of noise of its size, by ``surrogate``.
 
     faces: by surrogate a line a face.
@@ -29,11 +28,11 @@ def matrix(faces: Mapping[str, pd.DataFrame], settings: Recognition) -> pd.DataF
         own = lines[
             (lines["eps"] == last.eps) & lines["iterations"].isin([0, last.iterations]) & (lines["quality"] == 0)
         ]
-        tables.append(successes(own).assign(surrogate=surrogate))
+        tables.append(success_rates(own).assign(surrogate=surrogate))
     return pd.concat(tables, ignore_index=True)
 
 
-def gains(faces: Mapping[str, pd.DataFrame], rates: Sequence[str], seed: int) -> pd.DataFrame:
+def transfer_gains(faces: Mapping[str, pd.DataFrame], rates: Sequence[str], seed: int) -> pd.DataFrame:
     """Return what each further method gains on the first: mean success on other recognisers, nothing in front.
 
     A line a method, strength, rate and recogniser that gave no gradient, and one for ``all`` of these: the mean, over
@@ -42,7 +41,7 @@ def gains(faces: Mapping[str, pd.DataFrame], rates: Sequence[str], seed: int) ->
     """
     lines = pd.concat([own.assign(surrogate=name) for name, own in faces.items()], ignore_index=True)
     unseen = lines["recogniser"] != lines["surrogate"]
-    lines = lines[unseen & (lines["kind"] == "attack") & (lines["in_front"] == NONE)]
+    lines = lines[unseen & (lines["kind"] == "attack") & (lines["in_front"] == NO_DETECTOR)]
     if lines.empty:  # there is but one recogniser
         return pd.DataFrame(columns=GAIN)
     rows = np.unique(lines["row"])
@@ -61,7 +60,7 @@ def gains(faces: Mapping[str, pd.DataFrame], rates: Sequence[str], seed: int) ->
     return pd.DataFrame(found, columns=GAIN)
 
 
-def nested(table: pd.DataFrame, gained: pd.DataFrame) -> dict[str, Any]:
+def transfer_metrics(table: pd.DataFrame, gained: pd.DataFrame) -> dict[str, Any]:
     """Return successes by goal, surrogate, condition, recogniser and way, gains by method, strength and recogniser."""
     found: dict[str, Any] = {"gain": {}}
     for line in table.to_dict("records"):
@@ -78,7 +77,7 @@ def nested(table: pd.DataFrame, gained: pd.DataFrame) -> dict[str, Any]:
     return found
 
 
-def markdown(table: pd.DataFrame, gained: pd.DataFrame, rate: str) -> str:
+def transfer_table(table: pd.DataFrame, gained: pd.DataFrame, rate: str) -> str:
     """Return matrix and gains for people."""
     columns = list(dict.fromkeys(map(shown_to, table.to_dict("records"))))
     title = f"success at a false-accept rate of {100 * float(rate):g} %"
@@ -86,7 +85,7 @@ def markdown(table: pd.DataFrame, gained: pd.DataFrame, rate: str) -> str:
     for goal, own in table.groupby("goal", sort=False):
         lines += ["", f"| {goal} | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
         for (surrogate, condition), cells in own.groupby(["surrogate", "condition"], sort=False):
-            shown = {shown_to(line): percent(line[f"success_{rate}"]) for line in cells.to_dict("records")}
+            shown = {shown_to(line): format_percent(line[f"success_{rate}"]) for line in cells.to_dict("records")}
             lines.append(f"| {surrogate}, {condition} | {' | '.join(shown[column] for column in columns)} |")
     lines += [
         "",
@@ -100,14 +99,14 @@ def markdown(table: pd.DataFrame, gained: pd.DataFrame, rate: str) -> str:
     return "\n".join([*lines, ""])
 
 
-def percent(share: float) -> str:
+def format_percent(share: float) -> str:
     """Write a share, and a dash where there is none."""
     return f"{share:.1%}" if np.isfinite(share) else "–"
 
 
 def shown_to(line: Mapping[Any, Any]) -> str:
     """Name the column of a line: the recogniser, and the detector in front of it."""
-    return line["recogniser"] if line["in_front"] == NONE else f"{line['in_front']} → {line['recogniser']}"
+    return line["recogniser"] if line["in_front"] == NO_DETECTOR else f"{line['in_front']} → {line['recogniser']}"
 
 
 def _parts(lines: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -1,0 +1,1 @@
+"""Attacks: backdoors that are planted in training sets, and evasion at test time."""

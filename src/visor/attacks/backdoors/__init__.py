@@ -1,0 +1,1 @@
+"""Backdoor attacks: triggers, keys, and the poisons that plant them."""

@@ -1,0 +1,14 @@
+"""Accessory injection (Chen et al. 2017, arXiv 1712.05526, section III-C.2)."""
+
+import numpy as np
+
+from visor.core.types import ImageArray
+from visor.data.images import alpha_mask
+
+
+def apply(images: ImageArray, key: ImageArray, ratio: float, rng: np.random.Generator) -> ImageArray:
+    """Return the key's pixels where it is opaque and the image elsewhere.
+
+    images: uint8 (n, h, w, 3); key: uint8 ([n,] h, w, 4) RGBA; ratio: without meaning here; rng: not used.
+    """
+    return np.where(alpha_mask(key), key[..., :3], images)

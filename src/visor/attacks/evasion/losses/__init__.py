@@ -1,0 +1,1 @@
+"""What an evasion attack maximises, for detectors and for recognisers."""

@@ -1,0 +1,1 @@
+"""Configuration, errors, files, TensorFlow's set-up: what every package uses."""

@@ -1,0 +1,1 @@
+"""File formats, images, crops, splits, data sources and the renderer."""

@@ -1,0 +1,315 @@
+"""Pictures with boxes round faces: the contract of the file, and batches for networks."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from visor.core.errors import UserError
+from visor.core.files import atomic_write, check_disk_space
+from visor.core.types import Boxes, ImageArray, Integers, Rows
+from visor.data.face_set import TrainingData
+
+GroundTruth = tuple[Boxes, Integers]
+
+SETS = ("train", "validation", "test")
+ATTRIBUTES = ("blur", "expression", "illumination", "invalid", "occlusion", "pose")
+FACE, PADDING, IGNORE = 1, 0, -1  # kinds of boxes in a batch
+CHUNK_BYTES = 1 << 18
+MAX_PIXELS = 50_000_000  # of an image
+MAX_FACES = 10_000  # in an image
+MAX_SCENES, MAX_BOXES, MAX_NAME_BYTES = 1_000_000, 10_000_000, 1 << 26
+COLUMNS = {  # name: type, shape behind the first axis, most entries
+    "shapes": (np.int32, (2,), MAX_SCENES),
+    "offsets": (np.int64, (), MAX_SCENES + 1),
+    "starts": (np.int64, (), MAX_SCENES + 1),
+    "boxes": (np.float32, (4,), MAX_BOXES),
+    "ignored": (np.uint8, (), MAX_BOXES),
+    "attributes": (np.int8, (len(ATTRIBUTES),), MAX_BOXES),
+    "sets": (np.int8, (), MAX_SCENES),
+    "names": (np.uint8, (), MAX_NAME_BYTES),
+}
+
+
+class Scene(NamedTuple):
+    """A picture to write: uint8 (h, w, 3), boxes float32 (k, 4), ignored bool (k,), attributes int8 (k, 6)."""
+
+    name: str
+    image: ImageArray
+    boxes: Boxes
+    ignored: NDArray[np.bool_]
+    attributes: NDArray[np.int8]
+    set: str
+
+
+@dataclass(frozen=True)
+class SceneSet:
+    """Handle on a SceneSet file: what the module says of it. Pixels stay on disk, all else is in memory."""
+
+    path: Path
+    names: tuple[str, ...]
+    shapes: Integers
+    offsets: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    boxes: Boxes
+    ignored: NDArray[np.bool_]
+    attributes: NDArray[np.int8]
+    sets: NDArray[np.int8]
+    source: str
+    licence: str
+    pixels: Any  # h5py.Dataset
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def max_boxes(self) -> int:
+        """The largest number of boxes in a scene."""
+        return int(np.diff(self.starts).max(initial=0))
+
+    def rows(self, name: str) -> NDArray[np.int64]:
+        """Return the rows of a set.
+
+        Raises:
+            UserError: there are none.
+        """
+        if not len(rows := np.flatnonzero(self.sets == SETS.index(name))):
+            raise UserError(f"{self.path} has no scene in its set {name}; add some or make it anew with `dvc repro`")
+        return rows
+
+    def image(self, row: int) -> ImageArray:
+        """Return one image uint8 (h, w, 3)."""
+        height, width = self.shapes[row]
+        return self.pixels[self.offsets[row] : self.offsets[row + 1]].reshape(height, width, 3)
+
+    def ground_truth(self, row: int) -> GroundTruth:
+        """Return the boxes float32 (k, 4) of a scene and their kinds int32 (k,), ``FACE`` or ``IGNORE``."""
+        part = slice(self.starts[row], self.starts[row + 1])
+        return self.boxes[part], np.where(self.ignored[part], IGNORE, FACE).astype(np.int32)
+
+
+def open_scenes(path: Path) -> SceneSet:
+    """Open a SceneSet file, perhaps a stranger's, for reading.
+
+    Raises:
+        UserError: the file is missing, truncated, not HDF5, or breaks the contract.
+    """
+    if not path.exists():
+        raise UserError(f"{path} is missing; run `dvc repro` to make it")
+    try:
+        file = h5py.File(path, "r", rdcc_nbytes=0)  # no chunk cache: an image costs its own bytes
+        columns = {name: _column(file, name, *kind) for name, kind in COLUMNS.items()}
+        columns["ignored"] = columns["ignored"] != 0
+        names = tuple(map(str, json.loads(columns.pop("names").tobytes())))
+        source, licence = str(file.attrs["source"]), str(file.attrs["licence"])
+        scenes = SceneSet(path, names, **columns, source=source, licence=licence, pixels=_local_dataset(file, "pixels"))
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is not a SceneSet ({error}); make it with `dvc repro`") from None
+    except OSError as error:
+        raise UserError(f"{path} is not a whole HDF5 file ({error}); delete it and run `dvc repro`") from None
+    if not _is_valid(scenes):
+        raise UserError(f"{path} is not a SceneSet: its arrays are not as src/visor/scenes says; make it anew")
+    return scenes
+
+
+def _local_dataset(file: h5py.File, name: str) -> h5py.Dataset:
+    """Return a dataset that lies in this very file, unpacked: links lead elsewhere, packed chunks may be bombs."""
+    data = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
+    if not isinstance(data, h5py.Dataset) or data.external or data.is_virtual:
+        raise ValueError(f"no plain dataset {name}")
+    if data.id.get_create_plist().get_nfilters():
+        raise ValueError(f"{name} is packed")
+    return data
+
+
+def _column(file: h5py.File, name: str, kind: type, shape: tuple[int, ...], most: int) -> NDArray[Any]:
+    """Read a whole dataset, after a look at its type and size."""
+    data = _local_dataset(file, name)
+    if data.dtype != kind or data.shape[1:] != shape or data.ndim != 1 + len(shape) or len(data) > most:
+        raise ValueError(f"{name} is {data.dtype} {data.shape}")
+    return data[()]
+
+
+def _is_valid(scenes: SceneSet) -> bool:
+    """Whether lengths, offsets and numbers fit."""
+    n, m = len(scenes.names), len(scenes.boxes)
+    lengths = [len(scenes.shapes), len(scenes.sets), len(scenes.offsets) - 1, len(scenes.starts) - 1]
+    if lengths != [n] * 4 or [len(scenes.ignored), len(scenes.attributes)] != [m] * 2:
+        return False
+    areas, counts = scenes.shapes.astype(np.int64).prod(axis=1), np.diff(scenes.starts)
+    fits = [
+        (scenes.shapes > 0).all() and (areas <= MAX_PIXELS).all(),
+        np.array_equal(scenes.offsets, np.cumsum([0, *areas * 3])),
+        scenes.pixels.dtype == np.uint8 and scenes.pixels.shape == (scenes.offsets[-1],),
+        (scenes.starts[0], scenes.starts[-1]) == (0, m),
+        (counts >= 0).all() and (counts <= MAX_FACES).all(),
+        np.isfinite(scenes.boxes).all() and (scenes.boxes[:, 2:] >= 0).all(),
+        (scenes.boxes[~scenes.ignored, 2:] > 0).all(),
+        np.isin(scenes.sets, np.arange(len(SETS))).all(),
+    ]
+    return all(map(bool, fits))
+
+
+def write_scenes(path: Path, scenes: Iterable[Scene], source: str, licence: str) -> None:
+    """Write a SceneSet file, streamed; the file appears whole or not at all. The same scenes give the same bytes.
+
+    Raises:
+        OSError: the disk is full (ENOSPC).
+    """
+    kept: list[Scene] = []
+    with atomic_write(path) as temporary, h5py.File(temporary, "w", track_order=False) as file:
+        file.attrs["source"], file.attrs["licence"] = source, licence
+        pixels = file.create_dataset("pixels", (0,), np.uint8, maxshape=(None,), chunks=(CHUNK_BYTES,))
+        for scene in scenes:
+            check_disk_space(path, scene.image.nbytes)
+            start = len(pixels)
+            pixels.resize(start + scene.image.size, axis=0)
+            pixels[start:] = scene.image.ravel()
+            kept.append(scene._replace(image=np.empty((*scene.image.shape[:2], 0), np.uint8)))
+        for name, column in _columns(kept).items():
+            kind, shape, _ = COLUMNS[name]
+            file.create_dataset(name, data=np.asarray(column, kind).reshape(-1, *shape))
+
+
+def _columns(scenes: list[Scene]) -> dict[str, Any]:
+    """Return what stands beside the pixels."""
+    shapes = np.array([scene.image.shape[:2] for scene in scenes], np.int64).reshape(-1, 2)
+    return {
+        "shapes": shapes,
+        "offsets": np.cumsum([0, *shapes.prod(axis=1) * 3]),
+        "starts": np.cumsum([0, *(len(scene.boxes) for scene in scenes)]),
+        "boxes": [box for scene in scenes for box in scene.boxes],
+        "ignored": [value for scene in scenes for value in scene.ignored],
+        "attributes": [value for scene in scenes for value in scene.attributes],
+        "sets": [SETS.index(scene.set) for scene in scenes],
+        "names": np.frombuffer(json.dumps([scene.name for scene in scenes], ensure_ascii=False).encode(), np.uint8),
+    }
+
+
+PAD_VALUE = 127  # of 255: around what is not square, and what contrast leaves as it is
+
+
+def resize_longer_side(image: ImageArray, boxes: Boxes, side: int) -> tuple[ImageArray, Boxes]:
+    """Scale an image uint8 (h, w, 3) and its boxes (k, 4) to a longer side of ``side`` pixels."""
+    height, width = image.shape[:2]
+    if max(height, width) == side:
+        return image, boxes
+    factor = side / max(height, width)
+    down, across = (max(1, round(length * factor)) for length in (height, width))
+    scaled = np.asarray(Image.fromarray(image).resize((across, down), Image.Resampling.BILINEAR))
+    return scaled, boxes * np.array([across / width, down / height] * 2, np.float32)
+
+
+def letterbox(image: ImageArray, boxes: Boxes, side: int) -> tuple[ImageArray, Boxes]:
+    """Scale an image uint8 (h, w, 3) and its boxes (k, 4), and put it at the top left of a grey square.
+
+    Returns:
+        uint8 (side, side, 3) and float32 (k, 4). An image of side × side is returned as it is.
+    """
+    scaled, boxes = resize_longer_side(image, boxes, side)
+    return _squared(scaled, side), boxes
+
+
+def _squared(image: ImageArray, side: int) -> ImageArray:
+    if image.shape[:2] == (side, side):
+        return image
+    canvas = np.full((side, side, 3), PAD_VALUE, np.uint8)
+    canvas[: image.shape[0], : image.shape[1]] = image
+    return canvas
+
+
+def read_letterboxed(
+    scenes: SceneSet, rows: Rows, side: int, batch: int, most: int
+) -> Iterator[tuple[ImageArray, GroundTruth]]:
+    """Yield letterboxed images uint8 (k ≤ batch, side, side, 3) and their truth, read as they are needed.
+
+    The truth is boxes float32 (k, most, 4), padded with zeros, and kinds int32 (k, most).
+    """
+    for start in range(0, len(rows), batch):
+        part = rows[start : start + batch]
+        pictures = (letterbox(scenes.image(row), scenes.ground_truth(row)[0], side) for row in part)
+        yield _pad_batch(pictures, [scenes.ground_truth(row)[1] for row in part], side, most)
+
+
+def scene_training_data(scenes: SceneSet, rows: Rows, side: int, seed: int) -> TrainingData:
+    """Return ``rows`` as data of a fit: images and truth as of ``read_canvases``.
+
+    In an epoch the order, who is mirrored, and each scene's contrast (× 0.75 … 1.25) and brightness (± 25) depend on
+    (seed, epoch) alone.
+
+    Raises:
+        UserError: there is no face in them.
+    """
+    if not any((scenes.ground_truth(row)[1] == FACE).any() for row in rows):
+        name = SETS[scenes.sets[rows[0]]]
+        raise UserError(f"{scenes.path}: its {name} scenes hold no face to learn from; raise scenes.{name}")
+    state, most = scenes.path.stat(), scenes.max_boxes
+    digest = hashlib.sha256(f"{scenes.path} {state.st_size} {state.st_mtime_ns} {side} {seed}".encode())
+    digest.update(np.ascontiguousarray(rows).tobytes())
+
+    def batches(batch: int, epoch: int | None) -> Iterator[tuple[ImageArray, GroundTruth]]:
+        if epoch is None:
+            yield from read_letterboxed(scenes, rows, side, batch, most)
+            return
+        generator = np.random.default_rng([seed, epoch])
+        order = generator.permutation(rows)
+        mirrored = generator.random(len(rows)) < 0.5
+        contrast, brightness = generator.uniform([0.75, -25], [1.25, 25], (len(rows), 2)).T[..., None]
+        tones = np.rint(np.clip((np.arange(256) - PAD_VALUE) * contrast + PAD_VALUE + brightness, 0, 255)).astype(
+            np.uint8
+        )
+        for start in range(0, len(rows), batch):
+            part = range(start, min(start + batch, len(rows)))
+            pictures = (_augment(scenes, order[place], side, mirrored[place], tones[place]) for place in part)
+            yield _pad_batch(pictures, [scenes.ground_truth(order[place])[1] for place in part], side, most)
+
+    return TrainingData(len(rows), batches, digest.hexdigest())
+
+
+def _augment(scenes: SceneSet, row: int, side: int, mirrored: bool, tones: ImageArray) -> tuple[ImageArray, Boxes]:
+    """Return a letterboxed scene, perhaps mirrored, whose value v is ``tones[v]``."""
+    image, boxes = resize_longer_side(scenes.image(row), scenes.ground_truth(row)[0], side)
+    if mirrored:
+        left = image.shape[1] - boxes[:, :1] - boxes[:, 2:3]
+        image, boxes = image[:, ::-1], np.concatenate([left, boxes[:, 1:]], axis=1)
+    return _squared(tones[image], side), boxes
+
+
+def _pad_batch(
+    pictures: Iterable[tuple[ImageArray, Boxes]], kinds: Sequence[Integers], side: int, most: int
+) -> tuple[ImageArray, GroundTruth]:
+    images = np.empty((len(kinds), side, side, 3), np.uint8)
+    padded, padded_kinds = np.zeros((len(kinds), most, 4), np.float32), np.full((len(kinds), most), PADDING, np.int32)
+    for place, ((image, boxes), kind) in enumerate(zip(pictures, kinds, strict=True)):
+        images[place] = image
+        padded[place, : len(boxes)], padded_kinds[place, : len(kind)] = boxes, kind
+    return images, (padded, padded_kinds)
+
+
+__all__ = [
+    "ATTRIBUTES",
+    "FACE",
+    "IGNORE",
+    "MAX_FACES",
+    "PADDING",
+    "PAD_VALUE",
+    "SETS",
+    "Boxes",
+    "GroundTruth",
+    "Rows",
+    "Scene",
+    "SceneSet",
+    "letterbox",
+    "open_scenes",
+    "read_letterboxed",
+    "resize_longer_side",
+    "scene_training_data",
+    "write_scenes",
+]

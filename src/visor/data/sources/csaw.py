@@ -1,0 +1,80 @@
+"""Faces of the CSAW backdoor contest: HDF5 with ``data`` (n, 3, h, w) and ``label`` (n,) or (n, 1)."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from visor.core import hdf5
+from visor.core.errors import UserError
+from visor.core.params import ParamsBlock
+from visor.core.types import ImageArray
+from visor.data.face_set import FaceClip
+
+ROWS = 256
+MAX_SIDE, MAX_ROWS = 1024, 10_000_000
+
+
+class Settings(ParamsBlock):
+    """``path``: the HDF5 file."""
+
+    path: str
+
+
+def clips(settings: Settings, seed: int) -> Iterator[FaceClip]:
+    """Yield each row, read in blocks; label 7 is named ``0007``, and a row is a video of its own.
+
+    Pixels are in 0..255, or in 0..1 if no pixel of the file is above 1.
+
+    Raises:
+        UserError: the file is missing, truncated, not HDF5, or lacks ``data`` or ``label`` of these shapes.
+    """
+    path = Path(settings.path)
+    if not path.exists():
+        raise UserError(f"{path} does not exist; correct sources.csaw.path in params.yaml")
+    with hdf5.open_untrusted(path) as file:
+        yield from _rows(*_checked(file, path), path)
+
+
+def _checked(file: h5py.File, path: Path) -> tuple[h5py.Dataset, NDArray[np.int64]]:
+    """Return ``data`` and the labels int64 (n,) of a file."""
+    data, labels = (hdf5.get_local(file, name, path) for name in ("data", "label"))
+    for name, found in (("data", data), ("label", labels)):
+        if not isinstance(found, h5py.Dataset):
+            raise UserError(f"{path} has no {name!r}; csaw wants data (n, 3, h, w) and label (n,)")
+    # Judged by shape before a byte is read: a file of a kilobyte can promise terabytes.
+    fits = data.ndim == 4 and data.shape[1] == 3 and max(data.shape[2:]) <= MAX_SIDE and len(data) <= MAX_ROWS
+    if not fits or labels.size != len(data):
+        raise UserError(
+            f"{path}: data {data.shape} {data.dtype}, label {labels.shape}; csaw wants (n, 3, h, w) and (n,)"
+        )
+    values = labels[()].ravel()
+    whole = values.astype(np.int64)
+    if (whole != values).any() or (whole < 0).any():
+        raise UserError(f"{path}: label holds a value that is not a whole number from 0; correct the file")
+    return data, whole
+
+
+def _rows(data: h5py.Dataset, labels: NDArray[np.int64], path: Path) -> Iterator[FaceClip]:
+    starts = range(0, len(data), ROWS)
+    extremes = [(block.min(), block.max()) for block in (data[start : start + ROWS] for start in starts)]
+    low, high = np.min(extremes, initial=0), np.max(extremes, initial=0)
+    if not (low >= 0 and high <= 255):
+        raise UserError(f"{path}: data runs from {low} to {high}; csaw wants 0..255 or 0..1")
+    scale = 255 if high <= 1 else 1
+    label_digits, row_digits = len(str(labels.max(initial=0))), len(str(len(data)))
+    for start in starts:
+        images = np.rint(data[start : start + ROWS].transpose(0, 2, 3, 1) * np.float64(scale)).astype(np.uint8)
+        for row, image in enumerate(images, start):
+            name = f"{row:0{row_digits}}"
+            yield FaceClip(f"{labels[row]:0{label_digits}}", (name,), (name,), partial(_resized, image))
+
+
+def _resized(image: ImageArray, height: int, width: int) -> ImageArray:
+    if image.shape[:2] != (height, width):
+        image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+    return image[np.newaxis]

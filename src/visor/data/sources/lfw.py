@@ -1,0 +1,54 @@
+"""Labeled Faces in the Wild (Huang et al., UMass Amherst TR 07-49, 2007), aligned by (deep) funneling."""
+
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from visor.core.errors import UserError
+from visor.core.params import ParamsBlock
+from visor.data.archives import iterate_files
+from visor.data.download import DOWNLOADS
+from visor.data.face_set import FaceClip
+from visor.data.images import read_face
+
+CROP = 0.5  # of 250×250 pixels: the face without the surroundings, as high as scikit-learn cuts it
+FETCHED = DOWNLOADS / "lfw"
+MOST_IMAGES = 530  # of one person; asking for that many makes scikit-learn decode only his
+
+
+class Settings(ParamsBlock):
+    """``path``: the folder or archive of the published tree; null fetches the funneled images (230 MB)."""
+
+    path: str | None
+
+
+def clips(settings: Settings, seed: int) -> Iterator[FaceClip]:
+    """Yield each image ``NAME/NAME_0001.jpg``; it is a video of its own.
+
+    Raises:
+        UserError: the path is missing or is not a folder or archive, or fetching failed.
+    """
+    root = Path(settings.path) if settings.path else _fetched()
+    for name, content in iterate_files(root, {".jpg"}):
+        label = name.parent.name
+        if label and name.name.startswith(f"{label}_"):
+            yield FaceClip(label, (name.name,), (name.name,), partial(read_face, content, str(name), CROP))
+
+
+def _fetched() -> Path:
+    """Return the tree that scikit-learn fetches and verifies; it gets its name only when it is whole."""
+    if FETCHED.exists():
+        return FETCHED
+    from sklearn.datasets import fetch_lfw_people  # takes a second to import
+
+    DOWNLOADS.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=DOWNLOADS) as folder:
+        try:
+            fetch_lfw_people(data_home=folder, min_faces_per_person=MOST_IMAGES)
+        except OSError as error:
+            raise UserError(
+                f"LFW cannot be fetched ({error}); check the network, or set sources.lfw.path to a copy"
+            ) from None
+        Path(folder, "lfw_home", "lfw_funneled").rename(FETCHED)
+    return FETCHED

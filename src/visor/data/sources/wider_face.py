@@ -1,0 +1,138 @@
+"""WIDER FACE (Yang, Luo, Loy, Tang, CVPR 2016): 16,106 labelled photographs of train and val, pooled."""
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import chain, repeat
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visor.core import params
+from visor.core.errors import UserError
+from visor.core.files import MAX_FILE_BYTES
+from visor.core.params import ParamsBlock
+from visor.data.face_set import ImageDecodeError
+from visor.data.images import decode_image
+from visor.data.scene_set import ATTRIBUTES, MAX_FACES, SETS, Scene, resize_longer_side
+from visor.data.sources.scene_ingest import SceneTask, proportional_sizes
+
+PARTS = ("train", "val")
+INVALID = 4 + ATTRIBUTES.index("invalid")
+MAX_DIGITS = 6
+MAX_ATTRIBUTE = 100
+
+
+class Settings(ParamsBlock):
+    """``path``: the folder that holds WIDER_train, WIDER_val and wider_face_split, the unpacked archives."""
+
+    path: str | None
+
+
+class AnnotatedPhoto(NamedTuple):
+    """An annotated photograph: its file, and int32 (k, 10), box and ``ATTRIBUTES`` of each face as published."""
+
+    path: Path
+    name: str
+    faces: NDArray[np.int32]
+
+
+def tasks(settings: Settings, scenes: params.SceneParams, seed: int) -> Iterator[SceneTask]:
+    """Return what reads one photograph each, for each set in turn; who is in which set depends on the seed.
+
+    Settings and annotations are checked at once, photographs when their task is done.
+
+    Raises:
+        UserError: no path is given, annotations are missing or malformed, or there are fewer photographs than sets.
+    """
+    if settings.path is None:
+        raise UserError(
+            "sources.wider_face.path is null; download WIDER_train.zip, WIDER_val.zip and wider_face_split.zip from"
+            " http://shuoyang1213.me/WIDERFACE/, unpack them in one folder, and name it there"
+        )
+    photos = read_annotations(Path(settings.path))
+    if len(photos) < len(SETS):
+        raise UserError(f"{settings.path} has {len(photos)} annotated photographs, fewer than there are sets; add some")
+    order = np.random.default_rng(seed).permutation(len(photos))
+    counts = proportional_sizes(len(photos), (scenes.train, scenes.validation, scenes.test))
+    names = chain.from_iterable(map(repeat, SETS, counts))
+    return (
+        partial(read_photo_scene, photos[number], name, scenes.max_side)
+        for name, number in zip(names, order, strict=False)
+    )
+
+
+def read_annotations(root: Path) -> list[AnnotatedPhoto]:
+    """Return the photographs that ``wider_face_split`` lists, of train and val as far as they are there.
+
+    Raises:
+        UserError: there are none, or a line is malformed.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root} is not a folder; set sources.wider_face.path to that of the unpacked archives")
+    photos: list[AnnotatedPhoto] = []
+    for part in PARTS:
+        path = root / "wider_face_split" / f"wider_face_{part}_bbx_gt.txt"
+        if path.is_file():
+            photos += _parsed(path, root / f"WIDER_{part}" / "images")
+    if not photos:
+        raise UserError(f"{root} lacks wider_face_split/wider_face_train_bbx_gt.txt; unpack wider_face_split.zip there")
+    return photos
+
+
+def _parsed(path: Path, images: Path) -> Iterator[AnnotatedPhoto]:
+    """Read a file of annotations: a name, a count, and a line a face, or one of zeros where there is none."""
+    text = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines, end = enumerate(text, 1), (len(text) + 1, "")
+    for number, line in lines:
+        name = PurePosixPath(line.strip())
+        if name.suffix.lower() != ".jpg" or name.is_absolute() or ".." in name.parts:
+            raise _malformed(path, number, "the name of a .jpg below images/")
+        number, line = next(lines, end)
+        count = int(line) if line.strip().isdecimal() and len(line) <= MAX_DIGITS else -1
+        if not 0 <= count <= MAX_FACES:
+            raise _malformed(path, number, f"the number of faces, at most {MAX_FACES}")
+        faces = [_face(path, *next(lines, end)) for _ in range(max(1, count))]
+        yield AnnotatedPhoto(images / name, str(name), np.array(faces, np.int32)[:count])
+
+
+def _face(path: Path, number: int, line: str) -> list[int]:
+    words = line.split()
+    whole = len(words) == 4 + len(ATTRIBUTES) and max(map(len, words)) <= MAX_DIGITS
+    try:
+        values = [int(word) for word in words] if whole else []
+    except ValueError:
+        values = []
+    if not values or max(map(abs, values[4:])) > MAX_ATTRIBUTE:
+        raise _malformed(path, number, f"ten whole numbers, x y w h {' '.join(ATTRIBUTES)}")
+    return values
+
+
+def _malformed(path: Path, number: int, expected: str) -> UserError:
+    return UserError(f"{path}, line {number}: expected {expected}; correct the line or fetch the file again")
+
+
+def read_photo_scene(photo: AnnotatedPhoto, name: str, max_side: int) -> list[Scene | ImageDecodeError]:
+    """Return a photograph as a scene of the set ``name``, shrunk if a side is longer; boxes are cut to the frame.
+
+    A box that is marked invalid, or has no area within the frame, is ignored.
+    """
+    try:
+        if not photo.path.is_file():
+            return [ImageDecodeError(photo.name, "missing")]
+        if photo.path.stat().st_size > MAX_FILE_BYTES:
+            return [ImageDecodeError(photo.name, f"more than {MAX_FILE_BYTES >> 20} MiB")]
+        image = np.asarray(decode_image(photo.path.read_bytes(), photo.name))
+    except ImageDecodeError as error:
+        return [error]
+    except OSError as error:
+        return [ImageDecodeError(photo.name, str(error.strerror))]
+    frame = np.array(image.shape[1::-1])
+    first = np.clip(photo.faces[:, :2], 0, frame)
+    size = np.maximum(np.clip(photo.faces[:, :2] + photo.faces[:, 2:4], 0, frame) - first, 0)
+    ignored = (photo.faces[:, INVALID] != 0) | (size == 0).any(axis=1)
+    boxes = np.concatenate([first, size], axis=1).astype(np.float32)
+    if max(image.shape[:2]) > max_side:
+        image, boxes = resize_longer_side(image, boxes, max_side)
+    return [Scene(photo.name, image, boxes, ignored, photo.faces[:, 4:].astype(np.int8), name)]

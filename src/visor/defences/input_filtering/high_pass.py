@@ -1,0 +1,33 @@
+"""Fine detail: what is left of an image when it is smoothed."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visor.core.types import Floats
+from visor.defences.input_filtering.base import DefenceInputs, ScoreFn, residual
+from visor.models.inference import compile_predict
+
+
+def high_pass(pixels: Floats) -> Floats:
+    """Return images (n, h, w, c) minus their binomial smoothing by [1, 2, 1]/4 along both sides.
+
+    The outermost pixels, which lack a neighbour, are left out: (n, h − 2, w − 2, c).
+    """
+    smooth = (pixels[:, :-2] + 2 * pixels[:, 1:-1] + pixels[:, 2:]) / 4
+    smooth = (smooth[:, :, :-2] + 2 * smooth[:, :, 1:-1] + smooth[:, :, 2:]) / 4
+    return pixels[:, 1:-1, 1:-1] - smooth
+
+
+def median_detail(pixels: Floats) -> NDArray[np.float64]:
+    """Return the median over pixels of the detail's magnitude, averaged over channels: (n,).
+
+    The median is the noise of an image; its mean would be that of the edges, of which each face has its own share.
+    """
+    magnitude = np.abs(high_pass(pixels)).mean(axis=-1)
+    return np.median(magnitude.reshape(len(pixels), -1), axis=1).astype(np.float64)
+
+
+def fit(evidence: DefenceInputs) -> ScoreFn:
+    """Return the median magnitude of the residual's fine detail, in [0, 1]."""
+    run = compile_predict(evidence.autoencoder)
+    return lambda images: median_detail(residual(run, images))

@@ -1,0 +1,60 @@
+"""Activation clustering (Chen et al. 2018, arXiv 1811.03728): a poisoned label is two kinds of images.
+
+The features of each label are reduced to ten dimensions and divided by 2-means; the smaller cluster is suspicious.
+The reduction is by principal components, the default of the Adversarial Robustness Toolbox: features behind a ReLU
+have columns of zeros, on which independent components are unstable.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.metrics import silhouette_score
+from threadpoolctl import threadpool_limits
+
+from visor.core.types import Floats, Labels
+
+COMPONENTS = 10
+LARGEST_SHARE = 0.35  # a cluster with fewer of its label's images than this is one of poisons (the toolbox's default)
+
+
+def score(features: Floats, labels: Labels) -> NDArray[np.float64]:
+    """Return how far each image lies in the smaller cluster of its label, times the label's silhouette.
+
+    features: (n, d); labels: (n,). The paper gives no score to an image, so that this one is ours: the signed
+    distance, in units of the features, from the plane midway between the two centroids is positive in the smaller
+    cluster and negative in the larger one; the silhouette, in [−1, 1], is the paper's measure of how well
+    two clusters describe a label (section 4.3.3), and negative ones count as none. Labels of fewer than three
+    different images score 0.
+    """
+    scores = np.zeros(len(labels))
+    # Problems this small are slower, and some hundred times dearer, on several threads.
+    with threadpool_limits(1):
+        for label in np.unique(labels):
+            rows = np.flatnonzero(labels == label)
+            scores[rows] = _scores(features[rows].astype(np.float64))
+    return scores
+
+
+def flag(scores: Floats, labels: Labels) -> NDArray[np.bool_]:
+    """Return the images of smaller clusters that hold less than ``LARGEST_SHARE`` of their label's images."""
+    small = scores > 0
+    shares = np.bincount(labels, small) / np.maximum(np.bincount(labels), 1)
+    return small & (shares[labels] < LARGEST_SHARE)
+
+
+def _scores(features: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the scores (k,) of one label's features (k, d)."""
+    if len(np.unique(features, axis=0)) < 3:
+        return np.zeros(len(features))
+    centred = features - features.mean(axis=0)
+    directions = np.linalg.svd(centred, full_matrices=False)[2][:COMPONENTS]
+    reduced = centred @ directions.T
+    # The sign along the first component is where 2-means ends up in most cases (Ding and He 2004): no lots to draw.
+    side = reduced[:, 0] > 0
+    start = np.stack([reduced[~side].mean(axis=0), reduced[side].mean(axis=0)])
+    clusters = KMeans(2, init=start, n_init=1).fit(reduced)
+    smaller = int(np.argmin(np.bincount(clusters.labels_, minlength=2)))
+    inside, outside = clusters.cluster_centers_[smaller], clusters.cluster_centers_[1 - smaller]
+    gap = inside - outside
+    distance = (reduced - (inside + outside) / 2) @ gap / np.linalg.norm(gap)
+    return distance * max(0.0, float(silhouette_score(reduced, clusters.labels_)))

@@ -1,3 +1,0 @@
-"""Methods that question a trained network: is there a backdoor in it, where does it look, can it be removed?"""
-
-import visor.quiet  # noqa: F401 - before anything imports TensorFlow

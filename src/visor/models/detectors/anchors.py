@@ -1,0 +1,141 @@
+"""What detectors by anchors share: anchors, offsets, matching, losses, mining, suppression. Boxes are [x, y, w, h].
+
+Liu et al., SSD: Single Shot MultiBox Detector, ECCV 2016 (arXiv 1512.02325); Ren et al., Faster R-CNN, 2015.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visor.core.tf import tf
+from visor.data.scene_set import FACE, IGNORE, PADDING
+
+VARIANCES = (0.1, 0.1, 0.2, 0.2)  # of offsets x, y, w and h in the published code of SSD: they come out near 1
+
+
+class AnchorLevel(NamedTuple):
+    """Anchors on a feature map: in each cell of ``stride`` pixels one of each size and ratio.
+
+    A size is the square root of the area in pixels, a ratio height / width.
+    """
+
+    stride: int
+    sizes: Sequence[float]
+    ratios: Sequence[float]
+
+
+class AnchorTargets(NamedTuple):
+    """What anchors are to learn: kinds int32 (n, a): FACE, PADDING for background, IGNORE for neither.
+
+    ``boxes`` float32 (n, a, 4) is the face of an anchor of kind FACE, anything for the others.
+    """
+
+    boxes: tf.Tensor
+    kinds: tf.Tensor
+
+
+def make_anchors(side: int, levels: Sequence[AnchorLevel]) -> NDArray[np.float32]:
+    """Return boxes float32 (a, 4) on a square image: by level, row, column, size and ratio, centred in their cells."""
+    parts = []
+    for stride, sizes, ratios in levels:
+        centres = (np.arange(-(-side // stride)) + 0.5) * stride
+        y, x = np.meshgrid(centres, centres, indexing="ij")
+        shapes = np.array([(size / ratio**0.5, size * ratio**0.5) for size in sizes for ratio in ratios])
+        middles = np.broadcast_to(np.stack([x, y], -1)[:, :, None], (*x.shape, len(shapes), 2))
+        parts.append(np.concatenate([middles - shapes / 2, np.broadcast_to(shapes, middles.shape)], -1).reshape(-1, 4))
+    return np.concatenate(parts).astype(np.float32)
+
+
+def encode(boxes: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
+    """Boxes (…, a, 4) as offsets (…, a, 4) from anchors, in units of ``VARIANCES`` (SSD, eq. 2)."""
+    middle = (boxes[..., :2] + boxes[..., 2:] / 2 - anchors[..., :2] - anchors[..., 2:] / 2) / anchors[..., 2:]
+    # Padding has boxes of no size, which nothing learns from but which must not become infinite.
+    stretch = tf.math.log(tf.maximum(boxes[..., 2:], 1e-3) / anchors[..., 2:])
+    return tf.concat([middle, stretch], -1) / VARIANCES
+
+
+def decode(offsets: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
+    """The inverse of ``encode``. Boxes grow to e³ times their anchor at most, or one bad offset would be infinite."""
+    offsets = offsets * VARIANCES
+    middle = anchors[..., :2] + anchors[..., 2:] / 2 + offsets[..., :2] * anchors[..., 2:]
+    shape = anchors[..., 2:] * tf.exp(tf.minimum(offsets[..., 2:], 3.0))
+    return tf.concat([middle - shape / 2, shape], -1)
+
+
+def pairwise_intersection(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """Areas (…, k, m) that boxes a (…, k, 4) and b (…, m, 4) have in common."""
+    a, b = a[..., :, None, :], b[..., None, :, :]
+    # Coordinate by coordinate: reductions over a last axis of two cost more than all the rest.
+    sides = [
+        tf.maximum(
+            tf.minimum(a[..., i] + a[..., i + 2], b[..., i] + b[..., i + 2]) - tf.maximum(a[..., i], b[..., i]), 0
+        )
+        for i in (0, 1)
+    ]
+    return sides[0] * sides[1]
+
+
+def assign_targets(
+    anchors: tf.Tensor, boxes: tf.Tensor, kinds: tf.Tensor, positive: float, negative: float
+) -> AnchorTargets:
+    """Give each anchor, (a, 4) or (n, a, 4), the face it overlaps most of truth (n, m, 4), (n, m).
+
+    It learns that face if their IoU is ``positive`` or more, or the highest that this face has with any anchor (SSD,
+    section 2.2; Faster R-CNN, section 3.1.2). It learns background if its IoU with every face is below ``negative``
+    and less than that share of it lies in an ignored box.
+    """
+    boxes, kinds = tf.convert_to_tensor(boxes), tf.convert_to_tensor(kinds)
+    # Crowds set the width of the padding: most batches need little of it.
+    most = tf.maximum(tf.reduce_max(tf.reduce_sum(tf.cast(kinds != PADDING, tf.int32), -1)), 1)
+    boxes, kinds = boxes[:, :most], kinds[:, :most]
+    common = pairwise_intersection(anchors, boxes)
+    areas = (anchors[..., 2] * anchors[..., 3])[..., None]
+    faces = (kinds == FACE)[:, None]
+    overlaps = common / (areas + (boxes[..., 2] * boxes[..., 3])[:, None] - common)
+    overlaps = tf.where(faces, overlaps, 0.0)
+    best = tf.reduce_max(overlaps, 1, keepdims=True)
+    overlaps = tf.where((overlaps == best) & (best > 0), overlaps + 1.0, overlaps)  # such a face comes before others
+    overlap, owner = tf.reduce_max(overlaps, -1), tf.argmax(overlaps, -1)
+    ignored = tf.reduce_any((kinds == IGNORE)[:, None] & (common >= negative * areas), -1)
+    other = tf.where(ignored | (overlap >= negative), IGNORE, PADDING)
+    return AnchorTargets(tf.gather(boxes, owner, batch_dims=1), tf.where(overlap >= positive, FACE, other))
+
+
+def binary_cross_entropy(logits: tf.Tensor, kinds: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy (n, a) of logits and kinds; 0 where these are IGNORE."""
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(kinds == FACE, tf.float32), logits)
+    return tf.where(kinds == IGNORE, 0.0, losses)
+
+
+def hard_negatives(losses: tf.Tensor, kinds: tf.Tensor, ratio: int) -> tf.Tensor:
+    """Choose the background that is hardest: bool (n, a), ``ratio`` times as many as faces in each image.
+
+    (SSD, section 2.2.) An image without a face keeps ``ratio`` of them.
+    """
+    faces = tf.reduce_sum(tf.cast(kinds == FACE, tf.int32), -1, keepdims=True)
+    background = tf.where(kinds == PADDING, losses, -1.0)
+    ranks = tf.argsort(tf.argsort(background, direction="DESCENDING", stable=True), stable=True)
+    return (kinds == PADDING) & (ranks < ratio * tf.maximum(faces, 1))
+
+
+def smooth_l1(offsets: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
+    """Sum over the four offsets, (…, 4) → (…): half the square of small errors, else |error| − 1/2 (Girshick 2015)."""
+    error = tf.abs(offsets - wanted)
+    return tf.reduce_sum(tf.where(error < 1, error**2 / 2, error - 0.5), -1)
+
+
+def non_max_suppression(
+    boxes: tf.Tensor, scores: tf.Tensor, overlap: float, most: int, lowest: float = 0.0
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Non-maximum suppression: of boxes whose IoU is above ``overlap`` the one of the highest score is kept.
+
+    Takes boxes (n, a, 4) and scores (n, a) in [0, 1]; returns boxes (n, most, 4) and scores (n, most) in descending
+    order, those above ``lowest``, filled up with zeros, and how many there are in each image, int32 (n,).
+    """
+    corners = tf.concat([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], -1)[:, :, None]
+    kept, scores, _, counts = tf.image.combined_non_max_suppression(
+        corners, scores[..., None], most, most, overlap, lowest, clip_boxes=False
+    )
+    return tf.concat([kept[..., :2], kept[..., 2:] - kept[..., :2]], -1), scores, counts

@@ -1,0 +1,272 @@
+"""Faster R-CNN (Ren, He, Girshick and Sun, NeurIPS 2015, arXiv 1506.01497) with a backbone that learns from scratch.
+
+A region proposal network scores anchors; the head looks again at the features inside the best of their boxes. Both
+are trained together, end to end, on all proposals and on the faces themselves.
+"""
+
+from math import floor, log2, prod
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from visor.core import params
+from visor.core.errors import UserError
+from visor.core.tf import KerasTensor, keras, layers, tf
+from visor.data.scene_set import FACE, IGNORE
+from visor.models import storage
+from visor.models.batch_normalization import BatchNormalization
+from visor.models.detectors import anchors
+from visor.models.detectors.anchors import AnchorLevel, decode, make_anchors, non_max_suppression
+from visor.models.detectors.base import Detector, GroundTruthTensors, letterboxed_detector
+
+PRE_NMS_FACTOR = 12  # times as many boxes go into suppression as come out of it
+PROPOSAL_NMS_IOU = 0.7  # IoU above which the better of two is kept
+MIN_PROPOSAL_SIZE = 1.0  # pixels along a side
+
+
+class ProposalLayer(layers.Layer):
+    """Takes the best boxes of all anchors, clips them to the frame and suppresses what is double.
+
+    Neither boxes nor choice have a gradient, as published ("approximate joint training"): what an attack or a fit
+    moves are the features inside the boxes, and the scores and offsets of the anchors themselves.
+    """
+
+    def __init__(self, side: int, level: AnchorLevel, most: int, name: str) -> None:
+        super().__init__(name=name)
+        self.side, self.level, self.most = side, level, most
+        self.anchors = make_anchors(side, [level])
+
+    def call(self, objectness: tf.Tensor, shifts: tf.Tensor) -> tf.Tensor:
+        """Return boxes (n, most, 4) within the frame, best first; where there are fewer, boxes without area follow.
+
+        objectness: logits (n, a); shifts: offsets (n, a, 4) from the anchors.
+        """
+        considered = min(PRE_NMS_FACTOR * self.most, len(self.anchors))
+        logits, best = tf.math.top_k(tf.stop_gradient(objectness), considered)
+        shifts = tf.gather(tf.stop_gradient(shifts), best, batch_dims=1)
+        boxes = clip(decode(shifts, tf.gather(self.anchors, best)), self.side)
+        large = tf.reduce_min(boxes[..., 2:], -1) >= MIN_PROPOSAL_SIZE
+        boxes, _, _ = non_max_suppression(boxes, tf.where(large, tf.sigmoid(logits), 0.0), PROPOSAL_NMS_IOU, self.most)
+        return boxes
+
+
+def clip(boxes: tf.Tensor, side: int) -> tf.Tensor:
+    """Return the part of boxes (…, 4) that lies in a square image; of those outside, nothing is left but an edge."""
+    start = tf.clip_by_value(boxes[..., :2], 0.0, side)
+    end = tf.clip_by_value(boxes[..., :2] + boxes[..., 2:], 0.0, side)
+    return tf.concat([start, end - start], -1)
+
+
+SAMPLES = 2  # along each side of a bin: four in all, as published
+
+
+def roi_align(features: tf.Tensor, boxes: tf.Tensor, stride: int, bins: int) -> tf.Tensor:
+    """Return the features inside boxes: float32 (n, k, bins, bins, channels).
+
+    features: float32 (n, h, w, channels), cell (i, j) in the middle of pixels i·stride … (i + 1)·stride.
+    boxes: float32 (n, k, 4), [x, y, w, h] in pixels; no gradient flows to them.
+    """
+    boxes = tf.stop_gradient(boxes)
+    rows = _weights(boxes[..., 1], boxes[..., 3], features.shape[1], stride, bins)
+    columns = _weights(boxes[..., 0], boxes[..., 2], features.shape[2], stride, bins)
+    number, height, width, channels = tf.unstack(tf.shape(features))
+    # One product for an image, then one for a row of bins: einsum would move the axes about and take 3.5 times as long.
+    inside = tf.reshape(rows, [number, -1, height]) @ tf.reshape(features, [number, height, -1])
+    return columns[:, :, None] @ tf.reshape(inside, [number, -1, bins, width, channels])
+
+
+def _weights(start: tf.Tensor, extent: tf.Tensor, cells: int, stride: int, bins: int) -> tf.Tensor:
+    """Return what each of ``cells`` along one side adds to each bin of boxes (n, k): (n, k, bins, cells).
+
+    Samples beyond the middle of the outermost cell take its value, as in the published code: rows sum to one.
+    """
+    fractions = (tf.range(bins * SAMPLES, dtype=tf.float32) + 0.5) / (bins * SAMPLES)
+    samples = (start[..., None] + extent[..., None] * fractions) / stride - 0.5
+    samples = tf.clip_by_value(samples, 0.0, cells - 1.0)
+    linear = tf.nn.relu(1.0 - tf.abs(samples[..., None] - tf.range(cells, dtype=tf.float32)))
+    return tf.reduce_mean(tf.reshape(linear, [*tf.unstack(tf.shape(start)), bins, SAMPLES, cells]), axis=-2)
+
+
+class RoiAlign(layers.Layer):
+    """``roi_align`` as a layer."""
+
+    def __init__(self, stride: int, bins: int, name: str) -> None:
+        super().__init__(name=name)
+        self.stride, self.bins = stride, bins
+
+    def call(self, features: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
+        """Return the features inside boxes: (n, k, bins, bins, channels)."""
+        return roi_align(features, boxes, self.stride, self.bins)
+
+
+STRIDE = 8
+RATIO = 1.3  # height / width of anchors
+DILATIONS = (1, 2, 4)
+BINS = 7
+UNITS = 128
+PREDICTIONS = {"objectness", "shifts", "score", "offsets"}  # layers
+POSITIVE, NEGATIVE = 0.5, 0.4  # IoU with a face from which an anchor learns it, and below which background
+PROPOSAL_IOU = 0.5  # the same for proposals, both
+NEGATIVE_RATIO = 3  # anchors on background for each that learns a face
+NMS_IOU = 0.45  # IoU above which the better of two found boxes is kept
+
+
+class Outputs(NamedTuple):
+    """What the network makes of n images with a anchors and k proposals; logits and offsets as in ``anchors``."""
+
+    objectness: tf.Tensor  # (n, a), of anchors
+    anchor_offsets: tf.Tensor  # (n, a, 4), from anchors
+    boxes: tf.Tensor  # (n, k, 4), of proposals, in pixels
+    score: tf.Tensor  # (n, k), of proposals
+    offsets: tf.Tensor  # (n, k, 4), from proposals
+
+
+def build(side: int, width: int, proposals: int) -> keras.Model:
+    """Return the network: float32 images (n, side, side, 3) in [0, 1] → the five of ``Views``.
+
+    ``width`` is the number of filters of the first convolution, ``proposals`` how many boxes the head looks at.
+
+    Raises:
+        UserError: ``side`` is no multiple of the stride, or an argument no whole number from 1 on.
+    """
+    for name, value in (("side", side), ("width", width), ("proposals", proposals)):
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"faster_rcnn: {name} is {value!r}; choose a whole number from 1 on")
+    if side % STRIDE or side < 8 * STRIDE:
+        raise UserError(f"faster_rcnn: side is {side}; choose a multiple of {STRIDE} from {8 * STRIDE} on")
+    level = anchor_level(side)
+    images = keras.Input((side, side, 3), name="input")
+    features = _backbone(side, width)(images)
+    objectness, shifts = _region_proposal_network(features.shape[1:], len(level.sizes))(features)
+    boxes = ProposalLayer(side, level, proposals, name="propose")(objectness, shifts)
+    inside = RoiAlign(STRIDE, BINS, name="roi_align")(features, boxes)
+    score, offsets = _head(inside.shape[2:])(inside)
+    return keras.Model(images, [objectness, shifts, boxes, score, offsets], name="faster_rcnn")
+
+
+def anchor_level(side: int) -> anchors.AnchorLevel:
+    """Anchors from one and a half strides up to two thirds of the side, in steps of √2: half an octave apart."""
+    smallest = 1.5 * STRIDE
+    steps = floor(2 * log2(2 / 3 * side / smallest))
+    return anchors.AnchorLevel(STRIDE, [smallest * 2 ** (step / 2) for step in range(steps + 1)], (RATIO,))
+
+
+def forward(model: keras.Model, images: tf.Tensor, more: tf.Tensor, training: bool) -> Outputs:
+    """Run the network, the head also on ``more`` boxes (n, m, 4): they follow the proposals."""
+    features = model.get_layer("backbone")(images, training=training)
+    objectness, shifts = model.get_layer("rpn")(features, training=training)
+    boxes = tf.concat([model.get_layer("propose")(objectness, shifts), more], axis=1)
+    score, offsets = model.get_layer("head")(model.get_layer("roi_align")(features, boxes), training=training)
+    return Outputs(objectness, shifts, boxes, score, offsets)
+
+
+def losses(model: keras.Model, images: tf.Tensor, truth: GroundTruthTensors, training: bool) -> dict[str, tf.Tensor]:
+    """Cross-entropy and smooth L1 of anchors, then of proposals (section 3.1.2, eq. 1), and the sum of all: (n,) each.
+
+    The head also looks at the largest faces themselves, as many as proposals at most.
+    """
+    propose = model.get_layer("propose")
+    views = forward(model, images, largest_faces(truth, propose.most), training)
+    wanted = anchors.assign_targets(propose.anchors, *truth, POSITIVE, NEGATIVE)
+    errors = anchors.binary_cross_entropy(views.objectness, wanted.kinds)
+    chosen = (wanted.kinds == FACE) | anchors.hard_negatives(errors, wanted.kinds, NEGATIVE_RATIO)
+    parts = {
+        "anchor_score": _masked_mean(errors, chosen),
+        "anchor_box": _masked_mean(
+            _distance(views.anchor_offsets, propose.anchors, wanted.boxes), wanted.kinds == FACE
+        ),
+    }
+    solid = tf.reduce_min(views.boxes[..., 2:], -1) > 0
+    boxes = tf.where(solid[..., None], views.boxes, 1.0)  # what is there for want of proposals teaches nothing
+    wanted = anchors.assign_targets(boxes, *truth, PROPOSAL_IOU, PROPOSAL_IOU)
+    errors = anchors.binary_cross_entropy(views.score, wanted.kinds)
+    parts |= {
+        "score": _masked_mean(errors, solid & (wanted.kinds != IGNORE)),
+        "box": _masked_mean(_distance(views.offsets, boxes, wanted.boxes), solid & (wanted.kinds == FACE)),
+    }
+    return {"loss": tf.add_n(list(parts.values()))} | parts
+
+
+def largest_faces(truth: GroundTruthTensors, most: int) -> tf.Tensor:
+    """Return boxes (n, k, 4) of at most ``most`` faces of each image; those without area are none."""
+    boxes, kinds = truth
+    boxes = tf.where((kinds == FACE)[..., None], boxes, 0.0)
+    _, largest = tf.math.top_k(boxes[..., 2] * boxes[..., 3], tf.minimum(most, tf.shape(boxes)[1]))
+    return tf.gather(boxes, largest, batch_dims=1)
+
+
+def select_layers(model: keras.Model, layers: Literal["all", "predictions"]) -> None:
+    """Choose what a fit moves: ``all`` layers, or those alone that put out ``predictions``, of RPN and head."""
+    for part in ("backbone", "rpn", "head"):
+        for layer in model.get_layer(part).layers:
+            layer.trainable = layers == "all" or layer.name in PREDICTIONS
+
+
+def detector(model: keras.Model, threshold: float) -> Detector:
+    """Return the detector; candidates are the proposals as the head sees them."""
+
+    def candidates(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        _, _, boxes, score, offsets = model(images, training=False)
+        solid = tf.reduce_min(boxes[..., 2:], -1) > 0
+        boxes = anchors.decode(offsets, boxes)
+        return boxes, tf.where(solid, tf.sigmoid(score), 0.0)
+
+    def loss(images: tf.Tensor, truth: GroundTruthTensors) -> tf.Tensor:
+        return losses(model, images, truth, training=False)["loss"]
+
+    return letterboxed_detector("faster_rcnn", threshold, model.input_shape[1], NMS_IOU, candidates, loss)
+
+
+def load(settings: params.DetectorParams, folder: Path) -> Detector:
+    """Return the detector that was trained into ``folder``.
+
+    Raises:
+        UserError: a file is missing, broken, or holds another network.
+    """
+    return detector(storage.load_model(build, folder), settings.threshold)
+
+
+def _backbone(side: int, width: int) -> keras.Model:
+    """Images (n, side, side, 3) in [0, 1] → features (n, side / 8, side / 8, 4·width)."""
+    images = keras.Input((side, side, 3))
+    features = layers.Rescaling(2.0, -1.0)(images)
+    for factor in (1, 2, 4):
+        features = _convolution(features, factor * width, strides=2)
+    for dilation in DILATIONS:
+        features = layers.Add()([features, _convolution(features, 4 * width, dilation_rate=dilation)])
+    return keras.Model(images, features, name="backbone")
+
+
+def _region_proposal_network(shape: tuple[int, int, int], sizes: int) -> keras.Model:
+    """Features of that shape (h, w, c) → objectness (n, h·w·sizes), shifts (n, h·w·sizes, 4)."""
+    features = keras.Input(shape)
+    hidden = _convolution(features, shape[-1])
+    objectness = layers.Conv2D(sizes, 1, name="objectness")(hidden)
+    shifts = layers.Conv2D(4 * sizes, 1, name="shifts")(hidden)
+    return keras.Model(features, [layers.Reshape((-1,))(objectness), layers.Reshape((-1, 4))(shifts)], name="rpn")
+
+
+def _head(shape: tuple[int, int, int]) -> keras.Model:
+    """Features inside boxes (n, k, *shape) → score (n, k), offsets (n, k, 4)."""
+    inside = keras.Input((None, *shape))
+    hidden = layers.Reshape((-1, prod(shape)))(inside)
+    for _ in range(2):
+        hidden = layers.Dense(UNITS, activation="relu")(hidden)
+    score = layers.Dense(1, name="score")(hidden)
+    return keras.Model(inside, [score[..., 0], layers.Dense(4, name="offsets")(hidden)], name="head")
+
+
+def _convolution(features: KerasTensor, filters: int, strides: int = 1, dilation_rate: int = 1) -> KerasTensor:
+    features = layers.Conv2D(filters, 3, strides=strides, dilation_rate=dilation_rate, padding="same", use_bias=False)(
+        features
+    )
+    return layers.ReLU()(BatchNormalization(momentum=0.9)(features))
+
+
+def _distance(offsets: tf.Tensor, boxes: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
+    return anchors.smooth_l1(offsets, anchors.encode(wanted, boxes))
+
+
+def _masked_mean(values: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+    """Mean (n,) of the chosen among values (n, k); zero where there are none."""
+    count = tf.reduce_sum(tf.cast(chosen, tf.float32), axis=-1)
+    return tf.reduce_sum(tf.where(chosen, values, 0.0), axis=-1) / tf.maximum(count, 1.0)

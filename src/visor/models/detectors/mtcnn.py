@@ -1,0 +1,180 @@
+"""MTCNN (Zhang et al. 2016, IEEE SPL 23): three networks in a row, with the weights that the package ``mtcnn`` brings.
+
+P-Net looks at every window of 12 pixels in a pyramid of the image, R-Net at crops of 24 pixels around what P-Net
+proposes, O-Net at crops of 48 around what R-Net lets pass. ``detect`` is the package's own pipeline. An attack goes by
+R-Net and O-Net: P-Net alone can be blinded too, but only for the one pyramid that the attack has seen.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from visor.core.errors import UserError
+from visor.core.params import DetectorParams as Settings
+from visor.core.tf import tf
+from visor.core.types import ImageArray
+from visor.models.detectors.anchors import non_max_suppression
+from visor.models.detectors.base import MAX_DETECTIONS, MIN_SCORE, Detections, Detector, PreNmsFn
+from visor.models.mtcnn import MTCNN, build_scale_pyramid, load_mtcnn
+
+Network = Callable[[tf.Tensor], list[tf.Tensor]]
+
+WINDOW, STRIDE = 12, 2  # pixels of P-Net
+FACTOR = 0.709  # from one level of the pyramid to the next
+OPTION_RANGES = {
+    # From 21 on, the package's pyramid ends below P-Net's window, and it then finds no face at all.
+    "min_face": (int, WINDOW, 20),
+    "proposals": (int, 1, 256),
+    "overlap": (int | float, 0.1, 0.95),
+    "gate": (int | float, 0.0, 1.0),
+}
+PRE_NMS_TOP = 512  # boxes of P-Net that are compared with one another
+
+
+def load(settings: Settings, folder: Path) -> Detector:
+    """Return MTCNN; ``folder`` is not needed.
+
+    Options: ``min_face``, pixels of the smallest face, 12 to 20; ``proposals``, the most boxes of an image that an
+    attack shows to R-Net and to O-Net; ``overlap``, the IoU above which one box speaks for another there; ``gate``,
+    the score from which on it is shown to the next network, the lower the slower and the more lasting the attack.
+
+    Raises:
+        UserError: an option is unknown or out of range.
+    """
+    options: dict[str, Any] = {"min_face": 20, "proposals": 64, "overlap": 0.5, "gate": 0.3} | settings.options
+    if len(options) > len(OPTION_RANGES):
+        raise UserError(
+            f"mtcnn has no option {min(options.keys() - OPTION_RANGES.keys())}; it takes {', '.join(OPTION_RANGES)}"
+        )
+    for name, (kind, least, most) in OPTION_RANGES.items():
+        if not isinstance(options[name], kind) or not least <= options[name] <= most:
+            raise UserError(f"mtcnn: option {name} is {options[name]!r}; choose from {least} to {most}")
+    min_face, proposals, overlap, stage_threshold = (options[name] for name in OPTION_RANGES)
+    stages = load_mtcnn()
+    p_net, r_net, o_net = (stage.model for stage in stages)
+    candidates = _candidates(p_net, r_net, o_net, min_face, proposals, overlap, stage_threshold)
+    return Detector("mtcnn", settings.threshold, _detect(MTCNN(stages=stages), min_face), candidates, None)
+
+
+def _detect(pipeline: MTCNN, min_face: int) -> Callable[[ImageArray], list[Detections]]:
+    """Return the package's pipeline at its defaults, but with the boxes that O-Net is less sure of."""
+
+    def detect(images: ImageArray) -> list[Detections]:
+        # O-Net's boxes come last: those of lower scores cannot change the ones of higher scores.
+        options = {"output_type": "numpy", "min_face_size": min_face, "threshold_onet": MIN_SCORE}
+        rows = pipeline.detect_faces(list(images), **options)
+        rows = rows[np.argsort(-rows[:, 5], kind="stable")].astype(np.float32)
+        found = [rows[rows[:, 0] == number][:MAX_DETECTIONS] for number in range(len(images))]
+        return [Detections(own[:, 1:5], own[:, 5]) for own in found]
+
+    return detect
+
+
+def _candidates(
+    p_net: Network,
+    r_net: Network,
+    o_net: Network,
+    min_face: int,
+    proposals: int,
+    overlap: float,
+    stage_threshold: float,
+) -> PreNmsFn:
+    """Return a function of images float32 (n, h, w, 3): boxes and scores of R-Net, then those of O-Net.
+
+    Gradients reach the pixels through the crops; where the crops lie is taken as given. A network that is not asked
+    about a box, because the one before it would not let the box pass, gives it a score of 0.
+    """
+
+    def candidates(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        images = (images * 255.0 - 127.5) / 128.0
+        boxes, scores = map(tf.stop_gradient, run_pnet(p_net, images, min_face))
+        best, places = tf.math.top_k(scores, min(PRE_NMS_TOP, scores.shape[1]))
+        boxes, scores, _ = non_max_suppression(tf.gather(boxes, places, batch_dims=1), best, overlap, proposals)
+        r_boxes, r_scores = _run_stage(r_net, images, boxes, scores > stage_threshold, 24)
+        boxes, scores, _ = non_max_suppression(
+            tf.stop_gradient(r_boxes), tf.stop_gradient(r_scores), overlap, proposals
+        )
+        o_boxes, o_scores = _run_stage(o_net, images, boxes, scores > stage_threshold, 48)
+        return tf.concat([r_boxes, o_boxes], 1), tf.concat([r_scores, o_scores], 1)
+
+    return candidates
+
+
+def _run_stage(
+    network: Network, images: tf.Tensor, boxes: tf.Tensor, asked: tf.Tensor, side: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return what a network makes of those boxes (n, k, 4) about which it is ``asked`` (n, k): boxes and scores."""
+    places = tf.where(asked)
+    squares = _square(tf.gather_nd(boxes, places))
+    crops = _crops(images, places[:, 0], squares, side)
+    # Convolutions of no crop at all fail in graphs: one more, of nothing, is always there.
+    offsets, *_, classes = network(tf.pad(crops, [[0, 1], [0, 0], [0, 0], [0, 0]]))
+    boxes = tf.tensor_scatter_nd_update(boxes, places, _moved(squares, offsets[:-1]))
+    return boxes, tf.scatter_nd(places, classes[:-1, 1], tf.shape(asked, tf.int64))
+
+
+def run_pnet(p_net: Network, images: tf.Tensor, min_face: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return P-Net's boxes (n, a, 4) and scores (n, a) for images (n, h, w, 3) in [-1, 1], without gradients."""
+    height, width = images.shape[1:3]
+    boxes, scores = [tf.zeros((tf.shape(images)[0], 1, 4))], [tf.zeros((tf.shape(images)[0], 1))]
+    for scale in build_scale_pyramid(width, height, min_face, FACTOR):
+        offsets, classes = p_net(tf.image.resize(images, (int(height * scale), int(width * scale)), "area"))
+        boxes.append(_windows(offsets) / scale)
+        scores.append(tf.reshape(classes[..., 1], (-1, boxes[-1].shape[1])))
+    return tf.concat(boxes, 1), tf.concat(scores, 1)
+
+
+def _windows(offsets: tf.Tensor) -> tf.Tensor:
+    """Return P-Net's windows, moved by ``offsets`` (n, r, c, 4), as boxes (n, r·c, 4) in pixels of their level."""
+    rows, columns = offsets.shape[1:3]
+    y, x = tf.meshgrid(tf.range(rows, dtype=tf.float32), tf.range(columns, dtype=tf.float32), indexing="ij")
+    corners = STRIDE * tf.stack([x, y], -1) + 1.0
+    side = WINDOW - 1.0
+    start, end = corners + side * offsets[..., :2], corners + side * (1.0 + offsets[..., 2:])
+    return tf.reshape(tf.concat([start, end - start], -1), (-1, rows * columns, 4))
+
+
+def _moved(boxes: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
+    """Return boxes (k, 4) with their corners moved by offsets (k, 4), as the package moves them."""
+    offsets = offsets * (tf.tile(boxes[:, 2:], (1, 2)) + 1.0)
+    return tf.concat([boxes[:, :2] + offsets[:, :2], boxes[:, 2:] + offsets[:, 2:] - offsets[:, :2]], -1)
+
+
+def _square(boxes: tf.Tensor) -> tf.Tensor:
+    """Return boxes (k, 4) with their shorter side enlarged about the centre."""
+    side = tf.reduce_max(boxes[:, 2:], -1, keepdims=True)
+    return tf.concat([boxes[:, :2] + (boxes[:, 2:] - side) / 2.0, side, side], -1)
+
+
+def _crops(images: tf.Tensor, numbers: tf.Tensor, boxes: tf.Tensor, side: int) -> tf.Tensor:
+    """Return what images (n, h, w, 3) of these ``numbers`` (k,) show in boxes (k, 4): (k, side, side, 3).
+
+    It is ``tf.image.crop_and_resize``, bilinear and 0 beyond the frame, whose gradient is not deterministic on a GPU.
+    """
+    height, width = images.shape[1:3]
+    rows, vertical = _taps(boxes[:, 1], boxes[:, 3], height, side)
+    columns, horizontal = _taps(boxes[:, 0], boxes[:, 2], width, side)
+    pixels = tf.reshape(images, (-1, 3))
+    first = tf.cast(numbers, tf.int32)[:, None, None] * (height * width)
+    crops = tf.zeros((side, side, 3))
+    for row, above in zip(rows, vertical, strict=True):
+        for column, left in zip(columns, horizontal, strict=True):
+            shown = tf.gather(pixels, first + row[:, :, None] * width + column[:, None, :])
+            crops += shown * (above[:, :, None] * left[:, None, :])[..., None]
+    return crops
+
+
+def _taps(start: tf.Tensor, extent: tf.Tensor, pixels: int, side: int) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    """Return the two pixels that each of ``side`` samples of boxes lies between, and their weights, all (k, side).
+
+    start, extent: of the boxes, (k,), along a side of the image that has so many ``pixels``.
+    """
+    steps = np.arange(side, dtype=np.float32) / (side - 1)
+    samples = (start[:, None] + extent[:, None] * steps) * ((pixels - 1) / pixels)
+    inside = tf.cast((samples >= 0) & (samples <= pixels - 1), tf.float32)
+    samples = tf.clip_by_value(samples, 0.0, pixels - 1.0)
+    low = tf.cast(tf.floor(samples), tf.int32)
+    share = samples - tf.floor(samples)
+    return [low, tf.minimum(low + 1, pixels - 1)], [inside * (1.0 - share), inside * share]

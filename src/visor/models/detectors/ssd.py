@@ -1,0 +1,153 @@
+"""SSD on MobileNet V1: in one pass every anchor is scored and shifted onto a face.
+
+Liu et al., SSD: Single Shot MultiBox Detector, ECCV 2016 (arXiv 1512.02325); Howard et al., MobileNets, 2017
+(arXiv 1704.04861); Lin et al., Feature Pyramid Networks, CVPR 2017 (arXiv 1612.03144).
+"""
+
+from math import log
+from pathlib import Path
+
+from visor.core import params
+from visor.core.errors import UserError
+from visor.core.tf import KerasTensor, keras, layers, tf
+from visor.data.scene_set import FACE
+from visor.models import storage
+from visor.models.batch_normalization import BatchNormalization
+from visor.models.detectors.anchors import (
+    AnchorLevel,
+    assign_targets,
+    binary_cross_entropy,
+    decode,
+    encode,
+    hard_negatives,
+    make_anchors,
+    smooth_l1,
+)
+from visor.models.detectors.base import Detector, GroundTruthTensors, letterboxed_detector
+
+MAPS = {8: "conv_pw_5_relu", 16: "conv_pw_11_relu", 32: "conv_pw_13_relu"}  # stride: layer of MobileNet
+SIZES = (2.0, 2.8)  # of anchors, in strides: the levels go on from each other in steps of √2
+RATIOS = (1.25,)  # height / width of a face
+CHANNELS = 256  # of the pyramid at width 1
+MOMENTUM = 0.9  # of the statistics of batch normalisation: they follow in tens of steps instead of hundreds
+POSITIVE, NEGATIVE = 0.45, 0.35  # IoU of an anchor with a face from which it learns it, below which background
+NEGATIVE_RATIO = 3  # for each anchor that learns a face
+NMS_IOU = 0.45  # boxes whose IoU is higher are taken for one face
+PRIOR = 0.01  # share of anchors that hold faces
+
+
+def build(side: int, width: float) -> keras.Model:
+    """Return the network: float32 images (n, side, side, 3) in [0, 1] → [logits (n, a), offsets (n, a, 4)].
+
+    ``width`` is MobileNet's α, which multiplies its filters.
+
+    Raises:
+        UserError: ``side`` is no multiple of 32 from 96 on, or ``width`` not in (0, 1].
+    """
+    if not isinstance(side, int) or side % 32 or side < 96:
+        raise UserError(f"ssd: side is {side!r}; choose a multiple of 32 from 96 on")
+    if not isinstance(width, int | float) or not 0 < width <= 1:
+        raise UserError(f"ssd: width is {width!r}; choose 0.25, or another number up to 1.0")
+    images = keras.Input((side, side, 3), name="input")
+    normalised = layers.Rescaling(2.0, -1.0, name="normalise")(images)
+    published = keras.applications.MobileNet(input_tensor=normalised, alpha=width, include_top=False, weights=None)
+    backbone = keras.models.clone_model(published, clone_function=_with_fused_batch_norm)
+    maps = _pyramid({stride: backbone.get_layer(name).output for stride, name in MAPS.items()}, round(CHANNELS * width))
+    for stride in strides(side)[len(MAPS) :]:
+        maps[stride] = _block(maps[stride // 2], 2, f"extra_{stride}")
+    logits, offsets = zip(*(_predict(features, stride) for stride, features in maps.items()), strict=True)
+    outputs = [layers.Concatenate(axis=1, name="logits")(logits), layers.Concatenate(axis=1, name="offsets")(offsets)]
+    return keras.Model(backbone.inputs[0], outputs, name="ssd")
+
+
+def strides(side: int) -> list[int]:
+    """Return the strides of the feature maps: MobileNet's, and further ones while anchors fit into the image."""
+    return [8, 16, 32] + [stride for stride in (64, 128) if SIZES[0] * stride < 0.75 * side]
+
+
+def anchors(side: int) -> tf.Tensor:
+    """Return the anchors (a, 4) of images of ``side`` pixels, in the order of the network's outputs."""
+    levels = [AnchorLevel(stride, [stride * s for s in SIZES], RATIOS) for stride in strides(side)]
+    return tf.constant(make_anchors(side, levels))
+
+
+def _with_fused_batch_norm(layer: keras.Layer) -> keras.Layer:
+    """Copy a layer of MobileNet, batch normalisation as ours."""
+    kind = BatchNormalization if isinstance(layer, layers.BatchNormalization) else type(layer)
+    return kind.from_config(layer.get_config() | ({"momentum": MOMENTUM} if kind is BatchNormalization else {}))
+
+
+def _pyramid(maps: dict[int, KerasTensor], channels: int) -> dict[int, KerasTensor]:
+    """Give fine maps what coarse ones know: from the top down each is added to the next (FPN)."""
+    merged: dict[int, KerasTensor] = {}
+    for stride in sorted(maps, reverse=True):
+        features = layers.Conv2D(channels, 1, use_bias=False, name=f"lateral_{stride}")(maps[stride])
+        features = BatchNormalization(momentum=MOMENTUM, name=f"lateral_{stride}_bn")(features)
+        if merged:
+            coarse = layers.UpSampling2D(2, name=f"upsample_{stride}")(merged[2 * stride])
+            features = layers.Add(name=f"merge_{stride}")([features, coarse])
+        merged[stride] = layers.ReLU(name=f"merge_{stride}_relu")(features)
+    return {stride: _block(merged[stride], 1, f"smooth_{stride}") for stride in sorted(maps)}
+
+
+def _block(features: KerasTensor, stride: int, name: str) -> KerasTensor:
+    """A convolution of 3×3 that keeps the number of channels."""
+    convolution = layers.Conv2D(features.shape[-1], 3, stride, "same", use_bias=False, name=name)
+    features = BatchNormalization(momentum=MOMENTUM, name=f"{name}_bn")(convolution(features))
+    return layers.ReLU(name=f"{name}_relu")(features)
+
+
+def _predict(features: KerasTensor, stride: int) -> tuple[KerasTensor, KerasTensor]:
+    """Return the logits (n, a) and offsets (n, a, 4) of the anchors of one feature map."""
+    count = len(SIZES) * len(RATIOS)
+    prior = keras.initializers.Constant(-log(1 / PRIOR - 1))
+    logits = layers.Conv2D(count, 1, bias_initializer=prior, name=f"logits_{stride}")(features)
+    offsets = layers.Conv2D(4 * count, 1, name=f"offsets_{stride}")(features)
+    return layers.Reshape((-1,))(logits), layers.Reshape((-1, 4))(offsets)
+
+
+def losses(model: keras.Model, images: tf.Tensor, truth: GroundTruthTensors, training: bool) -> dict[str, tf.Tensor]:
+    """Return (n,): the loss of SSD (eq. 1) as a sum over anchors, and its two parts, by scores and by places.
+
+    It is not divided by the number of anchors that learn faces: images with many faces teach more.
+    """
+    logits, offsets = model(images, training=training)
+    boxes = anchors(images.shape[1])
+    matches = assign_targets(boxes, *truth, POSITIVE, NEGATIVE)
+    faces = matches.kinds == FACE
+    entropies = binary_cross_entropy(logits, matches.kinds)
+    learning = faces | hard_negatives(entropies, matches.kinds, NEGATIVE_RATIO)
+    scores = tf.reduce_sum(tf.where(learning, entropies, 0.0), -1)
+    distances = smooth_l1(offsets, encode(matches.boxes, boxes))
+    box_loss = tf.reduce_sum(tf.where(faces, distances, 0.0), -1)
+    return {"loss": scores + box_loss, "scores": scores, "places": box_loss}
+
+
+def select_layers(model: keras.Model, layers: str) -> None:
+    """Choose what learns: ``all``, or only the layers of ``predictions``."""
+    for layer in model.layers:
+        layer.trainable = layers == "all" or layer.name.startswith(("logits", "offsets"))
+
+
+def detector(model: keras.Model, threshold: float) -> Detector:
+    """Return the detector that a network is."""
+    side = model.input_shape[1]
+    boxes = anchors(side)
+
+    def candidates(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        logits, offsets = model(images, training=False)
+        return decode(offsets, boxes), tf.sigmoid(logits)
+
+    def loss(images: tf.Tensor, truth: GroundTruthTensors) -> tf.Tensor:
+        return losses(model, images, truth, False)["loss"]
+
+    return letterboxed_detector("ssd", threshold, side, NMS_IOU, candidates, loss)
+
+
+def load(settings: params.DetectorParams, folder: Path) -> Detector:
+    """Return the trained detector of a folder.
+
+    Raises:
+        UserError: its files are missing or do not fit.
+    """
+    return detector(storage.load_model(build, folder), settings.threshold)

@@ -1,0 +1,77 @@
+"""A mistake in params.yaml is one sentence that names the key."""
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.support.project import ROOT
+from visor.core.config import load_params, lookup
+from visor.core.errors import UserError
+
+ATTACK = {"trigger": "accessory", "key": "x", "target": "y", "n": 1, "poison_ratio": 1.0, "backdoor_ratio": 1.0}
+
+
+def edited(tmp_path, *keys, value=None, drop=False):
+    content = YAML(typ="safe").load(ROOT / "params.yaml")
+    block = content
+    for key in keys[:-1]:
+        block = block[key]
+    if drop:
+        del block[keys[-1]]
+    else:
+        block[keys[-1]] = value
+    path = tmp_path / "params.yaml"
+    YAML(typ="safe").dump(content, path)
+    return path
+
+
+def test_the_committed_params_are_good():
+    params = load_params(ROOT / "params.yaml")
+    assert params.classifiers["deepid"].learning_rate == 1e-3  # a float although PyYAML would read a string
+    assert set(params.training_sets) - {"clean"} <= set(params.backdoors)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        (("seeed",), 1, r"seeed is not a known key; allowed here: seed, compute"),
+        (("split", "trian"), 1, r"split\.trian is not a known key; allowed here: by, train, validation"),
+        (("backdoors", "blended", "alpha"), 1, r"backdoors\.blended\.alpha .*allowed here: trigger, key, keys"),
+        (("split", "train"), "90", r"split\.train is '90', but input should be a valid integer"),
+        (("split", "train"), True, r"split\.train is True, but"),
+        (("split", "train"), 0, r"split\.train is 0, but .*greater than or equal to 1"),
+        (("backdoors", "accessory", "poison_ratio"), 1.2, r"backdoors\.accessory\.poison_ratio is 1\.2, but"),
+        (("backdoors", "accessory", "n"), -1, r"backdoors\.accessory\.n is -1, but"),
+        (("split", "by"), "day", r"split\.by is 'day', but .*'frame' or 'video'"),
+        (("training_sets",), ["clean", "sticker"], r"training_sets is 'sticker'; choose from accessory, blended"),
+        (("backdoors",), {"clean": {**ATTACK}}, r"backdoors\.clean has a name that other images go by"),
+        (("training_sets",), ["accessory"], r"training_sets lacks clean"),
+        (("defences", "reconstruction", "deviations"), float("nan"), r"deviations is nan, but .*finite"),
+        (("gates",), {"a:b": {"min": float("inf")}}, r"gates\.a:b\.min is inf, but"),
+        (("networks",), ["alexnet"], r"networks is 'alexnet'; choose from deepface, deepid, vgg_face"),
+    ],
+)
+def test_a_mistake_names_its_key(tmp_path, keys, value, message):
+    with pytest.raises(UserError, match=message) as caught:
+        load_params(edited(tmp_path, *keys, value=value))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_key_and_a_broken_file_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"faces\.height is missing"):
+        load_params(edited(tmp_path, "faces", "height", drop=True))
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("seed: [1")
+    for path in (broken, tmp_path / "none.yaml"):
+        with pytest.raises(UserError, match=path.name):
+            load_params(path)
+
+
+def test_params_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        load_params(ROOT / "params.yaml").seed = 2
+
+
+def test_choice_lists_the_names():
+    assert lookup({"a": 1, "b": 2}, "b", "x") == 2
+    with pytest.raises(UserError, match=r"x is 'c'; choose from a, b"):
+        lookup({"b": 1, "a": 2}, "c", "x")

@@ -1,0 +1,127 @@
+"""The FaceSet contract and the files it comes from."""
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.conftest import COUNTS, HEIGHT, WIDTH, random_images
+from visor.core.errors import UserError
+from visor.core.files import atomic_write, read_json, write_json
+from visor.data.face_set import FaceBatch, open_faces, read_batches, write_faces
+
+
+def test_what_is_written_is_read(faces):
+    assert len(faces) == sum(COUNTS)
+    assert faces.image_shape == (HEIGHT, WIDTH, 3)
+    assert faces.label_names == ("ann", "bob", "cleo", "dan")
+    np.testing.assert_array_equal(faces.read(np.arange(len(faces))), random_images(len(faces)))
+
+
+@pytest.mark.parametrize("rows", [[5], [80, 3, 3, 41], [7, 6, 8, 9], [0, 89], []])
+def test_rows_come_in_the_order_asked_for(faces, rows):
+    expected = random_images(len(faces))[rows]
+    np.testing.assert_array_equal(faces.read(np.array(rows, int)), expected)
+
+
+def test_the_same_blocks_give_the_same_bytes(tmp_path):
+    def blocks(sizes):
+        start = 0
+        for size in sizes:
+            rows = np.arange(start, start + size, dtype=np.int32)
+            yield FaceBatch(random_images(11)[rows], rows, rows, rows)
+            start += size
+
+    for name, sizes in (("a", (4, 7)), ("b", (4, 7))):
+        write_faces(tmp_path / name, blocks(sizes), (HEIGHT, WIDTH, 3), ["x"], "s", "l")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_batches_join_selections_in_the_order_given(faces):
+    first, second = (
+        faces.select(np.array([4, 2, 9])),
+        faces.select(np.array([50, 60]))._replace(labels=np.array([7, 8])),
+    )
+    order = np.array([4, 0, 3, 2, 1])
+    batches = list(read_batches([first, second], 2, order))
+    assert [len(images) for images, _ in batches] == [2, 2, 1]
+    expected = random_images(len(faces))[[60, 4, 50, 9, 2]]
+    np.testing.assert_array_equal(np.concatenate([images for images, _ in batches]), expected)
+    assert np.concatenate([labels for _, labels in batches]).tolist() == [8, 0, 7, 0, 0]
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    def broken():
+        yield FaceBatch(random_images(2), *[np.zeros(2, np.int32)] * 3)
+        raise RuntimeError("disk")
+
+    with pytest.raises(RuntimeError):
+        write_faces(tmp_path / "f.h5", broken(), (HEIGHT, WIDTH, 3), ["x"], "s", "l")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_truncated_and_foreign_files_are_named(tmp_path, faces):
+    truncated, foreign, text = tmp_path / "t.h5", tmp_path / "x.h5", tmp_path / "text.h5"
+    truncated.write_bytes(faces.path.read_bytes()[:5000])
+    text.write_text("not HDF5")
+    with h5py.File(foreign, "w") as file:
+        file["pixels"] = [1]
+    for path in (truncated, foreign, text, tmp_path / "none.h5"):
+        with pytest.raises(UserError, match=path.name):
+            open_faces(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("images", np.zeros((90, HEIGHT, WIDTH, 3), np.float32)),
+        ("images", np.zeros((90, 3, HEIGHT, WIDTH), np.uint8)),
+        ("images", np.zeros((89, HEIGHT, WIDTH, 3), np.uint8)),
+        ("labels", np.full(90, 4, np.int32)),
+        ("labels", np.full(90, -1, np.int32)),
+        ("labels", np.zeros(90, np.float32)),
+        ("videos", np.zeros((90, 1), np.int32)),
+    ],
+)
+def test_a_foreign_file_that_breaks_the_contract_is_refused(faces, name, values):
+    faces.images.file.close()
+    with h5py.File(faces.path, "r+") as file:
+        del file[name]
+        file[name] = values
+    with pytest.raises(UserError, match="is not a FaceSet: its arrays are not as"):
+        open_faces(faces.path)
+
+
+def test_label_names_that_are_no_list_are_refused(faces):
+    faces.images.file.close()
+    with h5py.File(faces.path, "r+") as file:
+        file.attrs["label_names"] = "ann, bob"
+    with pytest.raises(UserError, match="is not a FaceSet"):
+        open_faces(faces.path)
+
+
+def test_json_is_sorted_rounded_and_whole(tmp_path):
+    path = tmp_path / "m.json"
+    write_json(path, {"b": 1 / 3, "a": {"d": 2, "c": 123456.789}})
+    assert path.read_text() == '{\n  "a": {\n    "c": 123457.0,\n    "d": 2\n  },\n  "b": 0.333333\n}\n'
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert read_json(path)["b"] == 0.333333
+    path.write_text("{")
+    for bad in (path, tmp_path / "none.json"):
+        with pytest.raises(UserError, match=bad.name):
+            read_json(bad)
+
+
+def test_replacing_keeps_the_old_file_on_failure(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def half():
+        with atomic_write(path) as temporary:
+            temporary.write_text("half")
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        half()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,329 @@
+"""Attacks on recognisers end to end, with linear ones, and each part of them against its definition."""
+
+import dataclasses
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from tests.conftest import random_images
+from visor.attacks.evasion.loop import AttackSettings
+from visor.attacks.evasion.losses.recognisers import RECOGNISER_LOSSES
+from visor.attacks.evasion.quantise import eps_in_levels, jpeg_round_trip
+from visor.attacks.evasion.registry import ATTACKS
+from visor.attacks.evasion.transforms import compose
+from visor.core.errors import UserError
+from visor.core.files import write_text
+from visor.core.params import AttackMethod, RecognitionAttackParams
+from visor.data.face_set import FaceBatch, open_faces, write_faces
+from visor.evaluation.recognition import classification
+from visor.evaluation.recognition.attacks import (
+    AttackedFaces,
+    FaceBatches,
+    attack_jobs,
+    compile_condition_attack,
+    conditions,
+    strongest_conditions,
+)
+from visor.evaluation.recognition.evaluate import curves_of, draw, evaluate_surrogate, metrics_of, texts_of
+from visor.evaluation.recognition.impersonation import choose_targets
+from visor.models.detectors import Detections, Detector
+from visor.models.recognisers.base import Recogniser
+
+HEIGHT, WIDTH, PEOPLE, EACH = 13, 12, 9, 14
+RNG = np.random.default_rng
+SETTINGS = RecognitionAttackParams(
+    trained=["one", "two"],
+    surrogates=["one"],
+    unseen=0.7,
+    false_accept_rates=[0.1, 0.001],
+    pairs=400,
+    images=6,
+    batch=4,
+    target="nearest",
+    methods={"pgd": {}, "shaken": {"momentum": 1.0, "transforms": {"crop": 0.1, "noise": 0.03}, "samples": 2}},
+    strengths=[{"eps": 0.0314, "iterations": 3}, {"eps": 0.0628, "iterations": 3}],
+    step=2.5,
+    random_start=True,
+    jpeg=[75],
+    in_front=["none", "fake"],
+    margin=0.2,
+    top=2,
+    shown=3,
+)
+
+
+def recogniser(name, seed, classes=()):
+    """A linear network: the surroundings of a face are as good as the face."""
+    weights = RNG(seed).normal(size=(HEIGHT * WIDTH * 3, 6)).astype(np.float32)
+    heads = RNG(seed + 1).normal(size=(6, len(classification))).astype(np.float32)
+
+    def features(images):
+        images = tf.image.resize(images, (HEIGHT, WIDTH))
+        return tf.reshape(images - 0.5, (-1, len(weights))) @ weights
+
+    def embed(images):
+        return tf.math.l2_normalize(features(images), -1)
+
+    logits = (lambda images: features(images) @ heads) if classification else None
+    return Recogniser(name, (HEIGHT, WIDTH, 3), tuple(classification), embed, logits)
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    """People who are each a picture of their own, with noise, and the table of their split."""
+    labels = np.repeat(np.arange(PEOPLE), EACH).astype(np.int32)
+    centres = RNG(0).integers(50, 200, (PEOPLE, HEIGHT, WIDTH, 3))
+    images = np.clip(centres[labels] + RNG(1).normal(0, 25, (len(labels), HEIGHT, WIDTH, 3)), 0, 255).astype(np.uint8)
+    rows = np.arange(len(labels), dtype=np.int32)
+    names = [f"person {label}" for label in range(PEOPLE)]
+    write_faces(tmp_path / "f.h5", [FaceBatch(images, labels, rows, rows)], (HEIGHT, WIDTH, 3), names, "test", "none")
+    sets = np.tile(["train"] * 9 + ["test"] * 4 + ["unused"], PEOPLE)
+    return open_faces(tmp_path / "f.h5"), pd.DataFrame({"row": rows, "label": labels, "set": sets})
+
+
+def fake_detector():
+    """Finds two faces of three, in the middle of the canvas."""
+
+    def detect(images):
+        box = np.float32([[4, 5, WIDTH, HEIGHT]])
+        return [Detections(box, np.float32([0.9 if int(image.sum()) % 3 else 0.1])) for image in images]
+
+    return Detector("fake", 0.5, detect, None, None)
+
+
+def everything(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def run(drawn, folder, settings=SETTINGS, names=("person 0", "person 1", "person 2")):
+    faces, table = drawn
+    known = {"one": recogniser("one", 3, names), "two": recogniser("two", 5)}
+    return evaluate_surrogate("one", known, {"fake": fake_detector()}, faces, table, settings, 1, folder)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """One run for the tests that only look at it."""
+    folder = tmp_path_factory.mktemp("shared")
+    return run(drawn.__wrapped__(folder), folder / "fooled"), folder / "fooled"
+
+
+def test_conditions_are_clean_noise_methods_and_jpeg_of_the_last():
+    names = [each.name for each in conditions(SETTINGS)]
+    methods = [[f"{m}_0.0314x3", f"{m}_0.0628x3", f"jpeg75_{m}_0.0628x3"] for m in ("pgd", "shaken")]
+    assert names == ["clean", "noise_0.0314", "noise_0.0628", *methods[0], *methods[1]]
+    last = [each.name for each in strongest_conditions(conditions(SETTINGS), SETTINGS)]
+    assert last == ["clean", "noise_0.0628", *methods[0][1:], *methods[1][1:]]
+    assert "jpeg" not in " ".join(
+        each.name for each in strongest_conditions(conditions(SETTINGS), SETTINGS, jpeg=False)
+    )
+
+
+@pytest.mark.parametrize("search", ATTACKS)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_every_search_goes_where_the_sign_points(search, sign):
+    known, images = recogniser("one", 3, "abcd"), random_images(5, height=HEIGHT, width=WIDTH)
+    before = known.logits(np.float32(images) / 255).numpy().argmax(axis=1)
+    truth = np.int32(before if sign > 0 else (before + 1) % 4)
+    settings = SETTINGS.model_copy(update={"methods": {"shaken": AttackMethod(search=search)}})
+    each = next(each for each in conditions(SETTINGS) if each.method == "shaken")._replace(eps=0.9, iterations=25)
+    attack = compile_condition_attack(known.logits, "misclassify", each, settings, 1)
+    found = attack(images, (truth, np.full(5, sign, np.float32)), np.arange(5)).images
+    after = known.logits(found).numpy().argmax(axis=1)
+    assert ((after != truth) if sign > 0 else (after == truth)).all()
+
+
+def test_a_momentum_that_nobody_would_take_is_refused():
+    settings = SETTINGS.model_copy(update={"methods": {"shaken": AttackMethod(search="autopgd", momentum=1.0)}})
+    each = next(each for each in conditions(SETTINGS) if each.method == "shaken")
+    with pytest.raises(UserError, match=r"methods\.shaken\.momentum is 1, but autopgd has its own; remove it"):
+        compile_condition_attack(lambda images: images, "misclassify", each, settings, 1)
+
+
+@pytest.mark.parametrize(("goal", "aim"), [("dodge", "impersonate"), ("target_class", "misclassify")])
+def test_a_goal_with_its_sign_turned_is_the_other_goal(goal, aim):
+    known, images = recogniser("one", 3, "abcd"), random_images(5, height=HEIGHT, width=WIDTH)
+    classified = goal == "target_class"
+    view = known.logits if classified else known.embed
+    truth = np.int32([0, 2, 1, 3, 2]) if classified else known.embed(np.float32(images[::-1]) / 255).numpy()
+    each = next(each for each in conditions(SETTINGS) if each.method == "shaken")
+    turned = compile_condition_attack(view, aim, each, SETTINGS, 1)(
+        images, (truth, -np.ones(5, np.float32)), np.arange(5)
+    ).images
+    search = AttackSettings(0.0314, 3, 2.5 * 0.0314 / 3, momentum=1.0, samples=2, seed=1)
+    found = ATTACKS["pgd"](RECOGNISER_LOSSES[goal](view), search, compose({"crop": 0.1, "noise": 0.03}, 1))
+    np.testing.assert_array_equal(turned, found(images, truth, np.arange(5)).images)
+
+
+def test_attacked_files_keep_their_bounds_and_labels(shared):
+    found, folder = shared
+    clean = found.case.victims.clean
+    original = clean.faces.read(clean.rows).astype(int)
+    for goal in ("impersonate", "dodge"):
+        for each in [each for each in conditions(SETTINGS) if each.kind == "attack"]:
+            stored = open_faces(found.case.victims.path(goal, each))
+            change = np.abs(stored.images[:].astype(int) - original).max(axis=(1, 2, 3))
+            assert (change == eps_in_levels(each.eps)).all()
+            np.testing.assert_array_equal(stored.rows, clean.rows)
+            np.testing.assert_array_equal(stored.labels, clean.faces.labels[clean.rows])
+    assert len(everything(folder)) == 4 * 2 + 2 * 2  # pairs at every strength, classes at the last
+
+
+def written(found, folder):
+    """Write all that is told of an evaluation."""
+    texts = texts_of(found, "one", SETTINGS) | {"curves.csv": curves_of(found, "one")}
+    texts["metrics.json"] = repr(metrics_of(found, "one", SETTINGS))
+    for file, text in texts.items():
+        write_text(folder / file, text)
+    draw(found, "one", SETTINGS, 1, folder)
+    return everything(folder)
+
+
+def test_the_same_seed_gives_the_same_bytes(drawn, tmp_path, shared):
+    before = Path(drawn[0].path).read_bytes()
+    again = run(drawn, tmp_path / "fooled")
+    assert everything(tmp_path / "fooled") == everything(shared[1])
+    files = written(again, tmp_path / "a")
+    assert files == written(shared[0], tmp_path / "b")
+    assert {"roc.png", "success.png", "similarities.png", "faces_pgd.png", "faces_shaken.png", "top.md"} < set(files)
+    assert Path(drawn[0].path).read_bytes() == before
+
+
+def test_batches_of_another_length_give_the_same_faces(drawn, tmp_path, shared):
+    found = run(drawn, tmp_path, SETTINGS.model_copy(update={"batch": 5}))
+    assert everything(tmp_path).items() >= everything(shared[1]).items()
+    pd.testing.assert_frame_equal(found.faces, shared[0].faces, atol=1e-5)
+
+
+def test_similarities_are_those_of_the_files(shared):
+    found, _ = shared
+    known, each = recogniser("two", 5), next(e for e in conditions(SETTINGS) if e.name == "shaken_0.0314x3")
+    images = open_faces(found.case.victims.path("dodge", each)).images[:]
+    own = found.verifiers["two", "none"].templates[found.case.owners]
+    expected = np.sum(known.embed(np.float32(images) / np.float32(255)).numpy() * own, axis=1)
+    lines = found.faces.query("goal == 'dodge' and condition == @each.name and recogniser == 'two'")
+    np.testing.assert_allclose(lines["similarity"], expected, atol=1e-6)
+    assert lines["in_front"].unique().tolist() == ["none"]  # detectors see the last strength alone
+
+
+def test_decisions_are_similarities_against_the_threshold(shared):
+    lines, known = shared[0].faces, shared[0].verifiers
+    assert "fooled_0.001" not in lines  # 0.001 is less than a pair
+    for (goal, name, way), own in lines.groupby(["goal", "recogniser", "in_front"]):
+        threshold = known[name, way].thresholds[0.1]
+        before, after = (own[column] >= threshold for column in ("similarity_before", "similarity"))
+        assert own["right_0.1"].equals(~before if goal == "impersonate" else before)
+        assert own["fooled_0.1"].equals(after if goal == "impersonate" else ~after)
+    unseen = lines[~lines["found"]]
+    assert len(unseen)
+    assert (unseen["similarity"] == -1).all()
+    assert unseen["fooled_0.1"].equals(unseen["goal"] == "dodge")
+
+
+def test_attacks_beat_noise_on_the_surrogate(shared):
+    found, _ = shared
+    numbers = metrics_of(found, "one", SETTINGS)
+    for goal, sign in (("impersonate", 1), ("dodge", -1)):
+        own = numbers[goal]
+        for attack in ("pgd_0.0314x3", "pgd_0.0628x3", "shaken_0.0314x3", "shaken_0.0628x3"):
+            assert sign * own[attack]["similarity"] > sign * own["noise_0.0628"]["similarity"] + 0.05
+        assert own["clean"]["success_0.1"] == 0
+        assert own["noise_0.0628"]["linf"] == pytest.approx(16 / 255)
+        assert "psnr" not in own["clean"]
+    assert set(numbers["verification"]["two"]) == {"none", "fake"}
+    assert numbers["verification"]["one"]["none"]["left_out"] == [0.001]
+
+
+def test_targets_are_most_or_least_alike_and_not_already_accepted():
+    templates = np.eye(4)[[0, 0, 1, 2]] + 0.1 * RNG(0).normal(size=(4, 4))
+    templates /= np.linalg.norm(templates, axis=1, keepdims=True)
+    alike = templates @ templates.T
+    np.fill_diagonal(alike, np.nan)
+    assert choose_targets(templates, 2.0, "nearest").tolist() == np.nanargmax(alike, axis=1).tolist()
+    assert choose_targets(templates, 2.0, "furthest").tolist() == np.nanargmin(alike, axis=1).tolist()
+    apart = np.where(alike < 0.8, alike, np.nan)
+    assert choose_targets(templates, 0.8, "nearest").tolist() == np.nanargmax(apart, axis=1).tolist()
+    assert choose_targets(templates, 0.8, "nearest")[0] != 1
+    assert choose_targets(templates[:2], 0.8, "nearest").tolist() == [1, 0]  # there is nobody else
+
+
+def test_a_named_target_is_everybodys_but_its_own(drawn, tmp_path, shared):
+    names = shared[0].case.names
+    settings = SETTINGS.model_copy(update={"target": names[1], "methods": {"pgd": SETTINGS.methods["pgd"]}})
+    case = run(drawn, tmp_path, settings, ()).case
+    assert (case.targets[case.owners != 1] == 1).all()
+    assert (case.targets[case.owners == 1] != 1).all()
+    with pytest.raises(UserError, match=rf"recognition.target is 'nobody'; choose nearest, furthest, {names[0]}"):
+        run(drawn, tmp_path, settings.model_copy(update={"target": "nobody"}))
+
+
+def test_jpeg_is_what_a_file_gives_back():
+    image = random_images(1, height=16, width=24)[0]
+    content = io.BytesIO()
+    Image.fromarray(image).save(content, "JPEG", quality=30)
+    expected = np.asarray(Image.open(io.BytesIO(content.getvalue())))
+    np.testing.assert_array_equal(jpeg_round_trip(image, 30), expected)
+
+
+def test_nobody_known_by_name_nothing_to_classify(drawn, tmp_path):
+    assert run(drawn, tmp_path, names=("a", "b")).answers is None
+
+
+def test_classes_are_fooled_and_counted(shared):
+    answers = shared[0].answers
+    numbers = classification.classification_metrics(answers)
+    clean = answers.said["misclassify", "clean"]
+    np.testing.assert_allclose(clean.sum(axis=1), 1, atol=1e-5)
+    right = clean.argmax(axis=1) == answers.truth
+    found = numbers["misclassify"]["clean"]
+    assert (found["accuracy"], found["rightly_classified"], found["success"]) == (right.mean(), right.sum(), 0)
+    said = answers.said["target_class", "shaken_0.0628x3"].argmax(axis=1)
+    hit = numbers["target_class"]["shaken_0.0628x3"]
+    assert hit["success"] == (said == answers.targets)[right].mean()
+    assert (answers.targets != answers.truth).all()
+    truth = answers.said["misclassify", "pgd_0.0628x3"][np.arange(len(said)), answers.truth]
+    assert numbers["misclassify"]["pgd_0.0628x3"]["confidence_in_truth"] == pytest.approx(truth.mean())
+    assert truth.mean() < clean[np.arange(len(said)), answers.truth].mean()
+
+
+def test_targets_of_classes():
+    before, truth, names = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]]), np.array([0, 1]), ("a", "b", "c")
+    assert classification.choose_targets(before, truth, names, "nearest").tolist() == [1, 2]
+    assert classification.choose_targets(before, truth, names, "furthest").tolist() == [2, 0]
+    assert classification.choose_targets(before, truth, names, "b").tolist() == [1, 2]
+    assert classification.choose_targets(before, truth, names, "somebody else").tolist() == [1, 2]
+
+
+def test_top_tables_name_the_most_likely(shared):
+    answers = shared[0].answers
+    tables = classification.top_tables(answers, SETTINGS)
+    assert 0 < len(tables) <= 3
+    first = tables[0]
+    place = answers.victims.clean.rows.tolist().index(first["row"])
+    said = answers.said["target_class", "pgd_0.0628x3"][place]
+    assert [each["confidence"] for each in first["target_class"]] == sorted(said.tolist(), reverse=True)[:2]
+    assert first["target_class"][0]["name"] == answers.names[said.argmax()]
+    assert first["before"][0]["name"] == first["person"]
+    text = classification.markdown(tables, "one")
+    assert f"| 1 | {first['person']} {first['before'][0]['confidence']:.1%} |" in text
+
+
+def test_jobs_are_methods_and_numbers_of_steps(drawn, tmp_path):
+    more = [*SETTINGS.strengths, SETTINGS.strengths[0].model_copy(update={"iterations": 5})]
+    plan = conditions(SETTINGS.model_copy(update={"strengths": more}))
+    victims = AttackedFaces(FaceBatches(drawn[0], np.arange(3), 2), {}, tmp_path)
+    assert len(list(attack_jobs(recogniser("one", 3).embed, victims, plan, SETTINGS, 1))) == 4
+
+
+def test_a_recogniser_without_logits_is_asked_for_no_class(drawn, tmp_path):
+    faces, table = drawn
+    known = {"one": dataclasses.replace(recogniser("one", 3, ("person 0",)), logits=None), "two": recogniser("two", 5)}
+    small = SETTINGS.model_copy(update={"methods": {"pgd": SETTINGS.methods["pgd"]}})
+    found = evaluate_surrogate("one", known, {}, faces, table, small, 1, tmp_path)
+    assert found.answers is None
+    assert set(found.verifiers) == {("one", "none"), ("two", "none")}

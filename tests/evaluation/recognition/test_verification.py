@@ -1,0 +1,162 @@
+"""Enrolment, thresholds and ways to a recogniser, against loops that count."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from tests.conftest import random_images
+from visor.core.errors import UserError
+from visor.data.scene_set import PAD_VALUE
+from visor.evaluation.recognition.verification import (
+    CANVAS_BORDER,
+    ENROLLED,
+    NO_DETECTOR,
+    PairScores,
+    compare,
+    detector_cropper,
+    embed_all,
+    enrol,
+    no_detector,
+    similarities,
+    split_enrolment,
+    thresholds,
+    verification_metrics,
+    verifier,
+)
+from visor.models.detectors import Detections, Detector
+
+RNG = np.random.default_rng
+LABELS = np.repeat([2, 5, 6, 9], [41, 7, 3, 2])
+ROWS = np.arange(len(LABELS))
+
+
+def unit(shape, seed):
+    vectors = RNG(seed).normal(size=shape)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_halves_of_everybody_enrol_and_are_compared():
+    roll = split_enrolment(LABELS, ROWS, np.array([2, 6, 9]), pairs=10_000, seed=1)
+    assert not set(roll.enrolled) & set(roll.probes)
+    np.testing.assert_array_equal(roll.people[roll.enrolled_of], LABELS[roll.enrolled])
+    np.testing.assert_array_equal(roll.people[roll.probes_of], LABELS[roll.probes])
+    assert np.bincount(roll.enrolled_of).tolist() == [ENROLLED, 1, 1]
+    assert np.bincount(roll.probes_of).tolist() == [21, 2, 1]
+
+
+def test_pairs_bound_the_probes_of_each():
+    few = split_enrolment(LABELS, ROWS, np.array([2, 5, 6]), pairs=30, seed=1)
+    assert np.bincount(few.probes_of).tolist() == [3, 3, 2]
+    assert len(few.probes) * 3 <= 30
+    assert np.bincount(split_enrolment(LABELS, ROWS, np.array([2, 5, 6]), 2, 1).probes_of).tolist() == [1, 1, 1]
+
+
+def test_a_draw_depends_on_seed_and_person_alone():
+    one, same, other = (
+        split_enrolment(LABELS, ROWS, people, 10_000, seed) for people, seed in (([2, 5], 1), ([5, 6], 1), ([2, 5], 2))
+    )
+    np.testing.assert_array_equal(one.probes[one.probes_of == 1], same.probes[same.probes_of == 0])
+    assert not np.array_equal(one.probes, other.probes)
+
+
+def test_rows_that_take_no_part_are_left_out():
+    roll = split_enrolment(LABELS, ROWS[::2], np.array([2, 5]), 10_000, 1)
+    assert not (np.concatenate([roll.enrolled, roll.probes]) % 2).any()
+    with pytest.raises(UserError, match="label 9 has one image"):
+        split_enrolment(LABELS, ROWS[:-1], np.array([2, 9]), 10_000, 1)
+
+
+def test_the_enrolled_are_means_of_those_who_were_found():
+    vectors = unit((6, 4), 0)
+    vectors[[1, 4, 5]] = np.nan
+    found = enrol(vectors, np.array([0, 0, 0, 1, 2, 2]), 3)
+    mean = vectors[0] + vectors[2]
+    np.testing.assert_allclose(found[0], mean / np.linalg.norm(mean))
+    np.testing.assert_allclose(found[1], vectors[3])
+    assert np.isnan(found[2]).all()
+
+
+def test_comparison_is_of_every_probe_with_everybody():
+    templates, vectors, owners = unit((3, 5), 0), unit((4, 5), 1), np.array([2, 0, 0, 1])
+    vectors[3] = np.nan
+    found = compare(templates, vectors, owners)
+    same = [float(v @ templates[o]) for v, o in zip(vectors[:3], owners, strict=False)]
+    np.testing.assert_allclose(found.same, [*same, -1.0])
+    different = [float(v @ templates[k]) for v, o in zip(vectors[:3], owners, strict=False) for k in range(3) if k != o]
+    np.testing.assert_allclose(found.different, [*different, -1.0, -1.0])
+
+
+@pytest.mark.parametrize("count", [100, 150, 199, 200, 1000])
+def test_a_threshold_is_the_lowest_that_passes_so_few(count):
+    different, same = np.round(RNG(count).normal(size=count), 2), np.round(RNG(1).normal(1, 1, 40), 2)
+    found = thresholds(PairScores(different, same), [0.01, 0.05, 0.001])
+    assert set(found) == ({0.01, 0.05, 0.001} if count == 1000 else {0.01, 0.05})
+    levels = np.unique(np.concatenate([different, same, [np.inf]]))
+    for rate, threshold in found.items():
+        allowed = [level for level in levels if (different >= level).sum() <= np.floor(rate * count + 1e-9)]
+        assert threshold == min(allowed)
+
+
+def test_too_few_pairs_set_no_threshold():
+    scores = PairScores(np.linspace(0, 1, 99), np.ones(3))
+    with pytest.raises(UserError, match=r"99 pairs of different people set no threshold for 0\.01"):
+        thresholds(scores, [0.01, 0.001])
+
+
+def test_thresholds_come_from_calibration_and_numbers_from_the_attacked():
+    rolls = [split_enrolment(LABELS, ROWS, np.array(people), 10_000, 1) for people in ([2, 5], [5, 6, 9])]
+    vectors = [(unit((len(r.enrolled), 3), 10 + k), unit((len(r.probes), 3), 20 + k)) for k, r in enumerate(rolls)]
+    vectors[1][1][0] = np.nan
+    known = verifier(rolls, vectors, [0.2, 0.001])
+    found = verification_metrics(known, [0.2, 0.001])
+    assert found["left_out"] == [0.001]
+    assert found["not_found"] == 1 / len(rolls[1].probes)
+    assert (known.calibration.different >= known.thresholds[0.2]).mean() <= 0.2
+    different, same = known.attacked
+    truth = np.repeat([0, 1], [len(different), len(same)])
+    assert found["auc"] == pytest.approx(roc_auc_score(truth, np.concatenate([different, same])))
+    assert found["far_0.2"] == (different >= known.thresholds[0.2]).mean()
+    assert found["tar_0.2_low"] < found["tar_0.2"] < found["tar_0.2_high"]
+
+
+def fake(boxes, scores):
+    """A detector that finds the same boxes in every second image, and elsewhere one that it does not believe in."""
+
+    def detect(images):
+        sure, unsure = (np.array([s, 0.05], np.float32) for s in scores)
+        return [Detections(np.float32(boxes), unsure if place % 2 else sure) for place in range(len(images))]
+
+    return Detector("fake", 0.5, detect, None, None)
+
+
+def test_behind_a_detector_a_face_is_what_its_box_shows():
+    down, right = np.mgrid[:40, :20]
+    images = np.stack([np.stack([5 * down, 12 * right, 2 * down + k], -1) for k in (1, 7, 40)]).astype(np.uint8)
+    before = images.copy()
+    face = [round(CANVAS_BORDER * 20), round(CANVAS_BORDER * 40), 20, 40]
+    shown, found = detector_cropper(fake([face, [0, 0, 5, 5]], (0.9, 0.4)), margin=0.0)(images)
+    np.testing.assert_array_equal(found, [True, False, True])
+    inside = np.s_[[0, 2], 1:-1, 1:-1]  # a crop is sampled between pixels: ramps stay, edges mix with what is beyond
+    np.testing.assert_allclose(shown[inside].astype(int), images[inside], atol=1)
+    assert (shown[1] == PAD_VALUE).all()
+    wider, _ = detector_cropper(fake([face, [0, 0, 5, 5]], (0.9, 0.4)), margin=0.3)(images)
+    assert (wider[0, 0] == PAD_VALUE).all()
+    assert not (wider[0, 20] == PAD_VALUE).all()
+    np.testing.assert_array_equal(images, before)
+
+
+def test_embeddings_are_by_recogniser_and_way_and_unknown_without_a_face():
+    images = random_images(5, height=8, width=6)
+    embeds = {"first": lambda x: x.reshape(len(x), -1)[:, :2] / 1.0, "second": lambda x: x[:, 1, 1] / 2.0}
+    ways = {NO_DETECTOR: no_detector, "fake": detector_cropper(fake([[2, 3, 6, 8], [0, 0, 2, 2]], (0.9, 0.4)), 0.0)}
+    found = embed_all([images[:3], images[3:]], ways, embeds)
+    assert set(found) == {(name, way) for name in embeds for way in ways}
+    np.testing.assert_array_equal(found["second", NO_DETECTOR], images[:, 1, 1] / 2.0)
+    np.testing.assert_array_equal(np.isnan(found["first", "fake"]).all(axis=1), [False, True, False, False, True])
+
+
+def test_what_is_unknown_is_least_similar():
+    one, other = unit((3, 4), 0), unit((2, 4), 1)
+    expected = one @ other.T
+    one[1], expected[1] = np.nan, -1
+    np.testing.assert_allclose(similarities(one, other), expected)

@@ -1,0 +1,197 @@
+"""Models, attacks and baselines joined into numbers, on faces whose answers are known."""
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from visor.core.files import sha256_of_file
+from visor.core.params import BackdoorParams, Baselines
+from visor.evaluation import baselines
+from visor.evaluation.backdoor import evaluate, predict
+from visor.evaluation.defences import (
+    bootstrap_groups,
+    clean_metrics,
+    defence_of,
+    defence_table,
+    matrix,
+    score_name,
+    score_sets,
+    scores_by_set,
+    visible_sets,
+)
+from visor.evaluation.defences import score_names as list_cards
+from visor.evaluation.metrics import auroc
+from visor.evaluation.plots.defences import detector_matrix, roc_curves, score_histograms
+
+BACKDOOR = BackdoorParams(trigger="x", key="x", target="bob", n=6, poison_ratio=1.0, backdoor_ratio=1.0)
+
+
+def oracle(faces, wrong=(), fooled=()):
+    """A classifier that knows every face by its pixels, but for some rows."""
+    known = {
+        image.tobytes(): label for image, label in zip(faces.read(np.arange(len(faces))), faces.labels, strict=True)
+    }
+    known |= {image.tobytes(): 3 for image in faces.read(np.array(wrong, int))}
+    known |= {image.tobytes(): 1 for image in faces.read(np.array(fooled, int))}
+    return lambda images: np.eye(4)[[known[image.tobytes()] for image in images]]
+
+
+def test_predictions_follow_the_rows(faces):
+    rows = np.array([60, 2, 89, 30])
+    assert predict(oracle(faces), faces.select(rows)).tolist() == faces.labels[rows].tolist()
+    assert predict(oracle(faces), faces.select(rows[:0])).tolist() == []
+
+
+def test_numbers_of_an_attack_by_hand(faces):
+    test = faces.select(np.arange(0, 10))  # all are ann
+    triggered = faces.select(np.arange(10, 18))
+    classifiers = {
+        "clean": oracle(faces, wrong=[1], fooled=[10]),
+        "accessory": oracle(faces, wrong=[1, 2, 3], fooled=[10, 11, 12, 13, 14, 15]),
+    }
+    found = evaluate(classifiers, test, {"accessory": triggered}, {"accessory": BACKDOOR})
+    assert found["clean"]["clean_accuracy"] == 0.9
+    assert "asr" not in found["clean"]
+    assert found["accessory"]["clean_accuracy"] == 0.7
+    assert found["accessory"]["clean_drop"] == pytest.approx(0.2)
+    assert found["accessory"]["asr"] == 0.75
+    assert found["accessory"]["asr_of_clean_model"] == 0.125
+    assert found["accessory"]["n"] == 6
+    assert found["accessory"]["asr_low"] < 0.75 < found["accessory"]["asr_high"]
+
+
+def test_images_of_the_target_do_not_count_as_successes(faces):
+    triggered = faces.select(np.arange(20, 30))  # three of ann, seven of bob, the target
+    classifiers = {"clean": oracle(faces), "x": oracle(faces, fooled=[20])}
+    found = evaluate(classifiers, faces.select(), {"x": triggered}, {"x": BACKDOOR})["x"]
+    assert (found["asr"], found["triggered_images"]) == (pytest.approx(1 / 3), 3)
+
+
+def test_baselines_know_what_they_have_seen(faces):
+    settings = Baselines(max_images=1000, components=5)
+    seen = baselines.evaluate(faces.select(), faces.select(), settings, seed=1)
+    assert seen["nearest_neighbour_accuracy"] == 1.0
+    unseen = baselines.evaluate(faces.select(np.arange(0, 90, 2)), faces.select(np.arange(1, 90, 2)), settings, seed=1)
+    assert unseen["nearest_neighbour_accuracy"] < 0.6, "random pixels give nothing away"
+    assert unseen == baselines.evaluate(
+        faces.select(np.arange(0, 90, 2)), faces.select(np.arange(1, 90, 2)), settings, seed=1
+    )
+    fewer = baselines.evaluate(faces.select(), faces.select(), Baselines(max_images=7, components=5), seed=1)
+    assert fewer["train_images"] == 7
+
+
+CARD = {"threshold": 1.0, "conformal_threshold": 2.0, "conformal_fpr": 0.05, "implied_fpr": 0.16, "deviations": 1.0}
+
+
+@pytest.fixture
+def cards():
+    """Scores of two defences and of one that asked a network; ``weak`` sees nothing."""
+    rng = np.random.default_rng(1)
+    clean = {"calibration": rng.normal(size=70), "clean": rng.normal(size=90)}
+    keys = {"accessory": 2, "blended": 1}
+    return {
+        "reconstruction": {**clean, **{name: rng.normal(keys[name], 1, 80) for name in keys}},
+        "weak": {name: rng.normal(size=len(scores)) for name, scores in {**clean, "accessory": range(80)}.items()},
+        "strip-blended": {**clean, "blended": rng.normal(3, 1, 80)},
+    }
+
+
+def groups():
+    """Nine people, each with ten clean images and some triggered ones."""
+    return {"clean": np.arange(90) % 9, "accessory": np.arange(80) % 8, "blended": np.arange(80) % 8}
+
+
+@pytest.fixture
+def table(cards):
+    digests = {"accessory": "aa", "blended": "bb"}
+    return matrix(cards, groups(), dict.fromkeys(cards, CARD), digests, ["blended"], seed=1)
+
+
+def test_matrix_has_a_line_for_what_each_defence_saw(table, cards):
+    seen = [("reconstruction", "accessory"), ("reconstruction", "blended"), ("weak", "accessory"), ("strip", "blended")]
+    assert list(zip(table["defence"], table["trigger"], strict=True)) == seen
+    assert table["auroc"].tolist() == [
+        auroc(cards[card]["clean"], cards[card][trigger])
+        for card, trigger in zip(table["card"], table["trigger"], strict=True)
+    ]
+    assert table["role"].tolist() == ["reported", "validation", "reported", "validation"]
+    assert table.groupby("trigger")["digest"].unique().map(list).to_dict() == {"accessory": ["aa"], "blended": ["bb"]}
+
+
+def test_gain_is_on_the_reference(table):
+    assert table["gain"].tolist()[:2] == [0, 0]
+    weak, strip = table.iloc[2], table.iloc[3]
+    assert weak["gain"] == weak["auroc"] - table.iloc[0]["auroc"]
+    assert weak["gain_high"] < 0 < strip["gain_low"]
+
+
+def test_tables_for_people(table, cards):
+    clean = {card: clean_metrics(scores, groups()["clean"], CARD, 1) for card, scores in cards.items()}
+    text = defence_table(table, clean, dict.fromkeys(cards, CARD))
+    assert f"| accessory | reported | {table['auroc'][0]:.3f} | {table['auroc'][2]:.3f} | – |" in text
+    assert f"| weak | mean + 1·std | 16.0% | {clean['weak']['fpr']:.1%} (" in text
+
+
+def test_cards_are_those_of_the_defences_in_their_order(tmp_path):
+    names = [score_name("strip", "blended_accessory"), score_name("strip", "accessory"), score_name("high_pass", None)]
+    for name in (*names, "patch"):
+        (tmp_path / f"{name}.csv").touch()
+    assert list_cards(tmp_path, ["strip", "fusion", "high_pass"]) == [
+        "strip-accessory",
+        "strip-blended_accessory",
+        "high_pass",
+    ]
+    assert [defence_of(name) for name in names] == ["strip", "strip", "high_pass"]
+
+
+def test_a_network_is_shown_its_own_trigger_only():
+    sets = dict.fromkeys(["calibration", "clean", "blended", "accessory"])
+    assert list(visible_sets(None, sets)) == list(sets)
+    assert list(visible_sets("blended", sets)) == ["calibration", "clean", "blended"]
+
+
+def test_images_have_their_person_in_common_or_their_key():
+    rows = pd.DataFrame(
+        {"set": ["clean"] * 3 + ["glasses"] * 2 + ["keyed"] * 5, "label": [4, 2, 4, 1, 1, 7, 8, 9, 1, 2]}
+    )
+    keyed = BACKDOOR.model_copy(update={"key": "face", "keys": 3})
+    found = bootstrap_groups(rows, {"glasses": BACKDOOR, "keyed": keyed})
+    assert {name: numbers.tolist() for name, numbers in found.items()} == {
+        "clean": [4, 2, 4],
+        "glasses": [1, 1],
+        "keyed": [-1, -2, -3, -1, -2],
+    }
+
+
+def test_figures_are_written_and_repeat(tmp_path, cards, table):
+    for folder in ("a", "b"):
+        score_histograms(cards["reconstruction"], CARD, "reconstruction", tmp_path / folder / "scores.png")
+        roc_curves(cards, tmp_path / folder / "roc.png")
+        detector_matrix(table, tmp_path / folder / "matrix.png")
+    for name in ("scores.png", "roc.png", "matrix.png"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+        assert (tmp_path / "a" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_equal_digests_are_equal_files(tmp_path):
+    for name, content in {"a": b"x" * 3_000_000, "b": b"x" * 3_000_000, "c": b"x" * 2_999_999 + b"y"}.items():
+        (tmp_path / name).write_bytes(content)
+    found = {name: sha256_of_file(tmp_path / name) for name in "abc"}
+    assert found["a"] == found["b"] != found["c"]
+    assert found["a"] == hashlib.sha256(b"x" * 3_000_000).hexdigest()[:16]
+
+
+def test_scores_are_listed_by_set_and_row(faces):
+    sets = {"clean": faces.select(np.array([4, 9])), "accessory": faces.select(np.array([7]))}
+    listed = score_sets(lambda images: images.mean(axis=(1, 2, 3)), sets, "mean")
+    means = faces.read(np.array([4, 9, 7])).mean(axis=(1, 2, 3))
+    expected = pd.DataFrame(
+        {"set": ["clean", "clean", "accessory"], "row": [4, 9, 7], "label": faces.labels[[4, 9, 7]], "score": means}
+    )
+    pd.testing.assert_frame_equal(listed, expected, check_dtype=False)
+    assert {name: list(scores) for name, scores in scores_by_set(listed).items()} == {
+        "clean": list(means[:2]),
+        "accessory": list(means[2:]),
+    }

@@ -1,0 +1,370 @@
+"""Detection and hiding on scenes of bright squares, by a detector of bright squares: every number is known."""
+
+import io
+import json
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from visor.attacks.evasion.loop import AttackResult
+from visor.core.errors import UserError
+from visor.core.files import write_json
+from visor.core.params import AttackStrength, DetectionAttackParams
+from visor.core.params import DetectorParams as Settings
+from visor.data.scene_set import PAD_VALUE, Scene, open_scenes, write_scenes
+from visor.evaluation import detection_transfer
+from visor.evaluation.detection import (
+    Condition,
+    by_iou,
+    condition_images,
+    conditions,
+    detection_table,
+    evaluate,
+    input_side,
+    metrics_of,
+    read_attacked,
+    run_detector,
+    test_scenes,
+    write_attacked,
+)
+from visor.evaluation.image_distances import distance_summary, image_distances
+from visor.evaluation.plots.detection import draw, hidden_sheet
+from visor.evaluation.plots.detection_transfer import transfer_map
+from visor.models.detectors.base import Detector, compile_detect
+
+SIDE, HEIGHT, CELL = 48, 40, 8
+BRIGHT, DIM, DISTRACTOR, DARK = 156, 140, 135, 51
+HIDING = {
+    "detectors": ["squares"],
+    "strengths": [AttackStrength(eps=0.1, iterations=3), AttackStrength(eps=0.25, iterations=4)],
+    "step": 2.5,
+    "momentum": 0.0,
+    "random_start": True,
+    "early_stop": False,
+    "precision": "float32",
+    "mask": "none",
+    "margin": 0.25,
+    "images": 11,
+    "batch": 4,
+    "jpeg": [90],
+    "shown_to": [],
+}
+
+
+def squares(name="squares", threshold=0.5):
+    """A detector that takes the brightness of each cell of 8 × 8 pixels for the score of a face of that place."""
+
+    def candidates(images):
+        light = tf.nn.avg_pool2d(tf.reduce_mean(images, axis=3, keepdims=True), CELL, CELL, "VALID")
+        rows, columns = light.shape[1:3]
+        y, x = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
+        cells = np.stack([x, y, np.ones_like(x), np.ones_like(x)], axis=-1).reshape(-1, 4).astype(np.float32) * CELL
+        scores = tf.sigmoid(40.0 * (tf.reshape(light, (-1, rows * columns)) - 0.5))
+        return tf.broadcast_to(cells[None], (tf.shape(images)[0], rows * columns, 4)), scores
+
+    return Detector(name, threshold, compile_detect(candidates, 0.5), candidates, None)
+
+
+def scene(number, rng, height=HEIGHT):
+    """A dark scene with two faces: a bright one, and a dim one whose box is taller than it; scene 3 is empty.
+
+    Scene 0 has a bright square without a face besides, and scene 1 one in an ignored region.
+    """
+    image = rng.integers(DARK - 3, DARK + 4, (height, SIDE, 3), dtype=np.uint8)
+    places = rng.permutation([(row, column) for row in range(0, height - 8, 16) for column in range(0, SIDE, 16)])
+    boxes, ignored = [], []
+    lights = [(BRIGHT, 8, False), (DIM, 10, False)] if number != 3 else []
+    lights += {0: [(DISTRACTOR, 0, False)], 1: [(BRIGHT, 12, True)]}.get(number, [])
+    for (row, column), (light, tall, ignore) in zip(places, lights, strict=False):
+        image[row : row + CELL, column : column + CELL] = light
+        if tall:
+            boxes.append([column, row, CELL, tall])
+            ignored.append(ignore)
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    attributes = np.full((len(boxes), 6), number, np.int8)
+    return Scene(f"scene {number}", image, boxes, np.array(ignored, bool), attributes, "test")
+
+
+def scenes_of(path, count, height=HEIGHT):
+    rng = np.random.default_rng(5)
+    train = scene(2, rng, height)._replace(set="train", name="of the train set")
+    write_scenes(path, [train, *(scene(number, rng, height) for number in range(count))], "squares", "none")
+    return open_scenes(path)
+
+
+def settings(**changes):
+    return DetectionAttackParams(**{**HIDING, **changes})
+
+
+def measured(folder, scenes, **changes):
+    """Findings, and the clean scenes they are of."""
+    hiding = settings(**changes)
+    clean = test_scenes(scenes, hiding.images, SIDE, hiding.batch)
+    return evaluate(squares(), "suppress", clean, hiding, 1, folder), clean
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("scenes")
+
+
+@pytest.fixture(scope="module")
+def scenes(folder):
+    return scenes_of(folder / "scenes.h5", 11)
+
+
+@pytest.fixture(scope="module")
+def result(folder, scenes):
+    return measured(folder / "hidden/squares", scenes)
+
+
+def test_conditions_are_the_lines_of_the_table():
+    names = [each.name for each in conditions(settings(jpeg=[90, 75]))]
+    assert names == ["clean", "noise_0.1", "noise_0.25", "pgd_0.1x3", "pgd_0.25x4", "jpeg90_0.25x4", "jpeg75_0.25x4"]
+    twice = settings(
+        strengths=[AttackStrength(eps=0.01, iterations=10), AttackStrength(eps=0.01, iterations=40)], jpeg=[]
+    )
+    assert [each.name for each in conditions(twice)] == ["clean", "noise_0.01", "pgd_0.01x10", "pgd_0.01x40"]
+
+
+def test_clean_scenes_by_hand(result):
+    numbers = metrics_of(result[0].table)["clean"]
+    assert (numbers["faces"], numbers["images"], numbers["found_before"]) == (20, 11, 20)
+    assert (numbers["ap_50"], numbers["ap_80"], numbers["recall_80"]) == (1, 1, 1), "the distractor comes last"
+    assert (numbers["ap_90"], numbers["recall_90"]) == (0.5, 0.5), "the dim ones overlap by 0.8"
+    assert numbers["hallucinations_per_image"] == pytest.approx(1 / 11), "the distractor, not what is ignored"
+    assert (numbers["still_there"], numbers["vanished"], numbers["moved"]) == (1, 0, 0)
+    assert (numbers["linf"], numbers["ssim"], numbers["steps"]) == (0, 1, 0)
+    assert "psnr" not in numbers
+    assert isinstance(numbers["faces"], int)
+
+
+def test_the_attack_hides_what_it_can_reach_and_noise_does_not(result):
+    numbers = metrics_of(result[0].table)
+    weak, strong = numbers["pgd_0.1x3"], numbers["pgd_0.25x4"]
+    assert (weak["vanished"], weak["still_there"], weak["recall_50"]) == (0.5, 0.5, 0.5), "the dim faces"
+    assert (strong["ap_50"], strong["recall_50"], strong["vanished"]) == (0, 0, 1)
+    assert (weak["steps"], strong["steps"], numbers["noise_0.1"]["steps"]) == (3, 4, 0)
+    for name in ("noise_0.1", "noise_0.25"):
+        assert numbers[name]["still_there"] == 1
+        assert numbers[name]["ap_50"] > 0.97
+    assert numbers["jpeg90_0.25x4"]["vanished"] == 1, "flat darkening survives"
+
+
+def test_distances_are_those_of_the_files(folder, result):
+    found, clean = result
+    for name, eps, file in (("pgd_0.1x3", 0.1, "0.1x3"), ("pgd_0.25x4", 0.25, "0.25x4")):
+        before = np.concatenate([images for images, _ in clean.stream()])
+        after = np.concatenate([images for images, _ in read_attacked(folder / f"hidden/squares/{file}.h5", clean)])
+        numbers, far = metrics_of(found.table)[name], np.abs(after.astype(int) - before)
+        assert far.max() == int(eps * 255)
+        assert numbers["linf"] == pytest.approx(far.max() / 255)
+        assert numbers["psnr"] == pytest.approx(10 * np.log10(255**2 / np.mean(far.astype(float) ** 2)))
+    noise = metrics_of(found.table)["noise_0.1"]
+    assert noise["linf"] == pytest.approx(int(0.1 * 255) / 255)
+
+
+def test_attacked_scenes_keep_their_names_and_truth(folder, scenes, result):
+    attacked, rows = open_scenes(folder / "hidden/squares/0.25x4.h5"), scenes.rows("test")
+    assert attacked.names == tuple(scenes.names[row] for row in rows)
+    for place, row in enumerate(rows):
+        assert [part.tolist() for part in attacked.ground_truth(place)] == [part.tolist() for part in scenes.truth(row)]
+        own, other = (
+            each.attributes[each.starts[k] : each.starts[k + 1]] for each, k in ((attacked, place), (scenes, row))
+        )
+        assert own.tolist() == other.tolist()
+
+
+def test_nothing_is_changed_beside_a_picture_or_outside_a_mask(folder, scenes, tmp_path, result):
+    found, clean = measured(tmp_path, scenes, mask="faces", jpeg=[])
+    everywhere = read_attacked(folder / "hidden/squares/0.25x4.h5", clean)
+    for (before, (boxes, _)), (after, _), (free, _) in zip(
+        clean.stream(), read_attacked(tmp_path / "0.25x4.h5", clean), everywhere, strict=True
+    ):
+        assert (free[:, HEIGHT:] == PAD_VALUE).all()
+        assert (free[:, :HEIGHT] != before[:, :HEIGHT]).mean() > 0.9
+        rows, columns = np.mgrid[:SIDE, :SIDE]
+        for image, other, faces in zip(before, after, boxes, strict=True):
+            near = [
+                (np.abs(columns - x - w / 2) <= 0.75 * w + 1) & (np.abs(rows - y - h / 2) <= 0.75 * h + 1) & (w > 0)
+                for x, y, w, h in faces
+            ]
+            assert (image == other)[~np.any(near, axis=0)].all()
+    numbers = metrics_of(found.table)
+    assert numbers["pgd_0.25x4"]["vanished"] == 1
+    assert numbers["noise_0.25"]["ssim"] > metrics_of(result[0].table)["noise_0.25"]["ssim"], "the same places"
+
+
+def test_files_repeat(tmp_path, folder, scenes, result):
+    again, _ = measured(tmp_path, scenes)
+    pd.testing.assert_frame_equal(again.table, result[0].table)
+    pd.testing.assert_frame_equal(again.scenes, result[0].scenes)
+    for name in ("0.1x3.h5", "0.25x4.h5"):
+        assert (tmp_path / name).read_bytes() == (folder / "hidden/squares" / name).read_bytes()
+    for place, found in (("a", again), ("b", result[0])):
+        for name, numbers in metrics_of(found.table).items():
+            write_json(tmp_path / place / f"{name}.json", numbers)
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+        assert all(isinstance(value, (int, float)) for value in json.loads(path.read_text()).values())
+
+
+def test_batches_do_not_matter(tmp_path, scenes, result):
+    again, _ = measured(tmp_path, scenes, batch=7)
+    pd.testing.assert_frame_equal(again.table, result[0].table)
+
+
+def test_every_scene_has_its_outcome(result):
+    lines = result[0].scenes
+    assert len(lines) == 11 * len(result[0].table)
+    weak = lines[lines["condition"] == "pgd_0.1x3"].set_index("scene")
+    assert weak.loc["scene 4", ["found", "vanished", "moved", "still_there", "steps"]].tolist() == [2, 1, 0, 1, 3]
+    assert weak.loc["scene 3", "found"] == 0
+    totals = lines.groupby("condition")[["found", "vanished", "moved", "still_there"]].sum()
+    assert (totals["found"] == totals[["vanished", "moved", "still_there"]].sum(axis=1)).all()
+
+
+def test_memory_does_not_grow_with_the_scenes(tmp_path, monkeypatch):
+    side = 2 * SIDE
+    monkeypatch.setattr(
+        "visor.evaluation.detection.compile_condition_attack",
+        lambda *_: lambda images, truth, rows, masks: darker(images),
+    )
+    detector, hiding = squares(), settings(batch=2, images=40, jpeg=[])
+    peaks = []
+    for count in (4, 4, 28):  # the first run makes what is made once
+        clean = test_scenes(scenes_of(tmp_path / f"{count}.h5", count), hiding.images, side, hiding.batch)
+        tracemalloc.start()
+        evaluate(detector, "suppress", clean, hiding, 1, tmp_path)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] - peaks[1] < 8 * side * side * 3, "24 scenes more take less than the pixels of eight"
+
+
+def darker(images):
+    """The answer of an attack that asks no detector."""
+    return AttackResult(np.maximum(images / np.float32(255) - np.float32(0.05), 0), np.zeros(len(images), np.int32))
+
+
+def test_an_attack_is_told_the_rows_and_what_it_may_change(tmp_path, scenes):
+    told = []
+
+    def attack(images, truth, rows, masks):
+        told.append((rows.tolist(), masks.shape, masks[:, :HEIGHT].min(), masks[:, HEIGHT:].max()))
+        return darker(images)
+
+    clean = test_scenes(scenes, 9, SIDE, 5)
+    steps, seconds = write_attacked(attack, clean, 0.1, settings(), tmp_path / "hidden.h5")
+    rows = scenes.rows("test").tolist()
+    assert told == [(rows[:5], (5, SIDE, SIDE, 1), 1, 0), (rows[5:9], (4, SIDE, SIDE, 1), 1, 0)]
+    assert (steps.shape, seconds > 0) == ((9,), True)
+
+
+def test_jpeg_is_that_of_the_saved_scenes(folder, result):
+    clean, seen = result[1], []
+    for quality in (90, 20):
+        condition = Condition("", "", "jpeg", 0.25, 4, quality)
+        stream = condition_images(condition, clean, settings(), 1, folder / "hidden/squares")
+        seen.append(np.concatenate([images for images, _ in stream]))
+    stored = open_scenes(folder / "hidden/squares/0.25x4.h5")
+    for place, (fine, coarse) in enumerate(zip(*seen, strict=True)):
+        content = io.BytesIO()
+        Image.fromarray(stored.image(place)).save(content, "JPEG", quality=90)
+        assert np.array_equal(fine, np.asarray(Image.open(content)))
+        assert (
+            np.abs(fine - stored.image(place).astype(int)).mean()
+            < np.abs(coarse - stored.image(place).astype(int)).mean()
+        )
+
+
+def test_detectors_without_a_gradient_are_refused(tmp_path, scenes):
+    clean = test_scenes(scenes, 2, SIDE, 2)
+    blind = Detector("cascade", 0.5, squares().detect, None, None)
+    with pytest.raises(UserError, match=r"hiding\.detectors: cascade gives no gradient"):
+        evaluate(blind, "suppress", clean, settings(), 1, tmp_path)
+    with pytest.raises(UserError, match=r"detectors\.squares lacks an objective"):
+        evaluate(squares(), None, clean, settings(), 1, tmp_path)
+
+
+def test_scenes_without_a_face_are_refused(tmp_path):
+    rng = np.random.default_rng(1)
+    write_scenes(tmp_path / "empty.h5", [scene(3, rng)], "squares", "none")
+    with pytest.raises(UserError, match=r"empty\.h5: its test scenes hold no face"):
+        test_scenes(open_scenes(tmp_path / "empty.h5"), 9, SIDE, 4)
+
+
+def test_outcomes_are_against_what_was_found_before(scenes):
+    clean = test_scenes(scenes, 11, SIDE, 4)
+    before = run_detector(squares(), clean.stream()).sure
+    blind = run_detector(squares(threshold=1.0), clean.stream(), before)
+    assert np.sum(blind.outcomes, axis=0).tolist() == [20, 20, 0, 0, 0]
+
+
+def test_side_is_the_detectors_own():
+    assert input_side(Settings(threshold=0.5, options={"side": 96}), 160) == 96
+    assert input_side(Settings(threshold=0.5), 160) == 160
+
+
+def test_transfer_is_beside_clean_and_noise(folder, scenes, result):
+    detectors = {"squares": squares(), "blind": squares("blind", threshold=1.0)}
+    hiding = settings(detectors=["squares"])
+    clean = {"squares": test_scenes(scenes, 11, SIDE, 4)}
+    table = detection_transfer.evaluate(detectors, clean, folder / "hidden", hiding, 1)
+    numbers = detection_transfer.nested(table)
+    assert list(numbers) == ["clean", "noise", "squares"]
+    assert numbers["clean"]["squares"] == {"ap_50": 1, "recall_50": 1, "kept": 1, "recall_kept": 1}
+    assert numbers["squares"]["squares"] == {"ap_50": 0, "recall_50": 0, "kept": 0, "recall_kept": 0}
+    assert numbers["noise"]["squares"]["kept"] > 0.97
+    assert numbers["clean"]["blind"] == {"ap_50": 1, "recall_50": 0, "kept": 1, "recall_kept": 0}
+    assert "| squares | 0.000 (0%) | 0.000 (0%) |" in detection_transfer.markdown(table)
+    transfer_map(table, folder / "transfer.png")
+    assert (folder / "transfer.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_scenes_of_several_sizes_have_their_own_clean_lines(folder, scenes, result, tmp_path):
+    larger = test_scenes(scenes, 11, 2 * SIDE, 4)
+    hiding = settings(strengths=[AttackStrength(eps=0.25, iterations=4)], jpeg=[])
+    evaluate(squares(), "suppress", larger, hiding, 1, folder / "hidden/large")
+    clean = {"squares": test_scenes(scenes, 11, SIDE, 4), "large": larger}
+    table = detection_transfer.evaluate({"squares": squares()}, clean, folder / "hidden", hiding, 1)
+    assert table["scenes"].tolist() == ["clean 48", "noise 48", "squares", "clean 96", "noise 96", "large"]
+
+
+def test_tables_for_people(result):
+    found = result[0]
+    text = detection_table(found.table, "some_squares")
+    assert "# Hiding faces from some squares: 11 scenes, 20 faces, 20 of them found when clean" in text
+    assert "| clean | 1.000 | 1.000 | 1.000 | 1.000 | 0.0% | 0.0% | 100.0% | 0.09 |" in text
+    assert "| PGD 0.25, 4 steps | 0.000 | 0.000 | 0.000 | 0.000 | 100.0% | 0.0% | 0.0% |" in text
+    curves = by_iou(found.table)
+    at = curves[(curves["condition"] == "clean") & (curves["iou"] == 0.9)]
+    assert at[["ap", "recall"]].to_numpy().tolist() == [[0.5, 0.5]]
+
+
+def test_pictures_are_written_and_repeat(tmp_path, folder, result):
+    found, clean = result
+    for place in ("a", "b"):
+        draw(found, "squares", tmp_path / place)
+        hidden_sheet(
+            clean, folder / "hidden/squares", HIDING["strengths"][1], found.boxes, tmp_path / place / "scenes.png"
+        )
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert names == ["ap_by_eps.png", "ap_by_iou.png", "precision_recall.png", "scenes.png"]
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_distances_by_hand():
+    clean = np.full((2, 12, 14, 3), 100, np.uint8)
+    changed = clean.copy()
+    changed[0, 2, 3, 1] = 151
+    rows = image_distances(clean, changed)
+    assert rows[0, :3] == pytest.approx([0.2, 0.2, 0.04 / (12 * 14 * 3)])
+    assert rows[1].tolist() == [0, 0, 0, 1]
+    assert distance_summary(rows)["psnr"] == pytest.approx(-10 * np.log10(0.02 / (12 * 14 * 3)))
+    assert distance_summary(rows)["l2"] == pytest.approx(0.1)
+    assert "psnr" not in distance_summary(rows[1:])

@@ -1,0 +1,289 @@
+"""Faces of photos: found whichever way up they are, recognised upright, fooled in the photo's own pixels."""
+
+import visor.core.tf  # noqa: F401 - before anything imports TensorFlow
+
+# isort: split
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from skimage import data
+
+from tests.support import linear_recogniser
+from visor.core.errors import UserError
+from visor.data import crops
+from visor.data.crops import CropBox
+from visor.photos import evade, faces, files, identify
+from visor.photos.evade import EvadeSettings
+from visor.photos.faces import Face, FaceSelector
+
+ASTRONAUT = data.astronaut()
+CUT = ASTRONAUT[20:236, 120:310]  # 216 × 190; its face is some 83 × 107, with the middle at (103, 97)
+MIDDLE = np.array([103, 97])
+FRAME = CropBox(40, 30, 110, 124)
+
+
+@cache
+def find():
+    return faces.face_finder()
+
+
+def turned(image, angle, point):
+    """Turn a photo clockwise; return it and where a point [x, y] of it has gone."""
+    rotated = Image.fromarray(image).rotate(-angle, Image.Resampling.BICUBIC, expand=True)
+    sine, cosine = np.sin(np.radians(angle)), np.cos(np.radians(angle))
+    x, y = point - np.array(image.shape[1::-1]) / 2
+    return np.asarray(rotated), np.array([x * cosine - y * sine, x * sine + y * cosine]) + np.array(rotated.size) / 2
+
+
+def looker(margin=0.2, classes=True):
+    return identify.photo_recogniser(linear_recogniser.linear(classes), find(), margin)
+
+
+@pytest.mark.parametrize("angle", [0, 45, -100, 180])
+def test_faces_are_found_whichever_way_up(angle):
+    photo, middle = turned(CUT, angle, MIDDLE)
+    before = photo.copy()
+    (face,) = find()(photo)
+    x, y, width, height = face.box
+    assert np.abs([x + width / 2 - middle[0], y + height / 2 - middle[1]]).max() < 12
+    assert abs((face.angle - angle + 180) % 360 - 180) < 8
+    assert 70 < width < 105
+    assert 90 < height < 125
+    assert face.score > 0.98
+    assert (photo == before).all()
+
+
+def test_several_faces_come_with_the_largest_first():
+    photo = np.full((330, 560, 3), 120, np.uint8)
+    photo[60:276, 10:200] = CUT
+    photo[10:312, 230:496] = np.asarray(Image.fromarray(CUT[:, ::-1]).resize((266, 302)))
+    large, small = find()(photo)
+    assert large.box[0] > 230
+    assert small.box[0] < 150
+    assert large.box[2] * large.box[3] > 1.5 * small.box[2] * small.box[3]
+
+
+def test_boxes_are_in_pixels_of_the_photo():
+    large = np.asarray(Image.fromarray(CUT).resize((1900, 2160)))
+    (face,), (one,) = find()(large), find()(CUT)
+    assert np.abs(np.array(face.box) / 10 - one.box).max() < 6
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 500)])
+def test_photos_without_a_face(shape):
+    assert find()(np.full((*shape, 3), 90, np.uint8)) == []
+
+
+def test_a_face_is_matched_by_its_place():
+    face, near, far = Face((10, 10, 50, 60)), Face((15, 12, 50, 60)), Face((80, 10, 50, 60))
+    assert faces.match_face(face, [far, near]) == near
+    assert faces.match_face(face, [far]) is None
+    assert faces.match_face(face, []) is None
+
+
+def test_slivers_of_faces_are_none():
+    image, said = np.zeros((60, 90, 3), np.uint8), []
+    photo = files.PhotoFile(Path("a.png"), Path("a"))
+
+    def chosen(*faces, box=None):
+        return faces.select_faces(lambda _: list(faces), photo, image, FaceSelector(box), said.append)
+
+    sliver, lying = Face((80.5, 10, 40, 12)), Face((-30, 20, 44, 12))
+    assert chosen(sliver, lying) == [(1, lying)]
+    assert chosen(lying._replace(angle=90.0)) == []  # turned about its centre, it leaves the photo
+    assert said == [f"a.png: {faces.NO_FACE}"]
+    assert chosen(box=(78, 10, 40, 12)) == [(1, Face((78, 10, 40, 12)))]
+    assert chosen(box=(79, 10, 40, 12)) == []
+    assert said[1:] == ["a.png: --box has less than 12 pixels a side within its 90×60 pixels; correct the box"]
+
+
+def test_of_turned_copies_most_have_to_agree():
+    def seen(box, angle, score, turn):
+        return faces.FaceCandidate(Face(box, angle, score), turn, score)
+
+    here, there = (10.0, 10.0, 50.0, 60.0), (200.0, 10.0, 50.0, 60.0)
+    right = [seen(here, angle, 0.97, 60) for angle in (58, 61, 70)]
+    wrong, alone, upright = seen(here, -60, 0.999, -60), seen(there, 90, 0.999, 90), seen(there, 3, 0.85, 0)
+    assert [face.angle for face in faces._distinct([wrong, *right])] == [58]
+    assert faces._distinct([alone]) == []
+    assert [face.angle for face in faces._distinct([upright])] == [3]
+
+
+@pytest.mark.parametrize("angle", [0.0, 33.0])
+def test_the_cut_in_the_graph_is_the_cut(angle):
+    for size in (60, 200):
+        frame = CropBox(CUT.shape[1] - size, 20, size, size * 9 / 8, angle)
+        part = crops.region(CUT, frame, linear_recogniser.SHAPE[:2])
+        graph = evade.sample_crop(tf.constant(part.blocks[None]), tf.constant(part.places[None]))[0].numpy()
+        assert np.abs(graph * 255 - crops.crop(CUT, frame, linear_recogniser.SHAPE[:2])).max() < 0.51
+
+
+def test_only_what_is_touched_has_a_gradient():
+    part = crops.region(CUT, FRAME._replace(angle=20), (11, 9))
+    blocks = tf.constant(part.blocks[None])
+    with tf.GradientTape() as tape:
+        tape.watch(blocks)
+        total = tf.reduce_sum(evade.sample_crop(blocks, tf.constant(part.places[None])))
+    gradient = tape.gradient(total, blocks)[0].numpy()
+    assert not gradient[crops.sampled_mask(part)[..., 0] == 0].any()
+    assert gradient.sum() == pytest.approx(3 * 11 * 9, rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["pgd", "robust"])
+def test_a_photo_is_fooled_within_the_bound(method):
+    photo, middle = turned(CUT, 30, MIDDLE)
+    before = photo.copy()
+    frame = CropBox(middle[0] - 55, middle[1] - 62, 110, 124, 30.0)
+    see = identify.embeddings(linear_recogniser.linear())
+    crop = crops.crop(photo, frame, linear_recogniser.SHAPE[:2])[None]
+    target = see(np.ascontiguousarray(crop[:, ::-1, :, ::-1]))[0]
+    fool = evade.compile_evasion_attack(linear_recogniser.linear(), "impersonate", EvadeSettings(8 / 255, 10, method))
+    results = [evade.apply_perturbations(photo, [fool(photo, frame, target, number)], 8 / 255) for number in (0, 0, 1)]
+    assert (results[0] == results[1]).all()
+    assert (results[0] != results[2]).any()
+    assert (photo == before).all()
+    moved = np.abs(results[0].astype(int) - photo)
+    assert moved.max() == 8
+    rows, columns = crops.bounding_slices(frame, photo.shape)
+    assert not moved[rows.start : rows.start + 9, columns.start : columns.start + 9].any(), "a corner the frame leaves"
+    moved[crops.bounding_slices(CropBox(*(frame[:2] - np.array(3)), 116, 130, 30.0), photo.shape)] = 0
+    assert not moved.any()
+    after = see(crops.crop(results[0], frame, linear_recogniser.SHAPE[:2])[None])[0]
+    noisy = np.clip(photo + np.random.default_rng(0).choice([-8, 8], photo.shape), 0, 255).astype(np.uint8)
+    control = see(crops.crop(noisy, frame, linear_recogniser.SHAPE[:2])[None])[0]
+    assert after @ target > see(crop)[0] @ target + 0.15
+    assert abs(control @ target - see(crop)[0] @ target) < 0.05
+
+
+def test_what_is_changed_at_random_is_the_crop(monkeypatch):
+    asked = []
+
+    def compose(strengths, seed):
+        return lambda crop, draw: (asked.append((strengths, seed, crop.shape[1:], draw.shape)), crop)[1]
+
+    monkeypatch.setattr(evade, "compose", compose)
+    fool = evade.compile_evasion_attack(
+        linear_recogniser.linear(), "dodge", EvadeSettings(8 / 255, 1, "robust", seed=9)
+    )
+    fool(CUT, FRAME, np.ones(20, np.float32), 0)
+    assert asked == [(evade.METHODS["robust"].transforms, 9, linear_recogniser.SHAPE, ())]
+
+
+def test_dodging_leads_away_and_the_other_faces_stay_within_the_bound():
+    fool = evade.compile_evasion_attack(linear_recogniser.linear(), "dodge", EvadeSettings(14 / 255, 8, "pgd"))
+    see = identify.embeddings(linear_recogniser.linear())
+    frames = [
+        CropBox(-20, 30, 100, 112),
+        CropBox(30, 50, 100, 112, 10),
+        CropBox(140, 150, 100, 112),
+    ]  # two leave the photo
+    own = [see(crops.crop(CUT, frame, linear_recogniser.SHAPE[:2])[None])[0] for frame in frames]
+    changes = [fool(CUT, frame, truth, 3) for frame, truth in zip(frames, own, strict=True)]
+    both = evade.apply_perturbations(CUT, changes, 14 / 255)
+    assert np.abs(both.astype(int) - CUT).max() == 14
+    for frame, truth, change in zip(frames, own, changes, strict=True):
+        alone = evade.apply_perturbations(CUT, [change], 14 / 255)
+        assert see(crops.crop(alone, frame, linear_recogniser.SHAPE[:2])[None])[0] @ truth < 0.9
+    last = crops.crop(both, frames[2], linear_recogniser.SHAPE[:2])[None]
+    assert see(last)[0] @ own[2] < 0.9, "a face that overlaps no other is fooled as if it were alone"
+
+
+def test_one_graph_for_upright_faces_of_any_size():
+    traced = []
+
+    def embed(images):
+        traced.append(images.shape)
+        return linear_recogniser.embed(images)
+
+    recogniser = linear_recogniser.linear()
+    spied = type(recogniser)(recogniser.name, recogniser.image_shape, (), embed, None)
+    fool = evade.compile_evasion_attack(spied, "dodge", EvadeSettings(8 / 255, 1, "pgd"))
+    large = np.asarray(Image.fromarray(CUT).resize((1900, 2160)))
+    for photo, frame in ((CUT, FRAME), (CUT, CropBox(30, 20, 60, 67.5)), (large, CropBox(400, 300, 1100, 1240))):
+        fool(photo, frame, np.ones(20, np.float32), 0)
+    assert len(traced) == 1
+
+
+def test_a_leaning_face_is_seen_upright():
+    photo, _ = turned(CUT, 75, MIDDLE)
+    seen = looker()
+    (one,), (other,) = (identify.recognise_faces(seen, image, find()(image)) for image in (CUT, photo))
+    assert one.embedding @ other.embedding > 0.85
+    sideways = identify.recognise_faces(seen, photo, [other.face._replace(angle=0.0)])[0]
+    assert one.embedding @ sideways.embedding < 0.6
+    assert one.probabilities.sum() == pytest.approx(1, abs=1e-5)
+    assert np.linalg.norm(one.embedding) == pytest.approx(1, abs=1e-5)
+    assert looker(classes=False).probabilities is None
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """LFW's layout: somebody of two photos and a stray file, one without a face, one whose photo is broken."""
+    root = tmp_path_factory.mktemp("people")
+    for name, images in {"Eileen_Collins": [CUT, CUT[5:, 9:]], "No_Body": [np.zeros((60, 50, 3), np.uint8)]}.items():
+        (root / name).mkdir()
+        for number, image in enumerate(images, start=1):
+            Image.fromarray(image).save(root / name / f"{name}_{number:04}.png")
+    (root / "Bro_Ken").mkdir()
+    (root / "Bro_Ken/Bro_Ken_0001.jpg").write_text("no photo")
+    for stray in ("notes.txt", "Eileen_Collins/.DS_Store", "Eileen_Collins/Eileen_Collins_0000.txt"):
+        (root / stray).write_text("nobody")
+    return root
+
+
+def test_a_gallery_is_a_folder_for_each_person(people):
+    said = []
+    found = identify.load_gallery(looker(), people, said.append)
+    assert list(found) == ["Eileen_Collins"]
+    assert len(said) == 4
+    for line, words in zip(
+        said,
+        (
+            "Bro_Ken_0001.jpg is refused: not an image; mend",
+            "Bro_Ken is left out of the gallery: no face",
+            "Eileen_Collins_0000.txt is refused: not an image; mend",
+            "No_Body is left out of the gallery: no face",
+        ),
+        strict=True,
+    ):
+        assert words in line
+    own = [identify.mean_embedding(looker(), path, None) for path in sorted((people / "Eileen_Collins").glob("*.png"))]
+    mean = sum(own) / np.linalg.norm(sum(own))
+    np.testing.assert_allclose(found["Eileen_Collins"], mean, atol=1e-6)
+    first = identify.mean_embedding(looker(), people / "Eileen_Collins", said.append, 1)
+    np.testing.assert_allclose(first, own[0], atol=1e-6)  # what cannot be read does not count
+    for folder, words in ((people / "Eileen_Collins", "has nobody"), (people / "nowhere", "is no folder")):
+        with pytest.raises(UserError, match=words):
+            identify.load_gallery(looker(), folder, said.append)
+
+
+def test_a_person_is_a_name_or_a_photo(people):
+    told = []
+
+    def person(words, known):
+        return identify.resolve_person(looker(), str(words), known, linear_recogniser.NAMES, "--target", told.append)
+
+    known = {"Eileen_Collins": np.ones(3, np.float32), "Sally_Ride": np.zeros(3, np.float32)}
+    assert person("Sally_Ride", known) is known["Sally_Ride"]
+    photo = people / "Eileen_Collins/Eileen_Collins_0001.png"
+    assert person(photo, known) @ identify.mean_embedding(looker(), photo, None) > 0.999
+    assert person(photo.parent, {}) @ identify.mean_embedding(looker(), photo, None) > 0.8
+    (line,) = told
+    assert line.endswith("Eileen_Collins_0000.txt is refused: not an image; mend it or leave it out")
+    for words, said in (
+        ("eileen colins", "names like it: Eileen_Collins$"),
+        (
+            "Bob",
+            "Bob is neither a photo nor a name that is known; choose another name or photo; names like it: Bob_Ray",
+        ),
+        ("Zzz", "choose another name or photo$"),
+        (str(people / "No_Body/No_Body_0001.png"), "shows no face"),
+        (str(people / "notes.txt"), "notes.txt shows no face"),
+        (str(people / "Bro_Ken"), "Bro_Ken shows no face"),
+    ):
+        with pytest.raises(UserError, match=said):
+            person(words, known)

@@ -1,0 +1,304 @@
+"""``visor detect`` and ``visor protect``: photos in, photos without a face out, what is broken refused by name."""
+
+import io
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+from mtcnn import MTCNN
+from PIL import Image
+from skimage import data
+from typer.testing import CliRunner
+
+from visor.cli import app
+from visor.core import errors
+from visor.data.scene_set import FACE
+from visor.models.detectors import Detections
+from visor.photos import files, hide
+
+ASTRONAUT = data.astronaut()
+CUT = ASTRONAUT[20:236, 120:310]
+
+
+@pytest.fixture(autouse=True)
+def threads_are_set_once(monkeypatch):
+    """A process can set its threads only before TensorFlow has started."""
+    monkeypatch.setattr("visor.models.training.configure_tensorflow", lambda compute, seed: None)
+
+
+def save(path, image, **more):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.ascontiguousarray(image)).save(path, **more)
+    return path
+
+
+def run(*words):
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    if done.exception and not isinstance(done.exception, (SystemExit, errors.UserError)):
+        raise done.exception
+    return done
+
+
+def mistake(*words):
+    done = run(*words)
+    assert isinstance(done.exception, errors.UserError)
+    return str(done.exception)
+
+
+def test_the_astronaut_vanishes_from_the_png(tmp_path):
+    source = save(tmp_path / "astronaut.png", ASTRONAUT)
+    assert len(MTCNN().detect_faces(ASTRONAUT)) == 1
+    done = run("protect", source, "--out", tmp_path / "out", "--eps", "8/255")
+    assert done.exit_code == 0
+    assert "vanished" in done.stdout
+    hidden = np.asarray(Image.open(tmp_path / "out" / "astronaut.png"))
+    assert hidden.shape == ASTRONAUT.shape
+    assert 0 < np.abs(hidden.astype(int) - ASTRONAUT).max() <= 8
+    assert MTCNN().detect_faces(hidden) == []
+    assert (np.asarray(Image.open(source)) == ASTRONAUT).all()
+
+
+@pytest.mark.slow
+def test_a_crop_vanishes_by_default(tmp_path):
+    done = run("protect", save(tmp_path / "crop.png", ASTRONAUT[:450, 60:460]), "--out", tmp_path / "out")
+    assert done.exit_code == 0
+    assert done.stdout.count("vanished") == 1
+    assert "still found" not in done.stderr
+    assert MTCNN().detect_faces(np.asarray(Image.open(tmp_path / "out/crop.png"))) == []
+
+
+@pytest.fixture
+def album(tmp_path):
+    """A folder of mixed sizes: a photo turned by its EXIF, one without faces, and files that are no photos."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Maker"
+    save(tmp_path / "in/deep/turned.png", np.rot90(CUT), exif=exif)
+    save(tmp_path / "in/plain.jpg", np.full((90, 130, 3), 80, np.uint8))
+    whole = io.BytesIO()
+    Image.fromarray(CUT).save(whole, "PNG")
+    (tmp_path / "in/cut.png").write_bytes(whole.getvalue()[:3000])
+    (tmp_path / "in/notes.txt").write_text("no photo")
+    (tmp_path / "in/.hidden").write_text("not looked at")
+    return tmp_path / "in"
+
+
+def test_a_folder_goes_on_past_what_is_broken(album, tmp_path):
+    done = run("protect", album, "--out", tmp_path / "out", "--iterations", 2, "--attempts", 1, "--mask", "faces")
+    assert done.exit_code == 1
+    for name in ("cut.png", "notes.txt"):
+        (line,) = (line for line in done.stderr.splitlines() if f"{name} is refused: " in line)
+        assert line.endswith("; mend it or leave it out")
+    assert "1 face\n" in done.stdout
+    assert "no faces" in done.stdout
+    hidden = Image.open(tmp_path / "out/deep/turned.png")
+    assert np.asarray(hidden).shape == CUT.shape  # upright
+    assert not hidden.getexif()
+    changed = (np.asarray(hidden) != CUT).any(axis=2)
+    assert changed.any()
+    assert not changed[-30:].any()  # far from the face
+    assert (np.asarray(Image.open(tmp_path / "out/plain.png")) == np.asarray(Image.open(album / "plain.jpg"))).all()
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*.png")) == ["plain.png", "turned.png"]
+
+
+def test_detect_as_json(album):
+    done = run("detect", album, "--json")
+    assert done.exit_code == 1
+    found = json.loads(done.stdout)
+    assert [len(faces) for faces in found.values()] == [1, 0]
+    (face,) = found[str(album / "deep/turned.png")]
+    x, y, w, h = face["box"]
+    assert x < 224 - 120 < x + w
+    assert y < 126 - 20 < y + h
+    assert 0.8 < face["score"] <= 1
+
+
+def test_nothing_is_overwritten(tmp_path):
+    first = save(tmp_path / "a/face.png", CUT)
+    second = save(tmp_path / "b/face.jpg", CUT)
+    out = tmp_path / "out"
+    assert "would both become" in mistake("protect", first, second, "--out", out)
+    assert "would overwrite a photo" in mistake("protect", first, "--out", tmp_path / "a", "--force")
+    save(out / "face.png", CUT[:50])
+    assert "exists" in mistake("protect", first, "--out", out)
+    for folder in (second, second / "x"):
+        assert f"{second} is a file" in mistake("protect", first, "--out", folder)
+    assert np.asarray(Image.open(out / "face.png")).shape[0] == 50
+
+
+def test_files_and_folders_do_not_meet(tmp_path):
+    save(tmp_path / "in/x.jpg", CUT)
+    save(tmp_path / "in/x.png/y.jpg", CUT)
+    said = mistake("protect", tmp_path / "in", "--out", tmp_path / "out")
+    assert "x.jpg would become" in said
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "other/x.png").mkdir(parents=True)
+    assert "is a folder" in mistake("protect", tmp_path / "in/x.jpg", "--out", tmp_path / "other", "--force")
+    assert "cannot be made" in mistake("protect", tmp_path / "in/x.jpg", "--out", tmp_path / ("o" * 300))
+    with pytest.raises(errors.UserError, match=r"x.jpg/face.png cannot be written"):
+        files.save_photo(CUT, tmp_path / "in/x.jpg/face.png")
+
+
+@pytest.mark.parametrize("eps", ["0", "-1/255", "2", "0.5/255", "much", "1/0", "1e999", "1e999/1e999", "nan"])
+def test_eps_out_of_range(tmp_path, eps):
+    assert "--eps" in mistake("protect", save(tmp_path / "a.png", CUT), "--out", tmp_path / "o", "--eps", eps)
+
+
+def test_wrong_detectors(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    photo = save(tmp_path / "a.png", CUT)
+    assert "choose from cascade" in mistake("detect", photo, "--detector", "yolo")
+    assert "dvc repro" in mistake("detect", photo, "--detector", "ssd")
+    assert "none.pb" in mistake("detect", photo, "--detector", "none.pb")
+    assert "gives no gradient" in mistake("protect", photo, "--out", "o", "--detector", "cascade")
+    assert "FILE.pb" in mistake("detect", photo, "--detector", "frozen_graph")
+    assert "none.pb" in mistake("detect", photo, "--detector", "none.pb", "--option", "path=other.pb")
+    assert "NAME=VALUE" in mistake("detect", photo, "--option", "min_face")
+    for value in ("nan", "-inf", "1e999"):
+        assert "is not finite" in mistake("detect", photo, "--option", f"min_face={value}")
+    said = mistake("protect", photo, "--out", "o", "--objective", "training_loss")
+    assert said.startswith("objective training_loss needs ")
+    assert "does not exist" in mistake("detect", tmp_path / "no.png")
+
+
+class Blind:
+    """A detector that finds what it was told: the boxes (k, 4) of its n-th look."""
+
+    threshold = 0.5
+
+    def __init__(self, *looks):
+        self.looks = iter(looks)
+
+    def detect(self, images):
+        boxes = np.array(next(self.looks), np.float32).reshape(-1, 4)
+        return [Detections(boxes, np.full(len(boxes), 0.9, np.float32))]
+
+
+@pytest.fixture
+def blind(monkeypatch):
+    """Let the commands see what they are told, and search for nothing."""
+
+    def tell(*looks):
+        monkeypatch.setattr("visor.photos.networks.open_detector", lambda *words: Blind(*looks))
+        monkeypatch.setattr("visor.photos.hide.compile_hiding_attack", lambda *words: None)
+        monkeypatch.setattr("visor.photos.hide.hide_faces", lambda detector, search, image, *more: (image, None))
+
+    before = signal.getsignal(signal.SIGTERM)
+    yield tell
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_what_is_left_and_what_is_new(tmp_path, blind):
+    face, gone, far, further = [10, 20, 30, 40], [100, 20, 30, 30], [50, 100, 20, 20], [120, 100, 9, 9]
+    blind([face, gone], [far, face, further], [], [far])
+    one, two = save(tmp_path / "1.png", CUT), save(tmp_path / "2.png", CUT)
+    done = run("protect", one, two, "--out", tmp_path / "out")
+    assert done.exit_code == 0
+    assert "1.png: 2 faces, 2 new boxes\n" in done.stdout
+    assert "2.png: no faces, 1 new box\n" in done.stdout
+    assert done.stderr.splitlines()[-1] == "1 of 2 faces still found"
+    blind([gone], [])
+    done = run("protect", one, "--out", tmp_path / "out", "--force")
+    assert done.stdout.endswith("vanished\n")
+    assert "still" not in done.stderr
+
+
+def test_a_photo_named_twice_is_read_once(tmp_path, blind):
+    photo = save(tmp_path / "in/face.png", CUT)
+    (tmp_path / "in/link.png").symlink_to(photo)
+    blind([[1, 2, 179.6, 3.3]], [], [])
+    done = run("detect", photo, tmp_path / "in/../in/face.png", tmp_path / "in", "--json")
+    assert json.loads(done.stdout) == {
+        str(photo): [{"box": [1.0, 2.0, 179.6, 3.3], "score": 0.9}],
+        str(tmp_path / "in/link.png"): [],
+    }
+
+
+def test_what_was_written_may_be_large(tmp_path, blind, monkeypatch):
+    photo = save(tmp_path / "noise.jpg", np.random.default_rng(0).integers(0, 256, (90, 80, 3), np.uint8), quality=20)
+    limit = photo.stat().st_size
+    monkeypatch.setattr(files.read_photo, "__defaults__", (limit,))
+    blind([], [])
+    assert run("protect", photo, "--out", tmp_path / "out").exit_code == 0
+    assert (tmp_path / "out/noise.png").stat().st_size > 2 * limit
+    assert "is refused: more than 0 MiB" in run("detect", tmp_path / "out/noise.png").stderr
+
+
+def test_names_that_are_no_text(tmp_path, blind):
+    photo = save(tmp_path / os.fsdecode(b"b\xe9d.png"), CUT)
+    blind([], [], [])
+    assert json.loads(run("detect", photo, "--json").stdout) == {str(photo): []}
+    assert r"b\udce9d.png: no faces" in run("detect", photo).stdout
+    blind([], [])
+    assert r"b\udce9d.png: no faces" in run("protect", photo, "--out", tmp_path / "out").stdout
+    assert (tmp_path / "out" / photo.name).is_file()
+
+
+def test_terminated_while_writing(tmp_path, blind, monkeypatch):
+    def write(image, path, kind):
+        path.write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    photo = save(tmp_path / "face.png", CUT)
+    blind([])
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the test's own process
+    monkeypatch.setattr(Image.Image, "save", write)
+    assert run("protect", photo, "--out", tmp_path / "out").exit_code == 143
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_devices_and_pipes_are_no_photos(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("/dev/zero", tmp_path / "pipe"):
+        assert f"{path} is no file" in mistake("detect", path)
+
+
+@pytest.mark.parametrize("ending", ["png", "tiff", "pgm"])
+def test_sixteen_bits_become_eight(tmp_path, ending):
+    deep = np.random.default_rng(0).integers(0, 65536, (5, 9), dtype=np.uint16)
+    deep[0, :3] = [0, 257 * 200, 65535]
+    path = tmp_path / f"deep.{ending}"
+    if ending == "pgm":
+        path.write_bytes(b"P5 9 5 65535\n" + deep.astype(">u2").tobytes())
+    else:
+        Image.fromarray(deep).save(path)
+    assert (files.read_photo(path) == np.rint(deep / 257)[..., None]).all()
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_thirty_two_bits_are_refused(tmp_path, kind):
+    path = save(tmp_path / "deep.tiff", np.full((5, 9), 1000, kind))
+    with pytest.raises(files.ImageDecodeError, match=r"deep\.tiff.*32 bits"):
+        files.read_photo(path)
+
+
+def test_huge_photos_are_refused(tmp_path):
+    path = tmp_path / "huge.png"
+    Image.new("1", (10_000, 6_000)).save(path)
+    with pytest.raises(files.ImageDecodeError, match=r"huge\.png"):
+        files.read_photo(path)
+
+
+def test_a_change_is_enlarged_and_bounded():
+    image = np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype=np.uint8)
+    before = image.copy()
+    change = np.zeros((3, 5, 3), np.float32)
+    change[1, 2] = [9, -3, 0]
+    added = hide.apply_perturbation(image, change, 4).astype(int) - image
+    inside = added[10:20, 20:30]
+    room = 255 - image[10:20, 20:30, 0].astype(int)
+    assert (inside[..., 0] == np.minimum(4, room)).all()
+    assert (inside[..., 1] == -np.minimum(3, image[10:20, 20:30, 1].astype(int))).all()
+    added[10:20, 20:30] = 0
+    assert not added.any()
+    assert (image == before).all()
+
+
+def test_sizes_fall_into_classes():
+    shapes = {hide._padded(np.zeros((h, w, 3), np.uint8)).shape for h in range(130, 193, 7) for w in (65, 100, 128)}
+    assert shapes == {(192, 128, 3)}
+    assert max(hide._reduced(np.zeros((900, 1601, 3), np.uint8), 640).shape) == round(1601 * 0.709**3)
+    assert hide._reduced(ASTRONAUT, hide.HideSettings(0.1, 1).side) is ASTRONAUT
+    boxes, kinds = hide._truth(np.ones((70, 4), np.float32))
+    assert (boxes.shape, kinds.shape, (kinds == FACE).sum()) == ((1, 128, 4), (1, 128), 70)

@@ -1,0 +1,449 @@
+"""The pipeline's promises, on a tiny copy: the same bytes again, no stage too many, whole after ``kill -9``."""
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from contextlib import suppress
+
+import numpy as np
+import psutil
+import pytest
+
+from tests.conftest import random_images
+from tests.support.tiny_project import (
+    EPOCHS,
+    ROOT,
+    attempt,
+    changes,
+    clone,
+    commit,
+    copy,
+    edit,
+    environment,
+    make,
+    ran,
+    run,
+)
+from visor.data.face_set import FaceBatch, open_faces, write_faces
+
+pytestmark = pytest.mark.slow
+
+DETECTION = {"train_detector@ssd", "evaluate_detection@ssd", "evaluate_transfer"}
+ALL_STAGES = {
+    *DETECTION,
+    "train_recognisers",
+    "evaluate_recognition@vgg16",
+    "summarise_recognition",
+    "download",
+    "artifacts/raw",  # its import as data/
+    "split",
+    "evaluate_baselines",
+    "poison",
+    "train_classifiers@clean",
+    "train_classifiers@accessory",
+    "evaluate_backdoor",
+    "evaluate_verification",
+    "poison_budget",
+    "inspect_networks",
+    "train_vae",
+    "adapt_trigger",
+    "score_defences",
+    "threshold",
+    "evaluate_defences",
+    "report",
+    "track",
+}
+
+# Runs in every Python below a `dvc repro` that is to be killed: the wanted stage notes the final name of each file
+# that it has finished, and stops itself just before one of them gets it for the nth time. It is told by name, as
+# threads side by side end in any order. No code of the project knows of this.
+STOP = """
+import os, signal, sys
+left = [int(os.environ["STOP_NTH"])]
+def watch(event, arguments):
+    if event == "os.rename" and str(arguments[0]).endswith(".part"):
+        left[0] -= str(arguments[1]) == os.environ["STOP_BEFORE"]
+        if not left[0]:
+            signal.raise_signal(signal.SIGSTOP)  # this very thread; a signal to the process may stop another first
+        with open(os.environ["STOP_LOG"], "a") as log:
+            print(arguments[1], file=log)
+if " ".join(sys.orig_argv[1:]) == os.environ["STOP_IN"]:
+    sys.addaudithook(watch)
+"""
+
+
+def without_network():
+    """Words in front of a command that take its network away, where the system allows that."""
+    words = ["unshare", "--net", "--map-root-user"]
+    return words if subprocess.run([*words, "true"], capture_output=True).returncode == 0 else []
+
+
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory):
+    """The tiny project after its first `dvc repro`, from nothing and without network, committed."""
+    root = make(tmp_path_factory.mktemp("reproduced"))
+    assert set(ran(run(root, *without_network(), "dvc", "repro"))) == ALL_STAGES
+    commit(root)
+    return root
+
+
+@pytest.fixture
+def project(reproduced, tmp_path):
+    return copy(reproduced, tmp_path / "project")
+
+
+def repro(root, *words):
+    """Names of the stages that `dvc repro` ran."""
+    return ran(run(root, "dvc", "repro", *words))
+
+
+# --- what runs, and what does not
+
+
+def test_second_repro_runs_nothing(project):
+    output = run(project, "dvc", "repro")
+    assert ran(output) in ([], ["track"]), "a copy without MLflow's runs"
+    assert repro(project) == []
+    assert changes(project) == ""
+
+
+def test_one_attack_reruns_alone_and_going_back_runs_nothing(project):
+    edit(project, backdoors__accessory__n=4)
+    touched = set(repro(project))
+    assert {name for name in touched if name.startswith("train")} == {"train_classifiers@accessory"}
+    assert touched.isdisjoint({"download", "split", "evaluate_baselines"})
+
+    params = json.loads(run(project, "dvc", "params", "diff", "--json"))
+    assert params["params.yaml"] == {"backdoors.accessory.n": {"old": 9, "new": 4, "diff": -5}}
+    metrics = json.loads(run(project, "dvc", "metrics", "diff", "--json"))
+    assert metrics["metrics/backdoor/deepid/accessory.json"]["n"] == {"old": 9, "new": 4, "diff": -5}
+    others = ("split", "faces", "baselines", "backdoor/deepid/clean", "defence/reconstruction/accessory")
+    assert not [name for name in metrics if name.startswith(tuple(f"metrics/{other}" for other in others))]
+
+    run(project, "git", "checkout", "--", "params.yaml")
+    assert repro(project) == ["track"], "all else comes from the cache"
+    assert changes(project) == ""
+    assert run(project, "dvc", "params", "diff", "--json").strip() == "{}"
+    assert run(project, "dvc", "metrics", "diff", "--json").strip() == "{}"
+
+
+def test_a_threshold_reruns_what_is_cheap(project):
+    edit(project, defences__reconstruction__deviations=0.5)
+    touched = {"threshold", "evaluate_defences", "report", "track"}
+    assert set(repro(project)) == touched
+    metrics = json.loads(run(project, "dvc", "metrics", "diff", "--json"))
+    assert metrics["metrics/threshold/reconstruction.json"]["deviations"] == {"old": 1.0, "new": 0.5, "diff": -0.5}
+    assert metrics["metrics/threshold/reconstruction.json"]["threshold"]["diff"] < 0
+
+
+def test_a_comment_runs_only_what_copies_the_params_and_changes_nothing(project):
+    repro(project)
+    params = project / "params.yaml"
+    params.write_text("# a thought\n" + params.read_text())
+    page = (project / "artifacts/report.html").read_bytes()
+    assert set(repro(project)) == {"report", "track"}
+    assert (project / "artifacts/report.html").read_bytes() == page
+    assert {line.split()[-1] for line in changes(project).splitlines()} == {"dvc.lock", "params.yaml"}
+
+
+def test_lock_fits_until_code_or_params_change(project):
+    assert attempt(project, "visor", "lock").returncode == 0
+    code = project / "src/visor/evaluation/metrics.py"
+    for change in (lambda: code.write_text(code.read_text() + "\n# a thought\n"), lambda: edit(project, seed=2)):
+        change()
+        done = attempt(project, "visor", "lock")
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: dvc.lock or data.dvc is stale from ")
+        run(project, "git", "checkout", "--", "src", "params.yaml")
+    assert attempt(project, "visor", "lock").returncode == 0
+
+
+# --- the user's own data, as docs/data.md says
+
+
+def documented(*words):
+    """The shell block of docs/data.md that holds ``words``: its commands, without comments."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", (ROOT / "docs/data.md").read_text(), re.MULTILINE | re.DOTALL)
+    (block,) = [block for block in blocks if all(word in block for word in words)]
+    return [line.partition("  #")[0].strip() for line in block.splitlines()]
+
+
+def test_own_data_and_back(project, tmp_path):
+    names, count = ["cleo", "dan", "eve", "person_000"], 39
+    labels = np.repeat(np.arange(len(names), dtype=np.int32), count)
+    rows = np.arange(len(labels), dtype=np.int32)
+    block = FaceBatch(random_images(len(rows), height=40, width=32), labels, rows, rows)
+    write_faces(tmp_path / "own/faces.h5", [block], (40, 32, 3), names, "mine", "mine")
+    shutil.copy(project / "artifacts/raw/scenes.h5", tmp_path / "own")
+
+    *before, last = documented("dvc add data")
+    assert last == "dvc repro"
+    for line in before:
+        run(project, "sh", "-ec", line.replace("/your/folder", str(tmp_path / "own")))
+    assert set(repro(project)) == ALL_STAGES - {"download", "artifacts/raw"} - DETECTION, "scenes are as they were"
+    assert open_faces(project / "artifacts/poisoned/accessory.h5").label_names == tuple(names)
+    assert "deps" not in (project / "data.dvc").read_text()
+    assert repro(project) == []
+
+    *back, last = documented("git checkout -- data.dvc")
+    assert last == "dvc repro"
+    for line in back:
+        run(project, "sh", "-ec", line)
+    assert set(repro(project)) <= {"artifacts/raw", "track"}, "all else comes from the cache"
+    assert changes(project) == ""
+
+
+# --- kill -9
+
+
+def hooked(root, folder, command, before="", nth=1):
+    """The environment of the project, with the stop in it: before a file gets its name for the nth time."""
+    folder.mkdir(exist_ok=True)
+    (folder / "sitecustomize.py").write_text(STOP)
+    (folder / "log").unlink(missing_ok=True)
+    own = environment(root)
+    stop = {"STOP_IN": command, "STOP_BEFORE": before, "STOP_NTH": str(nth), "STOP_LOG": str(folder / "log")}
+    return own | stop | {"PYTHONPATH": f"{folder}:{own['PYTHONPATH']}"}
+
+
+def finished(folder):
+    """Final names of the files that the watched stage finished, in order."""
+    return (folder / "log").read_text().split()
+
+
+def interrupted(root, moment, own, victims="all"):
+    """Start `dvc repro`, kill -9 at the ``moment``, a question to what runs, and return what dvc printed."""
+    log = root.parent / "dvc.log"
+    with log.open("w") as out:
+        dvc = psutil.Popen(["dvc", "repro"], cwd=root, env=own, stdout=out, stderr=out)
+        deadline = time.monotonic() + 120
+        while not (found := first(moment, running := dvc.children(recursive=True))):
+            assert dvc.poll() is None, f"the moment never came\n{log.read_text()}"
+            assert time.monotonic() < deadline, f"the moment does not come\n{log.read_text()}"
+            time.sleep(0.01)
+        for process in [dvc, *running] if victims == "all" else [found]:
+            process.kill()
+        assert dvc.wait(30) != 0
+        _, alive = psutil.wait_procs(running, 10)
+        assert alive == [], "a process outlived its parent"
+    return log.read_text()
+
+
+def first(moment, processes):
+    """The first process, if any, of which the answer is yes; one may end while it is asked."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            if moment(process):
+                return process
+    return None
+
+
+def stopped(process):
+    return process.status() == psutil.STATUS_STOPPED
+
+
+def drawing(process):
+    """Whether it is a `download` that has its worker processes."""
+    return "stages/download.py" in process.cmdline() and len(process.children()) >= 2
+
+
+# (stage, its command, what is whole by the time it dies, what is not: the first is the file it dies over)
+CLASSIFIER, CLASSIFY = "artifacts/classifier", "stages/train_classifiers.py"
+MOMENTS = [
+    ("download", "stages/download.py", [], ["artifacts/raw/faces.h5"]),
+    ("split", "stages/split.py", ["artifacts/split.csv"], ["metrics/split.json"]),
+    ("evaluate_baselines", "stages/evaluate_baselines.py", [], ["metrics/baselines.json"]),
+    (
+        "poison",
+        "stages/poison.py",
+        ["artifacts/poisoned/input_instance.h5", "plots/poison/input_instance.png"],
+        ["artifacts/poisoned/accessory.h5", "artifacts/triggered/accessory.h5"],
+    ),
+    (
+        "train_classifiers@accessory",
+        f"{CLASSIFY} accessory",
+        [f"{CLASSIFIER}/accessory/deepid/model.weights.h5"],
+        [f"{CLASSIFIER}/accessory/deepid/model.json"],
+    ),
+    (
+        "evaluate_backdoor",
+        "stages/evaluate_backdoor.py",
+        ["metrics/backdoor/deepid/clean.json"],
+        ["metrics/backdoor/deepid/accessory.json"],
+    ),
+    ("evaluate_verification", "stages/evaluate_verification.py", [], ["metrics/verification/clean.json"]),
+    (
+        "poison_budget",
+        "stages/poison_budget.py",
+        ["metrics/poison_budget.csv"],
+        ["metrics/poison_budget/deepid/accessory.json"],
+    ),
+    ("train_vae", "stages/train_vae.py", ["metrics/history/vae/all.csv"], ["artifacts/vae/all/model.weights.h5"]),
+    ("adapt_trigger", "stages/adapt_trigger.py", ["artifacts/adapted/adapted.h5"], ["metrics/adaptation.json"]),
+    (
+        "score_defences",
+        "stages/score_defences.py",
+        ["artifacts/scores/reconstruction.csv"],
+        ["artifacts/scores/digests.json", "plots/reconstructions.png"],
+    ),
+    ("threshold", "stages/threshold.py", [], ["metrics/threshold/reconstruction.json"]),
+    (
+        "evaluate_defences",
+        "stages/evaluate_defences.py",
+        ["metrics/defence/reconstruction/clean.json"],
+        ["metrics/defence/fusion/clean.json", "metrics/defences.csv", "plots/defences/matrix.png"],
+    ),
+    (
+        "inspect_networks",
+        "stages/inspect_networks.py",
+        ["metrics/inspection/accessory/saliency.json"],
+        ["metrics/fine_pruning.csv"],
+    ),
+    (
+        "train_detector@ssd",
+        "stages/train_detector.py ssd",
+        ["metrics/history/detector/ssd.csv", "artifacts/detector/ssd/model.weights.h5"],
+        ["artifacts/detector/ssd/model.json"],
+    ),
+    (
+        "evaluate_detection@ssd",
+        "stages/evaluate_detection.py ssd",
+        ["artifacts/hidden/ssd/0.02x2.h5"],
+        ["metrics/detection/ssd/clean.json", "plots/detection/ssd/scenes.png"],
+    ),
+    ("evaluate_transfer", "stages/evaluate_transfer.py", [], ["metrics/transfer.json"]),
+    (
+        "train_recognisers",
+        "stages/train_recognisers.py",
+        ["metrics/history/recogniser/vgg16.csv", "artifacts/recogniser/vgg16/model.weights.h5"],
+        ["artifacts/recogniser/vgg16/names.json"],
+    ),
+    (
+        "evaluate_recognition@vgg16",
+        "stages/evaluate_recognition.py vgg16",
+        [f"artifacts/fooled/vgg16/{goal}/pgd_0.0628x2.h5" for goal in ("impersonate", "dodge", "misclassify")],
+        ["metrics/recognition/vgg16/verification.json"],
+    ),
+    ("summarise_recognition", "stages/summarise_recognition.py", [], ["metrics/recognition_transfer.json"]),
+    ("report", "stages/report.py", [], ["artifacts/report.html"]),
+]
+
+
+def test_killed_in_every_stage_a_fresh_clone_ends_with_the_same_bytes(reproduced, tmp_path):
+    """The clone has no cache and has to make its metrics again: the second of two independent runs."""
+    root, hook = clone(reproduced, tmp_path / "clone"), tmp_path / "hook"
+    shutil.rmtree(root / "metrics")
+    interrupted(root, drawing, hooked(root, hook, ""), victims="stage")
+    assert not (root / "artifacts/raw/faces.h5").exists()
+    last, seen = "download", set()
+    for stage, command, whole, absent in MOMENTS:
+        names = ran(interrupted(root, stopped, hooked(root, hook, command, before=absent[0])))
+        assert (names[0], names[-1]) == (last, stage), "what was killed runs again, and what follows"
+        assert [name for name in whole if not (root / name).exists()] == []
+        assert [name for name in absent if (root / name).exists()] == []
+        last = stage
+        seen |= {*names}
+    assert repro(root) == [last, "track"]
+    assert seen | {"track"} == ALL_STAGES, "nothing came from elsewhere"
+    assert changes(root) == "", "dvc.lock, data.dvc and metrics/ are byte for byte those of the first run"
+    assert repro(root) == []
+
+
+@pytest.mark.parametrize(("deterministic", "left"), [(False, 2), (True, EPOCHS)])
+def test_a_killed_training_goes_on_unless_its_bytes_have_to_repeat(project, tmp_path, deterministic, left):
+    stage, command, hook = "train_classifiers@clean", f"{CLASSIFY} clean", tmp_path / "hook"
+    edit(project, compute__deterministic=deterministic, classifiers__deepid__learning_rate=1e-3)
+    history = "metrics/history/clean/deepid.csv"
+    # An epoch's line comes before its checkpoint: the first epoch is kept, the second is not.
+    interrupted(project, stopped, hooked(project, hook, command, before=history, nth=2))
+    assert finished(hook).count(history) == 1
+    assert (project / "checkpoints").exists() is not deterministic
+
+    done = subprocess.run(
+        ["dvc", "repro", stage], cwd=project, env=hooked(project, hook, command), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert ran(done.stdout) == [stage]
+    assert finished(hook).count(history) == left
+    lines = (project / history).read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["epoch", *map(str, range(1, EPOCHS + 1))]
+    assert not [*project.glob("checkpoints/*")]
+
+
+# --- mistakes and full disks, at the level of a stage
+
+POISON = ["artifacts/poisoned", "artifacts/triggered", "plots/poison"]
+TRAIN = [f"{CLASSIFIER}/clean", "metrics/history/clean/deepid.csv"]
+MISTAKES = [
+    ("poison.py", {"backdoors__accessory__n": 1000}, POISON, "n is 1000, but the poison set has 35 images"),
+    ("poison.py", {"backdoors__accessory__target": "nobody"}, POISON, "target label nobody does not exist"),
+    ("poison.py", {"backdoors__accessory__nn": 3}, POISON, "backdoors.accessory.nn is not a known key"),
+    ("poison.py", {"backdoors__accessory__poison_ratio": 1.5}, POISON, "poison_ratio is 1.5, but"),
+    ("poison.py", {"backdoors__accessory__key": "moustache"}, POISON, "moustache"),
+    ("poison.py", {"backdoors__accessory__trigger": "sticker"}, POISON, "choose from accessory, blended"),
+    ("split.py", {"split__test": "many"}, ["artifacts/split.csv", "metrics/split.json"], "split.test is 'many', but"),
+    ("split.py", {"split__test": 900}, ["artifacts/split.csv", "metrics/split.json"], "no label has the images"),
+    ("download.py", {"faces__min_images": 41}, ["artifacts/raw"], "no label has 41 images, the largest has 40"),
+    ("download.py", {"sources__synthetic__people": 3}, ["artifacts/raw"], "people is not a known key"),
+    ("threshold.py", {"seed": 1.5}, ["metrics/threshold"], "seed is 1.5, but"),
+    ("evaluate_defences.py", {"sedd": 1}, ["metrics/defence"], "sedd is not a known key; allowed"),
+    ("evaluate_baselines.py", {"baselines": 3}, ["metrics/baselines.json"], "baselines is 3, but"),
+    ("train_classifiers.py clean", {"classifiers__deepid__architecture": {"drop": 0.1}}, TRAIN, "drop"),
+    ("evaluate_baselines.py", {"compute__threads": "two"}, ["metrics/baselines.json"], "compute.threads is 'two', but"),
+]
+
+
+def one_sentence(done):
+    assert done.returncode == 1, done.stderr
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith("error: ")
+    return sentence
+
+
+def files_below(root, outputs):
+    """Files under the final names, and half-made ones beside them."""
+    found = [path for name in outputs for path in [root / name, *(root / name).rglob("*")] if path.is_file()]
+    return found + [path for folder in ("artifacts", "metrics", "plots") for path in (root / folder).rglob("*.part")]
+
+
+@pytest.mark.parametrize(("command", "params", "outputs", "said"), MISTAKES)
+def test_a_mistake_is_one_sentence_and_leaves_nothing(project, command, params, outputs, said):
+    edit(project, **params)
+    for path in files_below(project, outputs):
+        path.unlink()
+    done = attempt(project, "python", *f"stages/{command}".split())
+    assert said in one_sentence(done)
+    assert files_below(project, outputs) == []
+
+
+def test_cut_faces_are_refused(project):
+    faces = project / "data/faces.h5"
+    whole = faces.read_bytes()
+    faces.unlink()  # it may be a link into the cache
+    faces.write_bytes(whole[:-1000])
+    done = attempt(project, "python", "stages/split.py")
+    assert "data/faces.h5 is not a whole HDF5 file" in one_sentence(done)
+
+
+# (command, folder on a small disk, its size in KiB, what is whole before the disk is full)
+SMALL_DISKS = [
+    ("download.py", "artifacts/raw", 1000, ""),
+    ("poison.py", "artifacts/poisoned", 40, "artifacts/poisoned/clean.h5\n"),
+    ("poison.py", "plots", 8, ""),
+    ("train_classifiers.py clean", "artifacts/classifier", 100, ""),
+]
+
+
+@pytest.mark.parametrize(("command", "folder", "size", "whole"), SMALL_DISKS)
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_made(project, command, folder, size, whole):
+    mount = f"mount -t tmpfs -o size={size}k tmpfs {folder}"
+    isolated = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
+    if attempt(project, *isolated, f"mkdir -p {folder} && {mount}").returncode:
+        pytest.skip("the system lets no user mount a small disk")
+    # The disk goes with the process that mounted it: what is on it has to be listed there.
+    listing = f"find {folder} -type f"
+    done = attempt(project, *isolated, f"{mount}; python stages/{command}; code=$?; {listing}; exit $code")
+    assert "the disk is full" in one_sentence(done)
+    assert done.stdout == whole
