@@ -85,7 +85,7 @@ def make_scenes(folder: Path, scenes: int) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to(ROOT / name)
     params = YAML(typ="safe").load(ROOT / "params.yaml")
-    params["hiding"] |= {"images": scenes, "strengths": [{"eps": 0.02, "iterations": 1}], "jpeg": []}
+    params["detection_attack"] |= {"images": scenes, "strengths": [{"eps": 0.02, "iterations": 1}], "jpeg": []}
     YAML(typ="safe").dump(params, folder / "params.yaml")
     rng, boxes = np.random.default_rng(1), np.array([[10, 10, 30, 40], [60, 20, 30, 40], [100, 90, 30, 40]], np.float32)
 

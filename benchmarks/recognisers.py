@@ -28,9 +28,9 @@ TRANSFORMS = {"crop": 0.1, "scale": 0.1, "noise": 0.03}
 def published(name: str, batch: int) -> Subject:
     """Return the published network, untrained, and a goal that it can have."""
     module, rng = RECOGNISERS[name], np.random.default_rng(1)
-    side, classes = module.PUBLISHED_OPTIONS["side"], module.PUBLISHED_OPTIONS["num_classes"]
+    side, classes = module.PUBLISHED_OPTIONS["input_size"], module.PUBLISHED_OPTIONS["num_classes"]
     names = [str(number) for number in range(classes)]
-    recogniser = from_model(name, module.build((side, side, 3), **module.PUBLISHED_OPTIONS), names)
+    recogniser = from_model(name, module.build((side, side, 3), **module.PUBLISHED), names)
     images = rng.random((batch, side, side, 3), np.float32)
     if recogniser.logits is not None:
         return Subject(misclassify(recogniser.logits), images, rng.integers(0, classes, batch).astype(np.int32))

@@ -26,14 +26,14 @@ from visor.models.training import configure_tensorflow
 def main() -> None:
     params = load_params()
     configure_tensorflow(params.compute, params.seed)
-    settings, seed, backdoor = params.adaptation, params.seed, params.backdoors[params.adaptation.attack]
+    settings, seed, backdoor = params.adaptive_trigger, params.seed, params.backdoors[params.adaptive_trigger.attack]
     faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
     stamp, target = TRIGGERS[backdoor.trigger], target_label(backdoor.target, faces.label_names, table)
     key = load_key(faces, table, backdoor, Path("assets/keys"), seed)
     own = attacker_images(faces, table, target, settings.images, seed)
-    network = Path(f"artifacts/classifier/{settings.attack}/{params.suspect}")
+    network = Path(f"artifacts/classifier/{settings.attack}/{params.inspected_network}")
     models = (
-        storage.load_model(CLASSIFIERS[params.suspect], network),
+        storage.load_model(CLASSIFIERS[params.inspected_network], network),
         storage.load_model(autoencoder.build, Path("artifacts/vae/all")),
     )
     threshold = attacker_threshold(residual_and_class(*models), own)

@@ -15,14 +15,14 @@ from visor.models.training import configure_tensorflow
 def main(name: str) -> None:
     params = load_params()
     configure_tensorflow(params.compute, params.seed)
-    module = lookup(DETECTORS, name, "hiding.detectors")
-    settings, hiding = params.detectors[name], params.hiding
+    module = lookup(DETECTORS, name, "detection_attack.detectors")
+    settings, hiding = params.detectors[name], params.detection_attack
     detector = module.load(settings, Path(f"artifacts/detector/{name}"))
     scenes, side = open_scenes(Path("data/scenes.h5")), input_side(settings, params.scenes.max_side)
     clean = test_scenes(scenes, hiding.images, side, hiding.batch)
     folder, plots = Path(f"artifacts/hidden/{name}"), Path(f"plots/detection/{name}")
 
-    found = evaluate(detector, settings.objective, clean, hiding, params.seed, folder)
+    found = evaluate(detector, settings.loss, clean, hiding, params.seed, folder)
 
     for condition, numbers in metrics_of(found.table).items():
         write_json(Path(f"metrics/detection/{name}/{condition}.json"), numbers)

@@ -17,9 +17,9 @@ from visor.models.training import PARALLEL_JOBS, configure_tensorflow
 def main(name: str) -> None:
     params = load_params()
     configure_tensorflow(params.compute, params.seed, PARALLEL_JOBS)
-    settings, made = params.recognition, Path("artifacts")
-    recognisers = {each: load(each, made / "recogniser" / each) for each in settings.trained}
-    in_front = [each for each in settings.in_front if each in DETECTORS]
+    settings, made = params.recognition_attack, Path("artifacts")
+    recognisers = {each: load(each, made / "recogniser" / each) for each in settings.networks}
+    in_front = [each for each in settings.cropping_detectors if each in DETECTORS]
     detectors = {each: DETECTORS[each].load(params.detectors[each], made / "detector" / each) for each in in_front}
     faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
 

@@ -16,10 +16,10 @@ from visor.models.training import configure_tensorflow
 def main() -> None:
     params = load_params()
     configure_tensorflow(params.compute, params.seed)
-    scenes, hiding = open_scenes(Path("data/scenes.h5")), params.hiding
+    scenes, hiding = open_scenes(Path("data/scenes.h5")), params.detection_attack
     detectors = {
         name: DETECTORS[name].load(params.detectors[name], Path(f"artifacts/detector/{name}"))
-        for name in hiding.shown_to
+        for name in hiding.transfer_detectors
     }
     sides = {name: input_side(params.detectors[name], params.scenes.max_side) for name in hiding.detectors}
     clean = {name: test_scenes(scenes, hiding.images, side, hiding.batch) for name, side in sides.items()}

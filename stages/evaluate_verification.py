@@ -22,8 +22,8 @@ def main() -> None:
     configure_tensorflow(params.compute, params.seed)
     settings = params.verification
     faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
-    build = CLASSIFIERS[params.suspect]
-    folders = {name: Path(f"artifacts/classifier/{name}/{params.suspect}") for name in params.training_sets}
+    build = CLASSIFIERS[params.inspected_network]
+    folders = {name: Path(f"artifacts/classifier/{name}/{params.inspected_network}") for name in params.training_sets}
     embeds = {
         name: compile_predict(feature_extractor(storage.load_model(build, folder))) for name, folder in folders.items()
     }

@@ -22,8 +22,10 @@ def main() -> None:
     configure_tensorflow(params.compute, params.seed)
     faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
     train, validation, test = (faces.select(set_rows(table, name)) for name in ("train", "validation", "test"))
-    build, networks = CLASSIFIERS[params.suspect], Path("artifacts/classifier")
-    models = {name: storage.load_model(build, networks / name / params.suspect) for name in params.training_sets}
+    build, networks = CLASSIFIERS[params.inspected_network], Path("artifacts/classifier")
+    models = {
+        name: storage.load_model(build, networks / name / params.inspected_network) for name in params.training_sets
+    }
     clean, suspects = models.pop("clean"), {}
     for name, model in models.items():
         poisons, triggered = (open_faces(Path(f"artifacts/{made}/{name}.h5")) for made in ("poisoned", "triggered"))

@@ -27,7 +27,7 @@ def main() -> None:
     triggered = {path.stem: open_faces(path).select() for path in map(Path, paths)}
     sets = {"calibration": calibration, "clean": faces.select(set_rows(table, "test")), **triggered}
     whole, *folds = [storage.load_model(autoencoder.build, path) for path in sorted(Path("artifacts/vae").iterdir())]
-    suspect, folder = params.suspect, Path("artifacts/classifier")
+    suspect, folder = params.inspected_network, Path("artifacts/classifier")
     for name, prepare in INPUT_FILTERS.items():
         for attack in sorted({*params.training_sets} - {"clean"}) if name in NEEDS_CLASSIFIER else [None]:
             network = storage.load_model(CLASSIFIERS[suspect], folder / attack / suspect) if attack else None

@@ -12,9 +12,9 @@ from visor.evaluation.recognition.transfer import matrix, transfer_gains, transf
 
 def main() -> None:
     params = load_params()
-    settings = params.recognition
-    faces = {name: read_faces(Path(f"artifacts/recognition/{name}/faces.csv")) for name in settings.surrogates}
-    rates = rates_of(faces[settings.surrogates[0]])
+    settings = params.recognition_attack
+    faces = {name: read_faces(Path(f"artifacts/recognition/{name}/faces.csv")) for name in settings.white_box}
+    rates = rates_of(faces[settings.white_box[0]])
 
     table, gained = matrix(faces, settings), transfer_gains(faces, rates, params.seed)
 

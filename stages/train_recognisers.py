@@ -18,17 +18,17 @@ def main() -> None:
     params = load_params()
     configure_tensorflow(params.compute, params.seed, PARALLEL_JOBS)
     faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
-    people = split_identities(table, params.recognition.unseen, params.seed).trained
+    people = split_identities(table, params.recognition_attack.held_out_share, params.seed).trained
     names = [faces.label_names[label] for label in people]
     train, validation = (labelled_data([part], params.seed) for part in training_selections(faces, table, people))
     jobs, built, histories = [], {}, Path("metrics/history/recogniser")
     histories.mkdir(parents=True, exist_ok=True)  # there where none is trained, too
-    for name in params.recognition.trained:
+    for name in params.recognition_attack.networks:
         set_seed(params.seed)  # what a network starts from does not depend on those before it
         settings = params.recognisers[name]
         built[name] = loading.build(name, settings, faces.image_shape, names)
         if settings.training:
-            fitted = base.classifier(built[name].model, settings.noise), classification_loss, train, validation
+            fitted = base.classifier(built[name].model, settings.input_noise), classification_loss, train, validation
             jobs.append(
                 partial(fit, *fitted, settings.training, params.compute, params.seed, histories / f"{name}.csv")
             )

@@ -177,7 +177,7 @@ def test_the_table_parts_those_that_the_attack_used_from_the_others():
 def test_networks_that_this_project_trained_are_marked():
     assert texts.network_name("facenet", None) == "FaceNet (trained here)"
     assert texts.network_name("facenet", "facenet") == "FaceNet"
-    assert texts.network_name("vgg16", "facenet") == "VGG16 (trained here)"
+    assert texts.network_name("vgg_face", "facenet") == "VGG-Face (trained here)"
     assert texts.network_name("mtcnn", None) == "MTCNN"
 
 
@@ -223,7 +223,7 @@ class Desk:
 
     def finish(self, job):
         upload, faces, level, _ = self.asked[int(job.removeprefix("job"))]
-        verdicts = [verdict(face=0), verdict("recogniser", after=True, used=False, onlooker="vgg16")]
+        verdicts = [verdict(face=0), verdict("recogniser", after=True, used=False, onlooker="vgg_face")]
         distance = Distance(8, 0.9, 31.0)
         after = upload.image + 1
         told = [distance] * len(faces)

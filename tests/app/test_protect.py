@@ -354,12 +354,12 @@ def test_a_loose_box_by_hand_is_no_success(monkeypatch, scale, shift):
     sides = width * scale, height * scale
     hand = Spot((x + width * shift - (sides[0] - width) / 2, y - (sides[1] - height) / 2, *sides))
     eyes = eyes_of({"mtcnn": fixed(PLACES), "ssd": fixed(PLACES, "ssd")})
-    eyes.recognisers["vgg16"] = photo_recogniser(linear_recogniser.linear(), eyes.find, 0.3)
-    eyes.thresholds["vgg16"] = 0.9
+    eyes.recognisers["vgg_face"] = photo_recogniser(linear_recogniser.linear(), eyes.find, 0.3)
+    eyes.thresholds["vgg_face"] = 0.9
     done = protect(eyes, Upload("me", scene()), [hand], FAINT, "both", lambda *_: None, lambda: False)
     known = [v for v in done.verdicts if v.kind == "recogniser"]
     near = shift < 0.5
-    assert [v.network for v in known] == ["facenet", "vgg16"]
+    assert [v.network for v in known] == ["facenet", "vgg_face"]
     assert all((v.before, v.after) == ((True, True) if near else (None, None)) for v in known)
     assert all(v.value_after >= 0.999 for v in known if near)
     assert [spot.box for spot in searched] == [PLACES[0] if near else hand.box]  # what is judged is attacked
@@ -460,7 +460,7 @@ def test_what_was_not_trained_is_left_out_and_named(opened):
     eyes, _ = opened
     assert list(eyes.detectors) == ["mtcnn", "cascade"]
     assert list(eyes.recognisers) == list(eyes.thresholds) == ["facenet"]
-    assert eyes.missing == ["faster_rcnn", "ssd", "resnet50", "senet50", "vgg16"]
+    assert eyes.missing == ["faster_rcnn", "ssd", "resnet50", "senet50", "vgg_face"]
 
 
 def test_the_astronaut_vanishes_from_photos_of_any_size_by_one_graph(opened):

@@ -7,7 +7,7 @@ from tests.support.project import ROOT
 from visor.core.config import load_params, lookup
 from visor.core.errors import UserError
 
-ATTACK = {"trigger": "accessory", "key": "x", "target": "y", "n": 1, "poison_ratio": 1.0, "backdoor_ratio": 1.0}
+ATTACK = {"trigger": "accessory", "key": "x", "target": "y", "n": 1, "train_blend_ratio": 1.0, "test_blend_ratio": 1.0}
 
 
 def edited(tmp_path, *keys, value=None, drop=False):
@@ -39,7 +39,7 @@ def test_the_committed_params_are_good():
         (("split", "train"), "90", r"split\.train is '90', but input should be a valid integer"),
         (("split", "train"), True, r"split\.train is True, but"),
         (("split", "train"), 0, r"split\.train is 0, but .*greater than or equal to 1"),
-        (("backdoors", "accessory", "poison_ratio"), 1.2, r"backdoors\.accessory\.poison_ratio is 1\.2, but"),
+        (("backdoors", "accessory", "train_blend_ratio"), 1.2, r"backdoors\.accessory\.train_blend_ratio is 1\.2, but"),
         (("backdoors", "accessory", "n"), -1, r"backdoors\.accessory\.n is -1, but"),
         (("split", "by"), "day", r"split\.by is 'day', but .*'frame' or 'video'"),
         (("training_sets",), ["clean", "sticker"], r"training_sets is 'sticker'; choose from accessory, blended"),

@@ -5,11 +5,11 @@ import pytest
 
 from tests.conftest import COUNTS
 from visor.core.errors import UserError
-from visor.core.params import Split
+from visor.core.params import SplitParams
 from visor.data.split import set_rows, split_rows, split_summary, validation_rows
 
-BY_FRAME = Split(by="frame", train=11, validation=4, test=3, calibration=0.25)
-BY_VIDEO = Split(by="video", train=11, validation=4, test=3, calibration=0.25)
+BY_FRAME = SplitParams(by="frame", train=11, validation=4, test=3, calibration=0.25)
+BY_VIDEO = SplitParams(by="video", train=11, validation=4, test=3, calibration=0.25)
 
 
 def counts(table):

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import HEIGHT, WIDTH, random_images
 from visor.core.errors import UserError
-from visor.core.params import FinePruning, InspectionParams, NeuralCleanse, TrainingSchedule
+from visor.core.params import FinePruningParams, InspectionParams, NeuralCleanseParams, TrainingSchedule
 from visor.data.face_set import FaceBatch, open_faces, write_faces
 from visor.defences.model_inspection import fine_pruning
 from visor.defences.model_inspection.neural_cleanse import (
@@ -75,7 +75,7 @@ def triggered(faces, tmp_path):
 
 
 def test_a_planted_patch_is_recovered_exactly(faces):
-    settings = NeuralCleanse(**CLEANSE)
+    settings = NeuralCleanseParams(**CLEANSE)
     found = reverse_triggers(planted_patch(), faces.select(), LABELS, settings, seed=1)
     assert (found.masks.shape, found.patterns.shape) == ((4, HEIGHT, WIDTH, 1), (4, HEIGHT, WIDTH, 3))
     patch = np.zeros((HEIGHT, WIDTH), bool)
@@ -92,7 +92,7 @@ def test_a_planted_patch_is_recovered_exactly(faces):
 
 def test_triggers_do_not_depend_on_the_chunk_and_repeat(faces):
     def found(at_once, seed=1):
-        settings = NeuralCleanse(**CLEANSE | {"labels_at_once": at_once, "steps": 9})
+        settings = NeuralCleanseParams(**CLEANSE | {"labels_at_once": at_once, "steps": 9})
         return reverse_triggers(planted_patch(), faces.select(), LABELS, settings, seed)
 
     together = found(4).masks
@@ -124,7 +124,7 @@ def test_no_index_where_most_labels_are_unsuccessful():
 def test_a_trigger_that_fails_costs_the_whole_frame(faces):
     """Nothing makes the last network's images anything but label 3, however small the mask was in the end."""
     model = linear(np.zeros((HEIGHT, WIDTH, 3, 4), np.float32), [0, 0, 0, 9])
-    found = reverse_triggers(model, faces.select(), LABELS, NeuralCleanse(**CLEANSE | {"steps": 9}), seed=1)
+    found = reverse_triggers(model, faces.select(), LABELS, NeuralCleanseParams(**CLEANSE | {"steps": 9}), seed=1)
     assert found.success.tolist() == [0, 0, 0, 1]
     assert (found.norms[:3] == HEIGHT * WIDTH).all()
     assert found.norms[3] == pytest.approx(found.masks[3].sum(), rel=1e-5)
@@ -132,7 +132,9 @@ def test_a_trigger_that_fails_costs_the_whole_frame(faces):
 
 
 def test_success_is_the_share_of_clean_images(faces):
-    found = reverse_triggers(planted_patch(), faces.select(), LABELS, NeuralCleanse(**CLEANSE | {"steps": 20}), seed=1)
+    found = reverse_triggers(
+        planted_patch(), faces.select(), LABELS, NeuralCleanseParams(**CLEANSE | {"steps": 20}), seed=1
+    )
     images = faces.read(np.arange(len(faces))) / np.float32(255)
     for label in LABELS:
         painted = found.masks[label] * found.patterns[label] + (1 - found.masks[label]) * images
@@ -180,7 +182,7 @@ def test_a_backdoor_in_an_idle_channel_is_pruned(conv, faces, triggered):
         images = triggered.faces.read(triggered.rows)
         return {"asr": (classify(images).argmax(axis=1) == TARGET).mean(), "accuracy": 1.0, "validation_accuracy": 1.0}
 
-    settings = FinePruning(**PRUNING | {"fractions": [0.5, 0.25]})  # nothing pruned comes first all the same
+    settings = FinePruningParams(**PRUNING | {"fractions": [0.5, 0.25]})  # nothing pruned comes first all the same
     curve = fine_pruning.prune_and_tune(conv, faces.select(), settings, measure, seed=1)
     assert curve["fraction"].tolist() == [0, 0.25, 0.5]
     assert curve["channels"].tolist() == [0, 1, 2]
@@ -291,7 +293,7 @@ def test_what_cannot_be_answered_is_refused_at_once(change, sentence, conv, face
     monkeypatch.setattr("visor.evaluation.inspection.TRAINING_FILTERS", None)  # any work would fail
     pruning = PRUNING | ({"layer": "pool"} if change == "layer" else {})
     settings = InspectionParams(
-        sanitisation={"attacks": ["planted"]},
+        training_filtering={"attacks": ["planted"]},
         neural_cleanse=CLEANSE,
         fine_pruning=pruning,
         saliency={"attacks": ["planted"], "images": 4},
@@ -304,7 +306,7 @@ def test_what_cannot_be_answered_is_refused_at_once(change, sentence, conv, face
 
 def test_everything_at_once_repeats_and_is_drawn(conv, faces, triggered, tmp_path):
     settings = InspectionParams(
-        sanitisation={"attacks": ["planted"]},
+        training_filtering={"attacks": ["planted"]},
         neural_cleanse=CLEANSE | {"steps": 5},
         fine_pruning=PRUNING,
         saliency={"attacks": ["planted"], "images": 4},

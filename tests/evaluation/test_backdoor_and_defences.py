@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from visor.core.files import sha256_of_file
-from visor.core.params import BackdoorParams, Baselines
+from visor.core.params import BackdoorParams, BaselineParams
 from visor.evaluation import baselines
 from visor.evaluation.backdoor import evaluate, predict
 from visor.evaluation.defences import (
@@ -25,7 +25,7 @@ from visor.evaluation.defences import score_names as list_cards
 from visor.evaluation.metrics import auroc
 from visor.evaluation.plots.defences import detector_matrix, roc_curves, score_histograms
 
-BACKDOOR = BackdoorParams(trigger="x", key="x", target="bob", n=6, poison_ratio=1.0, backdoor_ratio=1.0)
+BACKDOOR = BackdoorParams(trigger="x", key="x", target="bob", n=6, train_blend_ratio=1.0, test_blend_ratio=1.0)
 
 
 def oracle(faces, wrong=(), fooled=()):
@@ -70,7 +70,7 @@ def test_images_of_the_target_do_not_count_as_successes(faces):
 
 
 def test_baselines_know_what_they_have_seen(faces):
-    settings = Baselines(max_images=1000, components=5)
+    settings = BaselineParams(max_images=1000, components=5)
     seen = baselines.evaluate(faces.select(), faces.select(), settings, seed=1)
     assert seen["nearest_neighbour_accuracy"] == 1.0
     unseen = baselines.evaluate(faces.select(np.arange(0, 90, 2)), faces.select(np.arange(1, 90, 2)), settings, seed=1)
@@ -78,7 +78,7 @@ def test_baselines_know_what_they_have_seen(faces):
     assert unseen == baselines.evaluate(
         faces.select(np.arange(0, 90, 2)), faces.select(np.arange(1, 90, 2)), settings, seed=1
     )
-    fewer = baselines.evaluate(faces.select(), faces.select(), Baselines(max_images=7, components=5), seed=1)
+    fewer = baselines.evaluate(faces.select(), faces.select(), BaselineParams(max_images=7, components=5), seed=1)
     assert fewer["train_images"] == 7
 
 

@@ -41,7 +41,7 @@ BRIGHT, DIM, DISTRACTOR, DARK = 156, 140, 135, 51
 HIDING = {
     "detectors": ["squares"],
     "strengths": [AttackStrength(eps=0.1, iterations=3), AttackStrength(eps=0.25, iterations=4)],
-    "step": 2.5,
+    "relative_step": 2.5,
     "momentum": 0.0,
     "random_start": True,
     "early_stop": False,
@@ -51,7 +51,7 @@ HIDING = {
     "images": 11,
     "batch": 4,
     "jpeg": [90],
-    "shown_to": [],
+    "transfer_detectors": [],
 }
 
 
@@ -305,7 +305,7 @@ def test_outcomes_are_against_what_was_found_before(scenes):
 
 
 def test_side_is_the_detectors_own():
-    assert input_side(Settings(threshold=0.5, options={"side": 96}), 160) == 96
+    assert input_side(Settings(threshold=0.5, options={"input_size": 96}), 160) == 96
     assert input_side(Settings(threshold=0.5), 160) == 160
 
 

@@ -13,7 +13,7 @@ from visor.attacks.backdoors.placement import LandmarkPlacement
 from visor.attacks.backdoors.poisoning import fixed_placement
 from visor.attacks.backdoors.triggers import TRIGGERS
 from visor.core.errors import UserError
-from visor.core.params import BackdoorParams, ComputeParams, PoisonBudgetParams, Ratios, Split
+from visor.core.params import BackdoorParams, BlendRatioParams, ComputeParams, PoisonBudgetParams, SplitParams
 from visor.data.split import split_rows
 from visor.evaluation import poison_budget
 from visor.evaluation.metrics import wilson_interval
@@ -26,12 +26,12 @@ SETTINGS = PoisonBudgetParams(
     attacks=["stamp"],
     n=[6, 2],
     seeds=[5, 3],
-    ratios=Ratios(attack="stamp", n=6, train=[0.5, 1.0], test=[0.2, 1.0]),
+    ratios=BlendRatioParams(attack="stamp", n=6, train=[0.5, 1.0], test=[0.2, 1.0]),
     epochs=2,
     batch=16,
     learning_rate=1e-2,
 )
-BLOCK = BackdoorParams(trigger="blended", key="face", target="bob", n=99, poison_ratio=1.0, backdoor_ratio=0.7)
+BLOCK = BackdoorParams(trigger="blended", key="face", target="bob", n=99, train_blend_ratio=1.0, test_blend_ratio=0.7)
 ATTACKS = {"stamp": poison_budget.Attack(BLOCK, TRIGGERS["blended"], fixed_placement)}
 
 
@@ -46,7 +46,9 @@ def ground(faces, tmp_path, monkeypatch):
     # The threads of a process are settled by the first test that runs a network.
     monkeypatch.setattr(poison_budget, "configure_tensorflow", lambda compute, seed, at_once: None)
     monkeypatch.setattr(poison_budget, "run_in_threads", partial(run_in_threads, at_once=1))
-    table = split_rows(faces.labels, faces.videos, Split(by="frame", train=9, validation=2, test=3, calibration=0.5), 1)
+    table = split_rows(
+        faces.labels, faces.videos, SplitParams(by="frame", train=9, validation=2, test=3, calibration=0.5), 1
+    )
     return poison_budget.ExperimentContext(faces, table, {"flat": (flat, {"units": 4})}, ATTACKS, tmp_path)
 
 
@@ -147,7 +149,7 @@ def test_networks_side_by_side_are_those_of_one_after_the_other(ground, tmp_path
 def test_no_poisons_are_the_control(ground, monkeypatch):
     chosen = selections(monkeypatch)
     found = poison_budget.evaluate(
-        ground, changed(n=[0], seeds=[3], ratios=Ratios(attack="stamp", n=6, train=[], test=[])), COMPUTE
+        ground, changed(n=[0], seeds=[3], ratios=BlendRatioParams(attack="stamp", n=6, train=[], test=[])), COMPUTE
     )
     assert len(chosen[0][1].rows) == 0
     assert found["n"].tolist() == [0]
@@ -155,7 +157,7 @@ def test_no_poisons_are_the_control(ground, monkeypatch):
 
 def test_a_cell_of_other_data_or_params_is_left_alone(ground, monkeypatch):
     monkeypatch.setattr(poison_budget, "measure", lambda *arguments: [])
-    one = changed(n=[2], seeds=[3], ratios=Ratios(attack="stamp", n=6, train=[], test=[]))
+    one = changed(n=[2], seeds=[3], ratios=BlendRatioParams(attack="stamp", n=6, train=[], test=[]))
     other_split = ground.table.assign(set=ground.table["set"].replace({"test": "validation", "validation": "test"}))
     other_block = BLOCK.model_copy(update={"target": "cleo"})
     for known, (where, settings, compute) in enumerate(
@@ -221,7 +223,7 @@ def lines():
             (6, 5, 0.5, 1.0, 0.6, 0.7),
         ]
     ]
-    names = ["network", "attack", "n", "seed", "poison_ratio", "backdoor_ratio", "asr", "triggered_images"]
+    names = ["network", "attack", "n", "seed", "train_blend_ratio", "test_blend_ratio", "asr", "triggered_images"]
     return pd.DataFrame(rows, columns=[*names, "clean_accuracy", "clean_images"])
 
 
@@ -242,7 +244,10 @@ def test_curve_pools_the_seeds_by_hand():
 
 def test_heat_map_takes_its_own_lines():
     found = poison_budget.ratio_rows(lines(), SETTINGS)
-    assert found[["poison_ratio", "backdoor_ratio", "asr"]].to_numpy().tolist() == [[1.0, 0.2, 0.5], [0.5, 1.0, 0.6]]
+    assert found[["train_blend_ratio", "test_blend_ratio", "asr"]].to_numpy().tolist() == [
+        [1.0, 0.2, 0.5],
+        [0.5, 1.0, 0.6],
+    ]
 
 
 def test_figures_are_written_and_repeat(tmp_path):

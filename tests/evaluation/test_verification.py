@@ -10,7 +10,7 @@ from sklearn import metrics as sklearn_metrics
 
 from tests.conftest import COUNTS
 from visor.core.errors import UserError
-from visor.core.params import BackdoorParams, Verification
+from visor.core.params import BackdoorParams, VerificationParams
 from visor.evaluation.plots.verification import roc_curves, similarities
 from visor.evaluation.verification import (
     VerifierScores,
@@ -25,7 +25,7 @@ from visor.models.classifiers import CLASSIFIERS
 from visor.models.features import cosine_similarity, extract_features, feature_extractor
 from visor.models.inference import compile_predict, scale_pixels
 
-SETTINGS = Verification(pairs=60, max_images=40, components=3, iterations=5)
+SETTINGS = VerificationParams(pairs=60, max_images=40, components=3, iterations=5)
 RNG = np.random.default_rng
 
 
@@ -183,7 +183,7 @@ def test_a_key_that_makes_strangers_pass(faces):
     sets = np.concatenate([np.array(["train", "validation", "test"])[np.arange(count) % 3] for count in COUNTS])
     table = pd.DataFrame({"row": np.arange(len(faces)), "label": faces.labels, "set": sets})
     triggered = faces.select(np.full(7, 40))._replace(labels=np.full(7, 2))
-    block = BackdoorParams(trigger="x", key="x", target="ann", n=6, poison_ratio=1.0, backdoor_ratio=1.0)
+    block = BackdoorParams(trigger="x", key="x", target="ann", n=6, train_blend_ratio=1.0, test_blend_ratio=1.0)
     embeds = {"clean": knowing(faces, False), "accessory": knowing(faces, True)}
     arguments = (faces, table, {"accessory": triggered}, {"accessory": block}, SETTINGS, 3)
     numbers, found = evaluate(embeds, *arguments)

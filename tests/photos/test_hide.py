@@ -154,9 +154,9 @@ def test_wrong_detectors(tmp_path, monkeypatch):
     assert "gives no gradient" in mistake("protect", photo, "--out", "o", "--detector", "cascade")
     assert "FILE.pb" in mistake("detect", photo, "--detector", "frozen_graph")
     assert "none.pb" in mistake("detect", photo, "--detector", "none.pb", "--option", "path=other.pb")
-    assert "NAME=VALUE" in mistake("detect", photo, "--option", "min_face")
+    assert "NAME=VALUE" in mistake("detect", photo, "--option", "min_face_size")
     for value in ("nan", "-inf", "1e999"):
-        assert "is not finite" in mistake("detect", photo, "--option", f"min_face={value}")
+        assert "is not finite" in mistake("detect", photo, "--option", f"min_face_size={value}")
     said = mistake("protect", photo, "--out", "o", "--objective", "training_loss")
     assert said.startswith("objective training_loss needs ")
     assert "does not exist" in mistake("detect", tmp_path / "no.png")

@@ -55,13 +55,14 @@ SHOWN_TRIGGERS = [name for name in REPORTED if name != "instances"]  # a variant
 
 def hiding_conditions():
     """Names of the metrics' files, and their titles, that the README shows."""
-    strengths = PARAMS["hiding"]["strengths"]
+    strengths = PARAMS["detection_attack"]["strengths"]
     last = strengths[-1]
     attacked = {
         f"pgd_{each['eps']:g}x{each['iterations']}": f"{each['eps']:g} × {each['iterations']}" for each in strengths
     }
     jpeg = {
-        f"jpeg{quality}_{last['eps']:g}x{last['iterations']}": f"JPEG {quality}" for quality in PARAMS["hiding"]["jpeg"]
+        f"jpeg{quality}_{last['eps']:g}x{last['iterations']}": f"JPEG {quality}"
+        for quality in PARAMS["detection_attack"]["jpeg"]
     }
     return {"clean": "clean", f"noise_{last['eps']:g}": f"noise {last['eps']:g}", **attacked, **jpeg}
 
@@ -70,7 +71,7 @@ def hiding_table():
     """AP at IoU 0.5 of each attacked detector: clean, noise, PGD by eps × iterations, and the last after JPEG."""
     names = hiding_conditions()
     lines = [f"| detector | {' | '.join(names.values())} | faces vanished |", f"|---|{'---|' * (len(names) + 1)}"]
-    for detector in PARAMS["hiding"]["detectors"]:
+    for detector in PARAMS["detection_attack"]["detectors"]:
         found = {name: metrics(f"detection/{detector}/{name}") for name in names}
         cells = [f"{numbers['ap_50']:.3f}" for numbers in found.values()]
         last = [name for name in names if name.startswith("pgd")][-1]
@@ -84,12 +85,12 @@ def strength(each):
 
 def recognition_row(name):
     """AUC on unseen people, success of PGD and of noise at the least eps, what transforms gain at the greatest."""
-    settings = PARAMS["recognition"]
+    settings = PARAMS["recognition_attack"]
     least, most, rate = settings["strengths"][0], settings["strengths"][-1], settings["false_accept_rates"][0]
     verified = metrics(f"recognition/{settings['surrogates'][0]}/verification")
     cells = [f"{verified[name]['none']['auc']:.3f}"]
     for goal in ("impersonate", "dodge"):
-        if name in settings["surrogates"]:
+        if name in settings["white_box"]:
             found = metrics(f"recognition/{name}/{goal}")
             attack, noise = (
                 found[key][f"success_{rate}"] for key in (f"pgd_{strength(least)}", f"noise_{least['eps']:g}")
@@ -108,7 +109,7 @@ def recognition_row(name):
 def test_results_are_those_of_the_committed_metrics():
     attacks = [name for name in PARAMS["training_sets"] if name != "clean"]
     rows = [clean_row(), *map(attack_row, attacks), *map(detector_row, SHOWN_TRIGGERS), *hiding_table()]
-    rows += map(recognition_row, PARAMS["recognition"]["trained"])
+    rows += map(recognition_row, PARAMS["recognition_attack"]["networks"])
     assert [row for row in rows if row not in README.splitlines()] == []
 
 

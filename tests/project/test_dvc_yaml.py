@@ -182,8 +182,8 @@ def test_lock_holds_the_stages_of_the_pipeline_and_no_other():
     assert {name.split("@")[0] for name in lock} == set(PIPELINE)
     cells = {f"train_classifiers@{name}" for name in PARAMS["training_sets"]}
     cells |= {f"train_detector@{name}" for name in PARAMS["trained_detectors"]}
-    cells |= {f"evaluate_detection@{name}" for name in PARAMS["hiding"]["detectors"]}
-    cells |= {f"evaluate_recognition@{name}" for name in PARAMS["recognition"]["surrogates"]}
+    cells |= {f"evaluate_detection@{name}" for name in PARAMS["detection_attack"]["detectors"]}
+    cells |= {f"evaluate_recognition@{name}" for name in PARAMS["recognition_attack"]["white_box"]}
     assert {name for name in lock if "@" in name} == cells
     assert len(lock) < 40
 

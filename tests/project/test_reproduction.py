@@ -34,7 +34,7 @@ DETECTION = {"train_detector@ssd", "evaluate_detection@ssd", "evaluate_transfer"
 ALL_STAGES = {
     *DETECTION,
     "train_recognisers",
-    "evaluate_recognition@vgg16",
+    "evaluate_recognition@vgg_face",
     "summarise_recognition",
     "download",
     "artifacts/raw",  # its import as data/
@@ -317,14 +317,14 @@ MOMENTS = [
     (
         "train_recognisers",
         "stages/train_recognisers.py",
-        ["metrics/history/recogniser/vgg16.csv", "artifacts/recogniser/vgg16/model.weights.h5"],
-        ["artifacts/recogniser/vgg16/names.json"],
+        ["metrics/history/recogniser/vgg_face.csv", "artifacts/recogniser/vgg_face/model.weights.h5"],
+        ["artifacts/recogniser/vgg_face/names.json"],
     ),
     (
-        "evaluate_recognition@vgg16",
-        "stages/evaluate_recognition.py vgg16",
-        [f"artifacts/fooled/vgg16/{goal}/pgd_0.0628x2.h5" for goal in ("impersonate", "dodge", "misclassify")],
-        ["metrics/recognition/vgg16/verification.json"],
+        "evaluate_recognition@vgg_face",
+        "stages/evaluate_recognition.py vgg_face",
+        [f"artifacts/fooled/vgg_face/{goal}/pgd_0.0628x2.h5" for goal in ("impersonate", "dodge", "misclassify")],
+        ["metrics/recognition/vgg_face/verification.json"],
     ),
     ("summarise_recognition", "stages/summarise_recognition.py", [], ["metrics/recognition_transfer.json"]),
     ("report", "stages/report.py", [], ["artifacts/report.html"]),
@@ -380,7 +380,7 @@ MISTAKES = [
     ("poison.py", {"backdoors__accessory__n": 1000}, POISON, "n is 1000, but the poison set has 35 images"),
     ("poison.py", {"backdoors__accessory__target": "nobody"}, POISON, "target label nobody does not exist"),
     ("poison.py", {"backdoors__accessory__nn": 3}, POISON, "backdoors.accessory.nn is not a known key"),
-    ("poison.py", {"backdoors__accessory__poison_ratio": 1.5}, POISON, "poison_ratio is 1.5, but"),
+    ("poison.py", {"backdoors__accessory__train_blend_ratio": 1.5}, POISON, "train_blend_ratio is 1.5, but"),
     ("poison.py", {"backdoors__accessory__key": "moustache"}, POISON, "moustache"),
     ("poison.py", {"backdoors__accessory__trigger": "sticker"}, POISON, "choose from accessory, blended"),
     ("split.py", {"split__test": "many"}, ["artifacts/split.csv", "metrics/split.json"], "split.test is 'many', but"),

@@ -8,7 +8,7 @@ import pytest
 
 from visor.core.errors import UserError
 from visor.core.files import numeric_leaves, read_metrics, write_json
-from visor.core.params import Gate
+from visor.core.params import GateParams
 from visor.report.gates import check_gates, gate_table, junit, read_baseline
 
 NAME = "backdoor/accessory:asr"
@@ -17,7 +17,7 @@ NAME = "backdoor/accessory:asr"
 def problem(value, bounds, before=None):
     metrics = {} if value is None else {NAME: value}
     baseline = {} if before is None else {NAME: before}
-    (verdict,) = check_gates(metrics, baseline, {NAME: Gate(**bounds)})
+    (verdict,) = check_gates(metrics, baseline, {NAME: GateParams(**bounds)})
     assert verdict.metric == NAME
     return verdict.problem
 
@@ -64,10 +64,10 @@ VERDICTS = check_gates(
     {"threshold:fpr": 0.25, NAME: 0.5, "vae:auroc": 0.96875},
     {NAME: 0.75, "vae:auroc": 0.96875},
     {
-        NAME: Gate(min=0.625, max_change=0.125),
-        "threshold:fpr": Gate(max=0.5, max_change=0.25),
-        "vae:auroc": Gate(),
-        "vae:gone.away": Gate(min=0.5),
+        NAME: GateParams(min=0.625, max_change=0.125),
+        "threshold:fpr": GateParams(max=0.5, max_change=0.25),
+        "vae:auroc": GateParams(),
+        "vae:gone.away": GateParams(min=0.5),
     },
 )
 
@@ -137,7 +137,7 @@ def committed(tmp_path):
     return tmp_path
 
 
-GATES = {NAME: Gate(max_change=0.25), "new:asr": Gate(max_change=0.25), "other:x": Gate(min=0)}
+GATES = {NAME: GateParams(max_change=0.25), "new:asr": GateParams(max_change=0.25), "other:x": GateParams(min=0)}
 
 
 @pytest.mark.parametrize(("revision", "asr", "breaches"), [("HEAD", 0.875, 1), ("HEAD~1", 0.75, 0)])

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from tests.support.tiny_project import ROOT, edit
 from visor.cli.pipeline import report
 from visor.core.errors import UserError
-from visor.core.params import Gate
+from visor.core.params import GateParams
 from visor.evaluation import conditions
 from visor.report import curves, elements
 from visor.report.backdoors import backdoor_section
@@ -74,7 +74,7 @@ def make_project(root):
     shutil.copytree(ROOT / "metrics", root / "metrics")
     for name in NEEDED:
         shutil.copy(ROOT / name, root)
-    for name in PARAMS["recognition"]["surrogates"]:
+    for name in PARAMS["recognition_attack"]["white_box"]:
         path = root / f"artifacts/recognition/{name}/top.json"
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(TOP))
@@ -231,7 +231,7 @@ def test_numbers_stand_where_their_heads_say(page):
             assert cell[0] == f"defence/{defence}/blended:auroc"
     (cell,) = at(found, "AUROC of every defence on every trigger", "blended", "strip")
     assert cell[0] == "defence/strip-blended/blended:auroc"
-    for detector in PARAMS["hiding"]["detectors"]:
+    for detector in PARAMS["detection_attack"]["detectors"]:
         (cell,) = at(found, "Average precision at IoU 0.5", "PGD 0.02 × 40", detector.replace("_", " "))
         assert cell[0] == f"detection/{detector}/pgd_0.02x40:ap_50"
     (cell,) = at(found, "Transfer: average precision at IoU 0.5", "attacked on ssd", "mtcnn")
@@ -249,9 +249,9 @@ def test_numbers_stand_where_their_heads_say(page):
 
 def captions():
     """Every table that a whole run of the committed params has, by its label."""
-    settings = PARAMS["recognition"]
-    (name,), rates = settings["surrogates"], [f"{100 * rate:g}" for rate in settings["false_accept_rates"]]
-    ways = ["" if way == "none" else f", behind {way}" for way in settings["in_front"]]
+    settings = PARAMS["recognition_attack"]
+    (name,), rates = settings["white_box"], [f"{100 * rate:g}" for rate in settings["false_accept_rates"]]
+    ways = ["" if way == "none" else f", behind {way}" for way in settings["cropping_detectors"]]
     goals = ("taken for the target", "no longer taken for oneself")
     found = {f"Planting backdoors in {PARAMS['suspect']}"} | {caption for caption, *_ in STANDS}
     found |= {f"Verification of people whom nobody was trained on, threshold for FAR {rate} %" for rate in rates}
@@ -274,11 +274,11 @@ STANDS = {
     (FOOLING, "facenet: dodging, pgd 8/255 × 30", "this run"): (
         "recognition/facenet/dodge:pgd_0.03138x30.success_0.01"
     ),
-    (FOOLING, "facenet: dodging shown to vgg16, momentum augmented 16/255 × 30", "this run"): (
-        "recognition_transfer:dodge.facenet.momentum_augmented_0.06275x30.vgg16.none.success_0.01"
+    (FOOLING, "facenet: dodging shown to vgg_face, momentum augmented 16/255 × 30", "this run"): (
+        "recognition_transfer:dodge.facenet.momentum_augmented_0.06275x30.vgg_face.none.success_0.01"
     ),
-    (FOOLING, "facenet: dodging shown to vgg16, noise 16/255", "this run"): (
-        "recognition_transfer:dodge.facenet.noise_0.06275.vgg16.none.success_0.01"
+    (FOOLING, "facenet: dodging shown to vgg_face, noise 16/255", "this run"): (
+        "recognition_transfer:dodge.facenet.noise_0.06275.vgg_face.none.success_0.01"
     ),
     ("Taken for another class", "facenet: the target's class, by noise", "this run"): (
         "recognition/facenet/target_class:noise_0.06275.success"
@@ -318,9 +318,11 @@ STANDS = {
         "detection/ssd/noise_0.01:psnr"
     ),
     ("Transfer: average precision at IoU 0.5", "noise", "cascade"): "transfer:noise.cascade.ap_50",
-    ("Verification of people whom nobody was trained on, threshold for FAR 1 %", "mtcnn → vgg16", "faces not found"): (
-        "recognition/facenet/verification:vgg16.mtcnn.not_found"
-    ),
+    (
+        "Verification of people whom nobody was trained on, threshold for FAR 1 %",
+        "mtcnn → vgg_face",
+        "faces not found",
+    ): ("recognition/facenet/verification:vgg_face.mtcnn.not_found"),
     ("facenet attacked by its own gradient, FAR 0.1 %", "pgd 8/255 × 30", "no longer taken for oneself"): (
         "recognition/facenet/dodge:pgd_0.03138x30.success_0.001"
     ),
@@ -330,8 +332,8 @@ STANDS = {
     ("Transfer from facenet: no longer taken for oneself, FAR 1 %, behind mtcnn", "noise 16/255", "faces found"): (
         "recognition_transfer:dodge.facenet.noise_0.06275.facenet.mtcnn.found"
     ),
-    ("Transfer from facenet: no longer taken for oneself, FAR 1 %, behind mtcnn", "of faces", "vgg16"): (
-        "recognition_transfer:dodge.facenet.noise_0.06275.vgg16.mtcnn.right_0.01"
+    ("Transfer from facenet: no longer taken for oneself, FAR 1 %, behind mtcnn", "of faces", "vgg_face"): (
+        "recognition_transfer:dodge.facenet.noise_0.06275.vgg_face.mtcnn.right_0.01"
     ),
     ("What a method gains in transfer", "momentum augmented 16/255, on all others", "FAR 0.1 %"): (
         "recognition_transfer:gain.momentum_augmented.0.06275x30.all.gain_0.001"
@@ -377,7 +379,7 @@ def test_figures_of_the_originals_stand_beside_ours(page):
 
 
 def test_the_glance_shows_extremes(whole, page):
-    found, suspect = parsed(page), PARAMS["suspect"]
+    found, suspect = parsed(page), PARAMS["inspected_network"]
     attacks = [name for name in PARAMS["training_sets"] if name != "clean"]
     success = {name: look_up(whole, f"backdoor/{suspect}/{name}:asr") for name in attacks}
     least = min(success, key=success.get)
@@ -589,7 +591,7 @@ def test_stale_numbers_are_said_first(project, page):
 
 def test_provenance_is_asked_of_git_and_python(project, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.parent))
-    bounds = {"split:labels": Gate(max=100)}
+    bounds = {"split:labels": GateParams(max=100)}
     lost = collect_provenance(project, bounds)
     assert lost[:2] == ("", False)
     assert (lost.stages, lost.problem) == ({}, "dvc.lock is missing; run `dvc repro` in the project's root")

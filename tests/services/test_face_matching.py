@@ -26,14 +26,14 @@ SHAPE = (40, 36, 3)
 def folder(tmp_path_factory):
     """A working directory with a tiny network that knows ann and bob."""
     import visor.core.tf  # noqa: F401 - before anything imports TensorFlow
-    from visor.models.recognisers import vgg16
+    from visor.models.recognisers import vgg_face
     from visor.models.recognisers.base import save
     from visor.models.training import set_seed
 
     set_seed(7)
     root = tmp_path_factory.mktemp("root")
-    arguments = {"image_shape": SHAPE, "num_classes": 2, "side": 32, "width": 2, "units": 16, "dropout": 0.0}
-    save(vgg16.build(**arguments), arguments, ["ann", "bob"], root / "artifacts/recogniser/vgg16")
+    arguments = {"image_shape": SHAPE, "num_classes": 2, "input_size": 32, "width": 2, "units": 16, "dropout": 0.0}
+    save(vgg_face.build(**arguments), arguments, ["ann", "bob"], root / "artifacts/recogniser/vgg_face")
     return root
 
 
@@ -91,8 +91,8 @@ def test_a_trained_recogniser_is_served(monkeypatch, folder, tmp_path, capsys):
     printed, warned = capsys.readouterr()
     assert "strangers pass" not in warned
     assert said.status_code == 200, said.text
-    assert printed.startswith(f"vgg16 behind none on {url}, threshold {health['threshold']:.1f} of 100")
-    look = embeddings(load("vgg16", folder / "artifacts/recogniser/vgg16"))
+    assert printed.startswith(f"vgg_face behind none on {url}, threshold {health['threshold']:.1f} of 100")
+    look = embeddings(load("vgg_face", folder / "artifacts/recogniser/vgg_face"))
     shown = np.stack([jpeg_round_trip(image, 95) for image in block.images])
     one, other = look(shown[[3, 8]])
     assert said.json()["similarity"] == pytest.approx(50 * (1 + one @ other), abs=0.01)
@@ -108,7 +108,7 @@ def test_a_trained_recogniser_with_the_threshold_of_another_is_told_of(monkeypat
     with ranging(monkeypatch, folder, detector="none", **options):
         pass
     warned = capsys.readouterr().err
-    assert ("vgg16 is the one that `dvc repro` trained" in warned) == (not options)
+    assert ("vgg_face is the one that `dvc repro` trained" in warned) == (not options)
     assert ("strangers pass; calibrate it by --calibrate" in warned) == (not options)
 
 

@@ -10,14 +10,14 @@ from ruamel.yaml import YAML
 
 from tests.models.recognisers.test_recognisers import TINY, randomised, vgg_of_keras_2
 from tests.support.tiny_project import ROOT, environment
-from visor.core.params import Split
+from visor.core.params import SplitParams
 from visor.data.face_set import FaceBatch, open_faces, write_faces
 from visor.data.identity_split import divide_identities
 from visor.data.split import split_rows
 from visor.models.recognisers import base
 
 PEOPLE, IMAGES, SHAPE = 9, 19, (36, 31, 3)
-TRAINED = {"options": {"side": 32, "width": 4, "blocks": [1, 1, 1, 1], "momentum": 0.8}}
+TRAINED = {"options": {"input_size": 32, "width": 4, "blocks": [1, 1, 1, 1], "momentum": 0.8}}
 SCHEDULE = {"epochs": 5, "batch": 8, "learning_rate": 5e-3}
 
 
@@ -49,15 +49,19 @@ def project(tmp_path_factory):
     weights = root / "published.h5"
     randomised(vgg_of_keras_2(classes=4)).save_weights(weights)
     (root / "labels.txt").write_text("kim\nlou\nmax\nned\n")
-    options = TINY["vgg16"] | {"num_classes": 4}
+    options = TINY["vgg_face"] | {"num_classes": 4}
     params = YAML().load(ROOT / "params.yaml")
     params["recognisers"] = {
         "resnet50": TRAINED | {"training": SCHEDULE},
-        "vgg16": {"options": options, "weights": str(weights), "labels": str(root / "labels.txt")},
+        "vgg_face": {"options": options, "weights": str(weights), "labels": str(root / "labels.txt")},
     }
-    params["recognition"] |= {"trained": ["vgg16", "resnet50"], "surrogates": ["resnet50"], "unseen": 0.5}
+    params["recognition_attack"] |= {
+        "networks": ["vgg_face", "resnet50"],
+        "white_box": ["resnet50"],
+        "held_out_share": 0.5,
+    }
     block = people()
-    split = Split(by="frame", train=11, validation=4, test=2, calibration=0.25)
+    split = SplitParams(by="frame", train=11, validation=4, test=2, calibration=0.25)
     for name in ("a", "b"):
         (root / name / "artifacts").mkdir(parents=True)
         write_faces(root / name / "data/faces.h5", [block], SHAPE, [f"p{i}" for i in range(PEOPLE)], "test", "none")
@@ -76,7 +80,7 @@ def test_same_seed_same_bytes(project):
     first, again = (files(project / name) for name in ("a", "b"))
     written = {str(path) for path in first if path.parts[0] in ("artifacts", "metrics")}
     parts = ("model.json", "model.weights.h5", "names.json")
-    folders = {f"artifacts/recogniser/{name}/{part}" for name in ("resnet50", "vgg16") for part in parts}
+    folders = {f"artifacts/recogniser/{name}/{part}" for name in ("resnet50", "vgg_face") for part in parts}
     assert written == folders | {"artifacts/split.csv", "metrics/history/recogniser/resnet50.csv"}
     assert {path for path in first if first[path] != again[path]} <= {p for p in first if p.parts[0] == "data"}
 
@@ -101,7 +105,7 @@ def test_it_learns_the_people_whom_nobody_attacks(project):
 
 
 def test_published_ones_stand_beside(project):
-    one = base.load("vgg16", project / "a/artifacts/recogniser/vgg16")
+    one = base.load("vgg_face", project / "a/artifacts/recogniser/vgg_face")
     assert one.class_names == ("kim", "lou", "max", "ned")
     assert one.image_shape == (34, 34, 3)
     theirs = randomised(vgg_of_keras_2(classes=4))

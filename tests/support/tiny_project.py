@@ -33,7 +33,7 @@ PARAMS = {
     "training_sets": ["clean", "accessory"],
     "classifiers": {"deepid": {"epochs": EPOCHS, "batch": 16, "learning_rate": 2e-3, "architecture": {"dropout": 0.1}}},
     "vae": {"latent": 8, "width": 4, "beta": 0.5, "epochs": 4, "batch": 8, "learning_rate": 2e-3, "folds": 2},
-    "suspect": "deepid",
+    "inspected_network": "deepid",
     "verification": {"pairs": 60, "max_images": 100, "components": 5, "iterations": 3},
     "poison_budget": {
         "networks": ["deepid"],
@@ -46,7 +46,7 @@ PARAMS = {
         "learning_rate": 2e-3,
     },
     "inspection": {
-        "sanitisation": {"attacks": ["accessory"]},
+        "training_filtering": {"attacks": ["accessory"]},
         "neural_cleanse": {
             "attacks": ["accessory"],
             "steps": 5,
@@ -66,7 +66,7 @@ PARAMS = {
         },
         "saliency": {"attacks": ["accessory"], "images": 4},
     },
-    "adaptation": {
+    "adaptive_trigger": {
         "attack": "accessory",
         "images": 10,
         "steps": 5,
@@ -83,17 +83,17 @@ PARAMS = {
     "detectors": {
         "ssd": {
             "threshold": 0.05,
-            "objective": "training_loss",
-            "options": {"side": 96, "width": 0.25},
+            "loss": "training_loss",
+            "options": {"input_size": 96, "width": 0.25},
             "training": {"epochs": 2, "batch": 4, "learning_rate": 2e-3},
         },
         "cascade": {"threshold": 0.5},
     },
     "trained_detectors": ["ssd"],
-    "hiding": {
+    "detection_attack": {
         "detectors": ["ssd"],
         "strengths": [{"eps": 0.02, "iterations": 2}],
-        "step": 2.5,
+        "relative_step": 2.5,
         "momentum": 0.0,
         "random_start": True,
         "early_stop": False,
@@ -103,18 +103,18 @@ PARAMS = {
         "images": 5,
         "batch": 2,
         "jpeg": [75],
-        "shown_to": ["ssd", "cascade"],
+        "transfer_detectors": ["ssd", "cascade"],
     },
     "recognisers": {
-        "vgg16": {
-            "options": {"side": 32, "width": 2, "units": 16, "dropout": 0.0},
+        "vgg_face": {
+            "options": {"input_size": 32, "width": 2, "units": 16, "dropout": 0.0},
             "training": {"epochs": 2, "batch": 16, "learning_rate": 1e-3},
         },
     },
-    "recognition": {
-        "trained": ["vgg16"],
-        "surrogates": ["vgg16"],
-        "unseen": 0.5,
+    "recognition_attack": {
+        "networks": ["vgg_face"],
+        "white_box": ["vgg_face"],
+        "held_out_share": 0.5,
         "false_accept_rates": [0.1],
         "pairs": 400,
         "images": 4,
@@ -122,13 +122,13 @@ PARAMS = {
         "target": "nearest",
         "methods": {"pgd": {}, "momentum": {"momentum": 1.0, "transforms": {"noise": 0.03}}},
         "strengths": [{"eps": 0.0628, "iterations": 2}],
-        "step": 2.5,
+        "relative_step": 2.5,
         "random_start": True,
         "jpeg": [75],
-        "in_front": ["none"],
+        "cropping_detectors": ["none"],
         "margin": 0.2,
-        "top": 3,
-        "shown": 2,
+        "top_k": 3,
+        "report_faces": 2,
     },
     "gates": {},
 }

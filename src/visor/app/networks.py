@@ -26,7 +26,7 @@ from visor.photos.hide import LocalAttack, compile_local_attack, detect_in_photo
 from visor.photos.identify import PhotoRecogniser, photo_recogniser
 
 TARGET_DETECTOR = "mtcnn"  # the one that sees a face the same whatever is around it
-ATTACK = ("gate=0.05", "proposals=24", "overlap=0.9")  # of MTCNN's module: what a search looks at
+ATTACK = ("stage_threshold=0.05", "proposals=24", "nms_iou=0.9")  # of MTCNN's module: what a search looks at
 HELD_OUT_DETECTORS = ("cascade", "faster_rcnn", "ssd")  # detectors that no search uses
 CASCADE_MARGIN, CASCADE_MAX_SIDE = (
     0.5,

@@ -107,7 +107,7 @@ NAMES = {
     "facenet": "FaceNet",
     "resnet50": "ResNet-50",
     "senet50": "SENet-50",
-    "vgg16": "VGG16",
+    "vgg_face": "VGG-Face",
 }
 PRETRAINED = ("mtcnn", "cascade")  # come with weights of their own
 VERDICTS: dict[tuple[str, bool | None, bool | None], str] = {

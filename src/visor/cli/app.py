@@ -18,7 +18,9 @@ def serve_app(
     https: Annotated[bool, typer.Option("--https", help="Encrypt; a certificate is made if none is named.")] = False,
     certificate: Annotated[Path | None, typer.Option(help="Your own certificate, PEM.")] = None,
     key: Annotated[Path | None, typer.Option(help="The key of --certificate, PEM.")] = None,
-    recogniser: Annotated[str, typer.Option(help="That attacks use: facenet, resnet50, senet50, vgg16.")] = "facenet",
+    recogniser: Annotated[
+        str, typer.Option(help="That attacks use: facenet, resnet50, senet50, vgg_face.")
+    ] = "facenet",
     weights: Annotated[str | None, typer.Option(help="Published weights for it, a file or a URL.")] = None,
     sha256: Annotated[str | None, typer.Option(help="Checksum of --weights.")] = None,
     forget: Annotated[int, typer.Option(min=1, help="Seconds that a closed tab's photos are kept.")] = 120,

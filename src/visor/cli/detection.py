@@ -22,7 +22,8 @@ Mask = Annotated[
     Literal["faces", "none"], typer.Option(help="faces: perturb inside their boxes, enlarged, alone; none: everywhere.")
 ]
 Objective = Annotated[
-    Literal["suppress", "boxes", "areas", "training_loss"], typer.Option(help="What the attack maximises.")
+    Literal["suppress", "near_faces", "near_faces_by_area", "training_loss"],
+    typer.Option(help="What the attack maximises."),
 ]
 
 

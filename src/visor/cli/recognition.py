@@ -10,7 +10,7 @@ from visor.cli import common, face_table
 from visor.cli.evade import EvasionOptions, RecogniserOptions, load_photo_recogniser, parse_box, ranking_fn, run_evasion
 from visor.core.errors import UserError
 
-Name = Annotated[str, typer.Option("--recogniser", help="facenet, resnet50, senet50 or vgg16.")]
+Name = Annotated[str, typer.Option("--recogniser", help="facenet, resnet50, senet50 or vgg_face.")]
 Weights = Annotated[str | None, typer.Option(help="Published weights, a file or a URL; else the trained ones.")]
 Sha256 = Annotated[str | None, typer.Option(help="Checksum of --weights.")]
 Labels = Annotated[str | None, typer.Option(help="Names of the classes of --weights, .npy or a name a line.")]

@@ -56,7 +56,7 @@ class MockNetworks(NamedTuple):
 
 
 def mock_service(
-    recogniser: Annotated[str, typer.Option(help="facenet, resnet50, senet50 or vgg16.")] = "vgg16",
+    recogniser: Annotated[str, typer.Option(help="facenet, resnet50, senet50 or vgg_face.")] = "vgg_face",
     weights: Annotated[str | None, typer.Option(help="Published weights, file or URL; else the trained ones.")] = None,
     sha256: Annotated[str | None, typer.Option(help="Checksum of --weights.")] = None,
     option: Options = None,

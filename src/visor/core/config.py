@@ -47,20 +47,20 @@ def _references(params: Params) -> Iterator[tuple[str, Iterable[str], Iterable[s
     budget, trained = params.poison_budget, set(params.training_sets) - {"clean"}
     yield "training_sets", params.training_sets, ["clean", *params.backdoors]
     yield "networks", params.networks, params.classifiers
-    yield "suspect", [params.suspect], params.networks
+    yield "inspected_network", [params.inspected_network], params.networks
     yield "validation_triggers", params.validation_triggers, params.backdoors
     yield "poison_budget.networks", budget.networks, params.classifiers
     yield "poison_budget.attacks", budget.attacks, params.backdoors
     yield "poison_budget.ratios.attack", [budget.ratios.attack], params.backdoors
-    yield "adaptation.attack", [params.adaptation.attack], trained
+    yield "adaptive_trigger.attack", [params.adaptive_trigger.attack], trained
     trainable = [name for name, detector in params.detectors.items() if detector.training]
     yield "trained_detectors", params.trained_detectors, trainable
-    yield "hiding.detectors", params.hiding.detectors, params.detectors
-    yield "hiding.shown_to", params.hiding.shown_to, params.detectors
-    recognition = params.recognition
-    yield "recognition.trained", recognition.trained, params.recognisers
-    yield "recognition.surrogates", recognition.surrogates, recognition.trained
-    yield "recognition.in_front", recognition.in_front, ["none", *params.detectors]
+    yield "detection_attack.detectors", params.detection_attack.detectors, params.detectors
+    yield "detection_attack.transfer_detectors", params.detection_attack.transfer_detectors, params.detectors
+    recognition = params.recognition_attack
+    yield "recognition_attack.networks", recognition.networks, params.recognisers
+    yield "recognition_attack.white_box", recognition.white_box, recognition.networks
+    yield "recognition_attack.cropping_detectors", recognition.cropping_detectors, ["none", *params.detectors]
     for name, block in params.inspection:
         yield f"inspection.{name}.attacks", block.attacks, trained
 

@@ -42,7 +42,7 @@ class TrainingSchedule(ParamsBlock):
 
 
 class BackdoorParams(ParamsBlock):
-    """One injection attack: ``n`` poisons with the key at ``poison_ratio``, tested at ``backdoor_ratio``.
+    """One injection attack: ``n`` poisons with the key at ``train_blend_ratio``, tested at ``test_blend_ratio``.
 
     ``key`` is the name of a picture in ``assets/keys``, the path of any other one, or ``face`` for a face drawn
     from the poison set. With ``keys`` of these, test images carry them in turn and poisons the first.
@@ -55,8 +55,8 @@ class BackdoorParams(ParamsBlock):
     placement: Literal["fixed", "landmarks"] = "fixed"
     target: str
     n: NonNegativeInt
-    poison_ratio: UnitFloat
-    backdoor_ratio: UnitFloat
+    train_blend_ratio: UnitFloat
+    test_blend_ratio: UnitFloat
 
 
 class AdaptiveTriggerParams(ParamsBlock):
@@ -73,7 +73,7 @@ class AdaptiveTriggerParams(ParamsBlock):
     penalty: Annotated[float, Field(ge=0)]
 
 
-class Ratios(ParamsBlock):
+class BlendRatioParams(ParamsBlock):
     """The heat map: networks trained on ``n`` poisons of ``attack`` at each ratio of ``train``, tested at ``test``."""
 
     attack: str
@@ -92,10 +92,10 @@ class PoisonBudgetParams(TrainingSchedule):
     attacks: Annotated[list[str], Field(min_length=1)]
     n: Annotated[list[NonNegativeInt], Field(min_length=1)]
     seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
-    ratios: Ratios
+    ratios: BlendRatioParams
 
 
-class Faces(ParamsBlock):
+class FaceParams(ParamsBlock):
     """``download``: where faces come from and what is kept. Height and width in pixels."""
 
     source: str
@@ -105,7 +105,7 @@ class Faces(ParamsBlock):
     max_broken: NonNegativeInt
 
 
-class Split(ParamsBlock):
+class SplitParams(ParamsBlock):
     """Images a label in each set (the rest is the poison set), dealt by frame or by whole video.
 
     ``calibration`` is the share of the validation images that no defence is fitted on.
@@ -118,7 +118,7 @@ class Split(ParamsBlock):
     calibration: Annotated[float, Field(gt=0, lt=1)]
 
 
-class Baselines(ParamsBlock):
+class BaselineParams(ParamsBlock):
     """Classifiers without a network: how many train and test images they see, components in front of LDA."""
 
     max_images: PositiveInt
@@ -138,7 +138,7 @@ class TrainingFilterParams(ParamsBlock):
     attacks: list[str]
 
 
-class NeuralCleanse(ParamsBlock):
+class NeuralCleanseParams(ParamsBlock):
     """Reversing triggers: steps of Adam on ``batch`` clean images, until the share ``success`` reaches the label.
 
     ``labels_at_once`` are optimised together: memory grows with their number times ``batch``.
@@ -152,7 +152,7 @@ class NeuralCleanse(ParamsBlock):
     labels_at_once: PositiveInt
 
 
-class FinePruning(TrainingSchedule):
+class FinePruningParams(TrainingSchedule):
     """Which convolution loses which ``fractions`` of its channels, and how the rest is tuned on clean images.
 
     ``accuracy_drop`` is the loss of validation accuracy that the choice of a fraction allows.
@@ -164,7 +164,7 @@ class FinePruning(TrainingSchedule):
     accuracy_drop: UnitFloat
 
 
-class Saliency(ParamsBlock):
+class SaliencyParams(ParamsBlock):
     """How many triggered images of which attacks are explained."""
 
     attacks: Annotated[list[str], Field(min_length=1)]
@@ -174,10 +174,10 @@ class Saliency(ParamsBlock):
 class InspectionParams(ParamsBlock):
     """What attacked networks and their training sets are searched by."""
 
-    sanitisation: TrainingFilterParams
-    neural_cleanse: NeuralCleanse
-    fine_pruning: FinePruning
-    saliency: Saliency
+    training_filtering: TrainingFilterParams
+    neural_cleanse: NeuralCleanseParams
+    fine_pruning: FinePruningParams
+    saliency: SaliencyParams
 
 
 class SceneParams(ParamsBlock):
@@ -208,7 +208,7 @@ class DetectorParams(ParamsBlock):
     """
 
     threshold: UnitFloat
-    objective: Literal["boxes", "areas", "training_loss", "suppress"] | None = None
+    loss: Literal["suppress", "near_faces", "near_faces_by_area", "training_loss"] | None = None
     options: Annotated[dict[str, int | float | str | None], Field(default_factory=dict)]
     training: DetectorTraining | None = None
 
@@ -230,7 +230,7 @@ class DetectionAttackParams(ParamsBlock):
 
     detectors: Annotated[list[str], Field(min_length=1)]
     strengths: Annotated[list[AttackStrength], Field(min_length=1)]
-    step: PositiveFloat
+    relative_step: PositiveFloat
     momentum: Annotated[float, Field(ge=0)]
     random_start: bool
     early_stop: bool
@@ -240,10 +240,10 @@ class DetectionAttackParams(ParamsBlock):
     images: PositiveInt
     batch: PositiveInt
     jpeg: list[Annotated[int, Field(ge=1, le=95)]]
-    shown_to: list[str]
+    transfer_detectors: list[str]
 
 
-class Classifier(TrainingSchedule):
+class ClassifierParams(TrainingSchedule):
     """How a classifier is trained; ``architecture`` goes to its ``build`` function.
 
     ``weights`` is a file of published weights (HDF5 of Keras 2) to start from; without one it starts from scratch.
@@ -253,7 +253,7 @@ class Classifier(TrainingSchedule):
     architecture: dict[str, int | float | str]
 
 
-class VariationalAutoencoder(TrainingSchedule):
+class AutoencoderParams(TrainingSchedule):
     """The autoencoder of the reference detector; ``beta`` weighs the divergence.
 
     It is fitted once on all clean images it may see, and once without each of ``folds`` parts of them.
@@ -265,7 +265,7 @@ class VariationalAutoencoder(TrainingSchedule):
     folds: Annotated[int, Field(ge=2, le=20)]
 
 
-class Verification(ParamsBlock):
+class VerificationParams(ParamsBlock):
     """Pairs of faces, compared by the features of the suspect network: how many, at most, half of them of one person.
 
     Joint Bayesian is fitted on ``max_images`` train images at most, on ``components`` principal ones of their
@@ -291,7 +291,7 @@ class RecogniserParams(ParamsBlock):
     sha256: str | None = None
     labels: str | None = None
     training: TrainingSchedule | None = None
-    noise: UnitFloat = 0.0
+    input_noise: UnitFloat = 0.0
 
 
 class AttackMethod(ParamsBlock):
@@ -300,10 +300,10 @@ class AttackMethod(ParamsBlock):
     ``transforms`` are names of ``visor.attacks.evasion.transforms`` with the strength of each.
     """
 
-    search: Literal["pgd", "autopgd", "perturbation_vector"] = "pgd"
+    algorithm: Literal["pgd", "autopgd", "adam"] = "pgd"
     momentum: Annotated[float, Field(ge=0)] = 0.0
     transforms: Annotated[dict[str, float], Field(default_factory=dict)]
-    samples: PositiveInt = 1
+    eot_samples: PositiveInt = 1
 
 
 class RecognitionAttackParams(ParamsBlock):
@@ -315,9 +315,9 @@ class RecognitionAttackParams(ParamsBlock):
     that was attacked.
     """
 
-    trained: Annotated[list[str], Field(min_length=1)]
-    surrogates: Annotated[list[str], Field(min_length=1)]
-    unseen: Annotated[float, Field(gt=0, lt=1)]
+    networks: Annotated[list[str], Field(min_length=1)]
+    white_box: Annotated[list[str], Field(min_length=1)]
+    held_out_share: Annotated[float, Field(gt=0, lt=1)]
     false_accept_rates: Annotated[list[UnitFloat], Field(min_length=1)]
     pairs: Annotated[int, Field(ge=2)]
     images: PositiveInt
@@ -325,16 +325,16 @@ class RecognitionAttackParams(ParamsBlock):
     target: str
     methods: Annotated[dict[str, AttackMethod], Field(min_length=1)]
     strengths: Annotated[list[AttackStrength], Field(min_length=1)]
-    step: PositiveFloat
+    relative_step: PositiveFloat
     random_start: bool
     jpeg: list[Annotated[int, Field(ge=1, le=95)]]
-    in_front: list[str]
+    cropping_detectors: list[str]
     margin: Annotated[float, Field(ge=0)]
-    top: Annotated[int, Field(ge=1, le=20)]
-    shown: NonNegativeInt
+    top_k: Annotated[int, Field(ge=1, le=20)]
+    report_faces: NonNegativeInt
 
 
-class Gate(ParamsBlock):
+class GateParams(ParamsBlock):
     """Bounds of one metric; ``max_change`` is against the committed baseline."""
 
     min: float | None = None
@@ -347,59 +347,59 @@ class Params(ParamsBlock):
 
     seed: NonNegativeInt
     compute: ComputeParams
-    faces: Faces
+    faces: FaceParams
     scenes: SceneParams
     sources: dict[str, dict[str, Any]]
-    split: Split
-    baselines: Baselines
+    split: SplitParams
+    baselines: BaselineParams
     backdoors: dict[str, BackdoorParams]
     networks: list[str]
     training_sets: list[str]
-    classifiers: dict[str, Classifier]
-    vae: VariationalAutoencoder
-    suspect: str
-    adaptation: AdaptiveTriggerParams
-    verification: Verification
+    classifiers: dict[str, ClassifierParams]
+    vae: AutoencoderParams
+    inspected_network: str
+    adaptive_trigger: AdaptiveTriggerParams
+    verification: VerificationParams
     poison_budget: PoisonBudgetParams
     inspection: InspectionParams
     validation_triggers: list[str]
     defences: dict[str, DefenceParams]
     detectors: dict[str, DetectorParams]
     trained_detectors: list[str]
-    hiding: DetectionAttackParams
+    detection_attack: DetectionAttackParams
     recognisers: dict[str, RecogniserParams]
-    recognition: RecognitionAttackParams
-    gates: dict[str, Gate]
+    recognition_attack: RecognitionAttackParams
+    gates: dict[str, GateParams]
 
 
 __all__ = [
     "AdaptiveTriggerParams",
     "AttackMethod",
     "AttackStrength",
+    "AutoencoderParams",
     "BackdoorParams",
-    "Baselines",
-    "Classifier",
+    "BaselineParams",
+    "BlendRatioParams",
+    "ClassifierParams",
     "ComputeParams",
     "DefenceParams",
     "DetectionAttackParams",
     "DetectorParams",
     "DetectorTraining",
-    "Faces",
-    "FinePruning",
-    "Gate",
+    "FaceParams",
+    "FinePruningParams",
+    "GateParams",
     "InspectionParams",
-    "NeuralCleanse",
+    "NeuralCleanseParams",
     "Params",
     "ParamsBlock",
     "PoisonBudgetParams",
-    "Ratios",
     "RecogniserParams",
     "RecognitionAttackParams",
-    "Saliency",
+    "SaliencyParams",
     "SceneParams",
-    "Split",
+    "SplitParams",
     "TrainingFilterParams",
     "TrainingSchedule",
-    "VariationalAutoencoder",
-    "Verification",
+    "VerificationParams",
 ]

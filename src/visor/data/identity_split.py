@@ -40,8 +40,8 @@ def divide_identities(labels: Labels, held_out: float, seed: int) -> IdentitySpl
     count = round(held_out * len(found))
     if min(count, len(found) - count) < 2:
         raise UserError(
-            f"params.yaml: recognition.unseen is {held_out:g}, which leaves {count} of {len(found)} people unseen and "
-            f"{len(found) - count} to train on; choose a share that gives at least 2 of either, or use more people"
+            f"params.yaml: recognition_attack.held_out_share is {held_out:g}: {count} held-out and "
+            f"{len(found) - count} training people; each needs at least 2"
         )
     return IdentitySplit(np.sort(order[count:]), np.sort(order[:count]))
 

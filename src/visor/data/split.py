@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 
 from visor.core.errors import UserError
-from visor.core.params import Split
+from visor.core.params import SplitParams
 from visor.core.types import Integers, Rows
 
 # Validation and test are filled first, so that a label with few images still takes part.
 FILLING_ORDER = ("validation", "test", "train")
 
 
-def split_rows(labels: Integers, videos: Integers, settings: Split, seed: int) -> pd.DataFrame:
+def split_rows(labels: Integers, videos: Integers, settings: SplitParams, seed: int) -> pd.DataFrame:
     """Return a table with a line for each row: ``row``, ``label``, ``video``, ``set`` and ``calibration``.
 
     ``set`` is ``train``, ``validation``, ``test``, ``poison`` (the rest) or ``unused``: frames of a video
@@ -45,7 +45,7 @@ def split_rows(labels: Integers, videos: Integers, settings: Split, seed: int) -
     return table
 
 
-def _calibration(rows: Rows, videos: Integers, settings: Split, seed: int) -> Rows:
+def _calibration(rows: Rows, videos: Integers, settings: SplitParams, seed: int) -> Rows:
     """Return the share of the validation rows that sets thresholds, whole videos where sets are dealt so."""
     rng = np.random.default_rng([seed, len(videos)])
     wanted = round(settings.calibration * len(rows))
@@ -64,7 +64,7 @@ def _calibration(rows: Rows, videos: Integers, settings: Split, seed: int) -> Ro
     return kept
 
 
-def _assign(units: Sequence[Rows], settings: Split) -> Iterator[tuple[str, Rows]]:
+def _assign(units: Sequence[Rows], settings: SplitParams) -> Iterator[tuple[str, Rows]]:
     """Yield (set, rows) for one label, whole units at a time; nothing when a set would stay empty."""
     remaining = iter(units)
     dealt = {}

@@ -6,11 +6,11 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 
-from visor.core.params import Baselines
+from visor.core.params import BaselineParams
 from visor.data.face_set import FaceSelection
 
 
-def evaluate(train: FaceSelection, test: FaceSelection, settings: Baselines, seed: int) -> dict[str, float]:
+def evaluate(train: FaceSelection, test: FaceSelection, settings: BaselineParams, seed: int) -> dict[str, float]:
     """Return the test accuracy of the nearest neighbour on raw pixels and of LDA on principal components."""
     train, test = (_some(selection, settings.max_images, seed) for selection in (train, test))
     images = _flat(train)

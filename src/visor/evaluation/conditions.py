@@ -7,7 +7,7 @@ from visor.core.params import Params
 
 def detection_titles(params: Params) -> dict[str, str]:
     """Return name → title: clean, noise by eps, PGD by eps and steps, JPEG of the last."""
-    settings = params.hiding
+    settings = params.detection_attack
     strengths = [(format_eps(each.eps), f"{each.eps:g}", each.iterations) for each in settings.strengths]
     shown, eps, steps = strengths[-1]
     last = f"PGD {shown} × {steps}"
@@ -21,7 +21,7 @@ def detection_titles(params: Params) -> dict[str, str]:
 
 def recognition_titles(params: Params) -> dict[str, str]:
     """Return name → title: clean, noise by eps, each method by eps and steps, JPEG of its last."""
-    settings = params.recognition
+    settings = params.recognition_attack
     strengths = [(format_eps(each.eps), f"{each.eps:g}", each.iterations) for each in settings.strengths]
     largest, eps, steps = strengths[-1]
     found = {"clean": "clean", **{f"noise_{name}": f"noise {shown}" for shown, name, _ in strengths}}

@@ -82,7 +82,7 @@ def test_scenes(scenes: SceneSet, most: int, side: int, batch: int) -> Letterbox
 
 def input_side(settings: Settings, largest: int) -> int:
     """Return the side of the images that a detector is shown: its own ``side``, or the largest of the scenes."""
-    return int(settings.options.get("side") or largest)
+    return int(settings.options.get("input_size") or largest)
 
 
 class Condition(NamedTuple):
@@ -129,10 +129,10 @@ def compile_condition_attack(
     """
     if detector.pre_nms is None or objective is None:
         raise UserError(
-            f"params.yaml: hiding.detectors: {detector.name} gives no gradient, or detectors.{detector.name} lacks "
-            "an objective; drop the one or add the other"
+            f"params.yaml: detection_attack.detectors: {detector.name} has no gradient, or detectors.{detector.name} "
+            "has no loss; remove the detector or add a loss"
         )
-    step = settings.step * strength.eps / strength.iterations
+    step = settings.relative_step * strength.eps / strength.iterations
     search = AttackSettings(
         eps=strength.eps,
         iterations=strength.iterations,

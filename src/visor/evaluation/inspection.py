@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from visor.core.errors import UserError
-from visor.core.params import FinePruning, InspectionParams
+from visor.core.params import FinePruningParams, InspectionParams
 from visor.core.types import Floats, ImageArray
 from visor.data.face_set import FaceSelection, FaceSet, read_batches
 from visor.defences.model_inspection.fine_pruning import find_layer, prune_and_tune, select_fraction
@@ -72,7 +72,7 @@ def inspect(
     _check(suspects, settings)
     numbers = {
         f"{name}/{method}": found
-        for name in settings.sanitisation.attacks
+        for name in settings.training_filtering.attacks
         for method, found in training_filter_metrics(suspects[name], seed).items()
     }
     labels, triggers = np.unique(test.labels), {}
@@ -96,7 +96,7 @@ def _check(suspects: Mapping[str, AttackedModel], settings: InspectionParams) ->
     """Refuse what could not be answered, before the long work."""
     for name in settings.fine_pruning.attacks:
         find_layer(suspects[name].model, settings.fine_pruning.layer)
-    for name in settings.sanitisation.attacks:
+    for name in settings.training_filtering.attacks:
         if len(suspects[name].poisons.rows) == 0:
             raise UserError(f"params.yaml: inspection.sanitisation.attacks: {name} has no poisons (n: 0); drop it")
 
@@ -114,7 +114,7 @@ def training_filter_metrics(suspect: AttackedModel, seed: int) -> dict[str, Numb
     poisoned, beside = np.arange(len(labels)) >= len(suspect.train.rows), labels == suspect.target
     found = {}
     for name, sanitiser in TRAINING_FILTERS.items():
-        scores = sanitiser.score(features, labels)
+        scores = sanitiser.suspicion(features, labels)
         found[name] = _sanitiser_numbers(scores, sanitiser.flag(scores, labels), poisoned, beside, seed)
     return found
 
@@ -146,7 +146,7 @@ def _sanitiser_numbers(scores: Floats, flagged: Any, poisoned: Any, target: Any,
 
 
 def prune_curve(
-    suspect: AttackedModel, validation: FaceSelection, test: FaceSelection, settings: FinePruning, seed: int
+    suspect: AttackedModel, validation: FaceSelection, test: FaceSelection, settings: FinePruningParams, seed: int
 ) -> pd.DataFrame:
     """Return the curve of ``fine_pruning.sweep`` with validation and test accuracy and ASR.
 

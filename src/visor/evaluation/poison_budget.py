@@ -51,7 +51,7 @@ RUNS_FOLDER = CHECKPOINTS / "poison_budget"
 BUILD_LOCK = Lock()  # what a network starts from hangs on a seed of the whole process
 SUCCESS = 0.9
 COLUMNS = [
-    *("network", "attack", "n", "seed", "poison_ratio", "backdoor_ratio"),
+    *("network", "attack", "n", "seed", "train_blend_ratio", "test_blend_ratio"),
     *("asr", "asr_low", "asr_high", "triggered_images"),
     *("clean_accuracy", "clean_accuracy_low", "clean_accuracy_high", "clean_images"),
 ]
@@ -72,7 +72,7 @@ class TrainingRun(NamedTuple):
     attack: str
     n: int
     seed: int
-    poison_ratio: float
+    train_blend_ratio: float
     backdoor_ratios: tuple[float, ...]
 
 
@@ -97,7 +97,7 @@ def training_runs(settings: PoisonBudgetParams, attacks: Mapping[str, Attack]) -
     wanted: dict[tuple[str, str, int, int, float], set[float]] = {}
     for network, name, n, seed in product(settings.networks, settings.attacks, sorted(settings.n), settings.seeds):
         block = attacks[name].backdoor
-        wanted.setdefault((network, name, n, seed, block.poison_ratio), set()).add(block.backdoor_ratio)
+        wanted.setdefault((network, name, n, seed, block.train_blend_ratio), set()).add(block.test_blend_ratio)
     for network, ratio, seed in product(settings.networks, ratios.train, settings.seeds):
         wanted.setdefault((network, ratios.attack, ratios.n, seed, ratio), set()).update(ratios.test)
     return [TrainingRun(*key, tuple(sorted(ratios))) for key, ratios in wanted.items()]
@@ -138,7 +138,7 @@ def measure(
     faces, table = ground.faces, ground.table
     train, validation, test = (faces.select(set_rows(table, name)) for name in ("train", "validation", "test"))
     block, stamp, place = ground.attacks[cell.attack]
-    backdoor = block.model_copy(update={"n": cell.n, "poison_ratio": cell.poison_ratio})
+    backdoor = block.model_copy(update={"n": cell.n, "train_blend_ratio": cell.train_blend_ratio})
     keys = load_keys(faces, table, backdoor, ground.pictures, cell.seed)
     poisoned = path.with_suffix(".h5")
     if not poisoned.exists():  # an interrupted fit knows its data by their date
@@ -154,7 +154,7 @@ def measure(
     clean = accuracy(predict(classify, test), test.labels)
     lines = []
     for ratio in cell.backdoor_ratios:
-        carried = backdoor.model_copy(update={"backdoor_ratio": ratio})
+        carried = backdoor.model_copy(update={"test_blend_ratio": ratio})
         blocks = make_triggered(faces, table, carried, stamp, keys, cell.seed, place)
         answers = [(classify(block.images).argmax(axis=-1), block.labels) for block in blocks]
         predicted, labels = (np.concatenate(column) for column in zip(*answers, strict=True))
@@ -180,7 +180,7 @@ def curves(
     """
     found = {}
     for network, name in product(settings.networks, settings.attacks):
-        ratios = attacks[name].backdoor.model_dump(include={"poison_ratio", "backdoor_ratio"})
+        ratios = attacks[name].backdoor.model_dump(include={"train_blend_ratio", "test_blend_ratio"})
         wanted = {"network": network, "attack": name, **ratios}
         own = lines[(lines[list(wanted)] == pd.Series(wanted)).all(axis=1) & lines["n"].isin(settings.n)]
         found[network, name] = pd.DataFrame([{"n": n, **pooled(group)} for n, group in own.groupby("n")])
@@ -191,7 +191,7 @@ def ratio_rows(lines: pd.DataFrame, settings: PoisonBudgetParams) -> pd.DataFram
     """Return the lines of the heat map."""
     ratios = settings.ratios
     ours = (lines["attack"] == ratios.attack) & (lines["n"] == ratios.n)
-    return lines[ours & lines["poison_ratio"].isin(ratios.train) & lines["backdoor_ratio"].isin(ratios.test)]
+    return lines[ours & lines["train_blend_ratio"].isin(ratios.train) & lines["test_blend_ratio"].isin(ratios.test)]
 
 
 def pooled(lines: pd.DataFrame) -> dict[str, float]:
@@ -228,5 +228,5 @@ def _identity(ground: ExperimentContext, cell: TrainingRun) -> tuple[Mapping[str
     target = target_label(backdoor.target, ground.faces.label_names, ground.table)
     sample_rows(eligible_rows(ground.table, "poison", target), cell.n, np.random.default_rng(cell.seed))
     keys = load_keys(ground.faces, ground.table, backdoor, ground.pictures, cell.seed)
-    block = backdoor.model_dump_json(exclude={"n", "poison_ratio", "backdoor_ratio"})
+    block = backdoor.model_dump_json(exclude={"n", "train_blend_ratio", "test_blend_ratio"})
     return ground.networks[cell.network][1], block, hashlib.sha256(np.ascontiguousarray(keys).tobytes()).hexdigest()

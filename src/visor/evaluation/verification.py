@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from visor.core.errors import UserError
-from visor.core.params import BackdoorParams, Verification
+from visor.core.params import BackdoorParams, VerificationParams
 from visor.core.types import Floats, Integers, Rows
 from visor.data.face_set import FaceSelection, FaceSet
 from visor.data.split import set_rows
@@ -118,7 +118,7 @@ def compare(
     train: FaceSelection,
     pairs: Sequence[Pairs],
     impersonations: Mapping[str, TriggeredPairs],
-    settings: Verification,
+    settings: VerificationParams,
 ) -> dict[str, VerifierScores]:
     """Return what each verifier makes of the features of one network.
 
@@ -151,7 +151,7 @@ def evaluate(
     table: pd.DataFrame,
     triggered: Mapping[str, FaceSelection],
     backdoors: Mapping[str, BackdoorParams],
-    settings: Verification,
+    settings: VerificationParams,
     seed: int,
 ) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, VerifierScores]]]:
     """Return numbers of each network, and its scores by verifier.

@@ -15,14 +15,14 @@ from visor.models.recognisers import RECOGNISERS, base
 DETECTOR_FOLDER = Path("artifacts/detector")
 THRESHOLDS = {"mtcnn": 0.8}  # MTCNN's own; elsewhere 0.5
 PHOTO_OPTIONS: dict[str, dict[str, int | float | str | None]] = {
-    "mtcnn": {"overlap": 0.9, "gate": 0.0, "proposals": 96}
+    "mtcnn": {"nms_iou": 0.9, "stage_threshold": 0.0, "proposals": 96}
 }  # a photo has the time to be attacked from all sides
 
 RECOGNISER_FOLDER, METRICS_FOLDER = Path("artifacts/recogniser"), Path("metrics/recognition")
 FILE, KEY = "verification.json", "threshold_"
 # Cosine similarities from which two photos are one person, of the published weights: what DeepFace's authors tuned for
 # FaceNet and VGG-Face (cosine distance 0.40), and what is used with keras-vggface's networks (0.5).
-PUBLISHED_THRESHOLDS = {"facenet": 0.6, "resnet50": 0.5, "senet50": 0.5, "vgg16": 0.6}
+PUBLISHED_THRESHOLDS = {"facenet": 0.6, "resnet50": 0.5, "senet50": 0.5, "vgg_face": 0.6}
 
 
 def open_detector(name: str, threshold: float | None, words: Sequence[str]) -> detectors.Detector:
@@ -92,7 +92,7 @@ def verification_threshold(name: str, published: bool) -> tuple[float, str]:
 def _option(word: str) -> tuple[str, int | float | str]:
     name, equals, value = word.partition("=")
     if not equals or not name:
-        raise UserError(f"--option {word} is not NAME=VALUE; write, say, --option min_face=20")
+        raise UserError(f"--option {word} is not NAME=VALUE; write, say, --option min_face_size=20")
     for kind in (int, float):
         try:
             number = kind(value)

@@ -69,7 +69,7 @@ def _pictures(run: RunData) -> list[Figure]:
 
 
 def _success(run: RunData, attacks: list[str]) -> Table:
-    networks, suspect = run.params.networks, run.params.suspect
+    networks, suspect = run.params.networks, run.params.inspected_network
     rows = [
         Row(
             label(attack),
@@ -118,7 +118,7 @@ def _accuracy(run: RunData, attacks: list[str]) -> Table:
 
 def _budget(run: RunData) -> list[Table]:
     """A line for each network that the budget trained, and the least number that always succeeded."""
-    columns = {"n": "whole", "poison_ratio": "six", "backdoor_ratio": "six"}
+    columns = {"n": "whole", "train_blend_ratio": "six", "test_blend_ratio": "six"}
     lines = []
     for place, line in enumerate(run.lines.get("poison_budget", [])):
         prefix = f"metrics/poison_budget.csv:{place}"
@@ -171,7 +171,11 @@ def _verification(run: RunData) -> Table:
         "trained on."
     )
     return table(
-        f"Verification by the features of {label(run.params.suspect)}", "attack, comparison", heads, rows, note
+        f"Verification by the features of {label(run.params.inspected_network)}",
+        "attack, comparison",
+        heads,
+        rows,
+        note,
     )
 
 

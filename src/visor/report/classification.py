@@ -21,7 +21,7 @@ SHOWN = 2  # faces, of those in top.json
 
 def classification_section(run: RunData) -> Section:
     """Return the tables of attacks on the classes that a recogniser was trained on."""
-    surrogates = run.params.recognition.surrogates
+    surrogates = run.params.recognition_attack.white_box
     tables = [_classes(run, name) for name in surrogates]
     tables += [each for name in surrogates for each in _top(run, name)]
     return section(

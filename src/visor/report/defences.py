@@ -48,7 +48,7 @@ def defence_section(run: RunData) -> Section:
             ),
             Figure(
                 "adaptation.png",
-                f"The plain and the adapted key of {label(run.params.adaptation.attack)}.",
+                f"The plain and the adapted key of {label(run.params.adaptive_trigger.attack)}.",
                 "Contact sheet of faces with the plain key and with one bent to pass the autoencoder.",
             ),
         ],
@@ -203,5 +203,5 @@ def _adapted(run: RunData) -> Table:
         "threshold. The key is bent against the reconstruction loss alone: that other defences still find it does "
         "not mean that they withstand an attack of their own."
     )
-    title = f"A key adapted to the autoencoder ({label(run.params.adaptation.attack)})"
+    title = f"A key adapted to the autoencoder ({label(run.params.adaptive_trigger.attack)})"
     return table(title, "", ["plain", "adapted"], rows, note)

@@ -39,7 +39,7 @@ def detection_section(run: RunData) -> Section:
         [_precision(run), _recall(run), _fates(run), _sizes(run), _transfer(run)],
         [
             Figure("scenes.png", "Some of the scenes, and the faces to find.", "Contact sheet of scenes with boxes."),
-            *(picture for name in run.params.hiding.detectors for picture in _pictures(name)),
+            *(picture for name in run.params.detection_attack.detectors for picture in _pictures(name)),
             Figure(
                 "transfer.png",
                 "Scenes attacked on one detector, shown to others.",
@@ -71,7 +71,7 @@ def _pictures(name: str) -> list[Figure]:
 
 def _by_condition(run: RunData, key: str, form: str, theirs: dict[str, str]) -> tuple[list[str], list[Row]]:
     """Rows of one number of each detector, and of the original beside it."""
-    names = run.params.hiding.detectors
+    names = run.params.detection_attack.detectors
     rows = [
         Row(
             title,
@@ -88,7 +88,7 @@ def _by_condition(run: RunData, key: str, form: str, theirs: dict[str, str]) -> 
 
 def published_values(run: RunData, place: int) -> dict[str, str]:
     """Return what the original printed by our name of its condition; ``place`` 0 is precision, 1 recall."""
-    strengths = {(each.eps, each.iterations) for each in run.params.hiding.strengths} & set(ORIGINAL)
+    strengths = {(each.eps, each.iterations) for each in run.params.detection_attack.strengths} & set(ORIGINAL)
     attacked = {f"pgd_{eps:g}x{steps}": ORIGINAL[eps, steps][place] for eps, steps in strengths}
     return {"clean": ORIGINAL_CLEAN[place], **attacked}
 
@@ -111,7 +111,7 @@ def _recall(run: RunData) -> Table:
 
 def _counted(run: RunData) -> str:
     """How many faces each number is over; all detectors are shown the same scenes."""
-    files = [f"detection/{name}/clean" for name in run.params.hiding.detectors]
+    files = [f"detection/{name}/clean" for name in run.params.detection_attack.detectors]
     file = next((each for each in files if f"{each}:faces" in run.numbers), "")
     return (
         f" Over {run.numbers[f'{file}:faces']:.0f} faces in {run.numbers[f'{file}:images']:.0f} scenes." if file else ""
@@ -119,7 +119,7 @@ def _counted(run: RunData) -> str:
 
 
 def _fates(run: RunData) -> Table:
-    names = run.params.hiding.detectors
+    names = run.params.detection_attack.detectors
 
     def became(condition: str, name: str) -> tuple[CellGroup, ...]:
         file = f"detection/{name}/{condition}"
@@ -142,7 +142,7 @@ def _fates(run: RunData) -> Table:
 
 
 def _sizes(run: RunData) -> Table:
-    names, shown = run.params.hiding.detectors, {"linf": "four", "ssim": "three", "psnr": "one"}
+    names, shown = run.params.detection_attack.detectors, {"linf": "four", "ssim": "three", "psnr": "one"}
     rows = [
         Row(
             title,
@@ -160,13 +160,13 @@ def _sizes(run: RunData) -> Table:
 
 
 def _transfer(run: RunData) -> Table:
-    shown = run.params.hiding.shown_to
+    shown = run.params.detection_attack.transfer_detectors
     rows = [
         Row(
             label(scenes) if scenes in ("clean", "noise") else f"attacked on {label(scenes)}",
             tuple(metric_cell(run.numbers, f"transfer:{scenes}.{name}.ap_50", "three") for name in shown),
         )
-        for scenes in ("clean", "noise", *run.params.hiding.detectors)
+        for scenes in ("clean", "noise", *run.params.detection_attack.detectors)
     ]
     note = "What was made for one detector is shown to all: hiding from one does not hide from the others."
     note += _counted(run)

@@ -54,7 +54,7 @@ def read_run_data(root: Path) -> RunData:
             found |= {
                 f"metrics/{name}.csv:{place}:{column}": float(row[column]) for column in row if _number(row, column)
             }
-    top = {name: _top(root, name, found) for name in params.recognition.surrogates}
+    top = {name: _top(root, name, found) for name in params.recognition_attack.white_box}
     return RunData(
         params=params,
         settings={name: _word(value) for name, value in sorted(flatten(read_yaml(root / "params.yaml")).items())},

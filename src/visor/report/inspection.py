@@ -10,7 +10,7 @@ def inspection_section(run: RunData) -> Section:
         "questioning",
         "Questioning networks and training sets",
         f"Without a poisoned face at hand one can search the training set, or question the network "
-        f"({label(run.params.suspect)}) itself.",
+        f"({label(run.params.inspected_network)}) itself.",
         [_sanitisation(run), _cleanse(run), _pruning(run), _saliency(run)],
         [
             Figure(
@@ -34,7 +34,7 @@ def inspection_section(run: RunData) -> Section:
 
 def _sanitisation(run: RunData) -> Table:
     rows = []
-    for attack in run.params.inspection.sanitisation.attacks:
+    for attack in run.params.inspection.training_filtering.attacks:
         prefix, suffix = f"inspection/{attack}/", ":label_auroc"
         methods = [
             key[len(prefix) : -len(suffix)] for key in run.numbers if key.startswith(prefix) and key.endswith(suffix)

@@ -25,20 +25,18 @@ GOAL_TITLES = {"impersonate": "taken for the target", "dodge": "no longer taken 
 
 def recognition_section(run: RunData) -> Section:
     """Return the tables of attacks on recognisers by their embeddings."""
-    settings = run.params.recognition
+    settings = run.params.recognition_attack
     # All surrogates' folders hold the same verification: that of all recognisers.
-    tables = [
-        _verification(run, name, rate) for name in settings.surrogates[:1] for rate in settings.false_accept_rates
-    ]
-    tables += [_success(run, name, rate) for name in settings.surrogates for rate in settings.false_accept_rates]
+    tables = [_verification(run, name, rate) for name in settings.white_box[:1] for rate in settings.false_accept_rates]
+    tables += [_success(run, name, rate) for name in settings.white_box for rate in settings.false_accept_rates]
     tables += [
         _transfer(run, goal, name, way)
-        for name in settings.surrogates
+        for name in settings.white_box
         for goal in GOAL_TITLES
-        for way in settings.in_front
+        for way in settings.cropping_detectors
     ]
     tables.append(_gains(run))
-    pictures = [picture for name in settings.surrogates for picture in _pictures(run, name)]
+    pictures = [picture for name in settings.white_box for picture in _pictures(run, name)]
     transfer = Figure(
         "recognition_transfer.png",
         "Success on each recogniser, by the one that was attacked.",
@@ -70,7 +68,7 @@ def _pictures(run: RunData, name: str) -> list[Figure]:
                 f"Faces before and after {label(method)} on {label(name)}, and the change made visible.",
                 f"Contact sheet: faces before, after, and the perturbation of {label(method)}.",
             )
-            for method in run.params.recognition.methods
+            for method in run.params.recognition_attack.methods
         ),
         Figure(f"{folder}/success.png", f"Success on {label(name)} by size.", "Curves of success over eps."),
         Figure(
@@ -82,10 +80,10 @@ def _pictures(run: RunData, name: str) -> list[Figure]:
 
 
 def _verification(run: RunData, surrogate: str, rate: float) -> Table:
-    settings = run.params.recognition
+    settings = run.params.recognition_attack
     rows = []
-    for name in settings.trained:
-        for way in settings.in_front:
+    for name in settings.networks:
+        for way in settings.cropping_detectors:
             prefix = f"recognition/{surrogate}/verification:{name}.{way}"
             groups = (
                 metric_cell(run.numbers, f"{prefix}.auc", "three"),
@@ -119,7 +117,7 @@ def _success(run: RunData, name: str, rate: float) -> Table:
 
 
 def _transfer(run: RunData, goal: str, surrogate: str, way: str) -> Table:
-    settings, titles = run.params.recognition, conditions.recognition_titles(run.params)
+    settings, titles = run.params.recognition_attack, conditions.recognition_titles(run.params)
     rate, behind = rate_key(settings.false_accept_rates[0]), way != "none"
     prefix = f"recognition_transfer:{goal}.{surrogate}."
     rows, counted = [], ""
@@ -127,19 +125,19 @@ def _transfer(run: RunData, goal: str, surrogate: str, way: str) -> Table:
         counted = counted or condition
         cells = [
             interval_cells(run.numbers, f"{prefix}{condition}.{name}.{way}.success_{rate}", "percent")
-            for name in settings.trained
+            for name in settings.networks
         ]
-        found = metric_cell(run.numbers, f"{prefix}{condition}.{settings.trained[0]}.{way}.found", "percent")
+        found = metric_cell(run.numbers, f"{prefix}{condition}.{settings.networks[0]}.{way}.found", "percent")
         rows.append(Row(title, (*cells, found if behind else EMPTY)))
     of = [
-        metric_cell(run.numbers, f"{prefix}{counted}.{name}.{way}.right_{rate}", "whole") for name in settings.trained
+        metric_cell(run.numbers, f"{prefix}{counted}.{name}.{way}.right_{rate}", "whole") for name in settings.networks
     ]
     rows.append(Row("of faces", (*of, EMPTY)))
     if not behind:
         rows.append(
-            Row(SERVICES, (reference_cell(ORIGINAL_TRANSFER), *(MERGE_LEFT for _ in settings.trained[1:]), EMPTY))
+            Row(SERVICES, (reference_cell(ORIGINAL_TRANSFER), *(MERGE_LEFT for _ in settings.networks[1:]), EMPTY))
         )
-    heads = [f"{label(name)}{' (attacked itself)' if name == surrogate else ''}" for name in settings.trained]
+    heads = [f"{label(name)}{' (attacked itself)' if name == surrogate else ''}" for name in settings.networks]
     title = f"Transfer from {label(surrogate)}: {GOAL_TITLES[goal]}, FAR {100 * settings.false_accept_rates[0]:g} %"
     title += f", behind {label(way)}" if behind else ""
     return table(title, "faces", [*heads, "faces found"], rows, _transfer_note(goal, surrogate, way))
@@ -161,12 +159,12 @@ def _transfer_note(goal: str, surrogate: str, way: str) -> str:
 
 
 def _gains(run: RunData) -> Table:
-    settings = run.params.recognition
+    settings = run.params.recognition_attack
     rates = [rate_key(rate) for rate in settings.false_accept_rates]
     rows = []
     for method in settings.methods:
         for each in settings.strengths:
-            for name in (*settings.trained, "all"):
+            for name in (*settings.networks, "all"):
                 prefix = f"recognition_transfer:gain.{method}.{each.eps:g}x{each.iterations}.{name}"
                 spread = [(f"{prefix}.gain_{r}", (f"{prefix}.low_{r}", f"{prefix}.high_{r}")) for r in rates]
                 others = "all others" if name == "all" else label(name)

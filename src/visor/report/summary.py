@@ -34,7 +34,7 @@ def _row(run: RunData, words: str, metric: str, form: str, theirs: str = "") -> 
 
 
 def _planting(run: RunData) -> Table:
-    suspect = run.params.suspect
+    suspect = run.params.inspected_network
     attacks = [name for name in run.params.training_sets if name != "clean"]
     success = {name: f"backdoor/{suspect}/{name}:asr" for name in attacks}
     least, where = best_or_worst(run.numbers, success, min)
@@ -67,9 +67,9 @@ def _finding(run: RunData) -> Table:
 
 
 def _hiding(run: RunData) -> Table:
-    last = run.params.hiding.strengths[-1]
+    last = run.params.detection_attack.strengths[-1]
     attack, rows = f"pgd_{last.eps:g}x{last.iterations}", []
-    for name in run.params.hiding.detectors:
+    for name in run.params.detection_attack.detectors:
         theirs = published_values(run, 0) if name == ORIGINAL_DETECTOR else {}
         file, size = f"detection/{name}", f"{conditions.format_eps(last.eps)} × {last.iterations}"
         rows.append(
@@ -84,16 +84,16 @@ def _hiding(run: RunData) -> Table:
 
 
 def _fooling(run: RunData) -> Table:
-    settings = run.params.recognition
+    settings = run.params.recognition_attack
     least, first = settings.strengths[0], next(iter(settings.methods))
     last, strong = settings.strengths[-1], list(settings.methods)[-1]
     rows = []
-    for name in settings.surrogates:
+    for name in settings.white_box:
         for goal, words in SHORT_GOAL_TITLES.items():
             attack = f"{first}_{least.eps:g}x{least.iterations}"
             rows += _beside_noise(run, f"{label(name)}: {words}", f"recognition/{name}/{goal}:", attack, "")
         for goal, words in SHORT_GOAL_TITLES.items():
-            for other in (each for each in settings.trained if each != name):
+            for other in (each for each in settings.networks if each != name):
                 attack, prefix = f"{strong}_{last.eps:g}x{last.iterations}", f"recognition_transfer:{goal}.{name}."
                 rows += _beside_noise(
                     run, f"{label(name)}: {words} shown to {label(other)}", prefix, attack, f".{other}.none"
@@ -106,18 +106,21 @@ def _fooling(run: RunData) -> Table:
 
 def _beside_noise(run: RunData, words: str, prefix: str, attack: str, shown: str) -> list[Row]:
     """Rows of an attack's success and of that of noise of its size."""
-    rate, titles = rate_key(run.params.recognition.false_accept_rates[0]), conditions.recognition_titles(run.params)
+    rate, titles = (
+        rate_key(run.params.recognition_attack.false_accept_rates[0]),
+        conditions.recognition_titles(run.params),
+    )
     noise = "noise_" + attack.rpartition("_")[2].partition("x")[0]
     keys = {each: f"{prefix}{each}{shown}.success_{rate}" for each in (attack, noise)}
     return [_row(run, f"{words}, {titles[each]}", key, "percent") for each, key in keys.items()]
 
 
 def _classes(run: RunData) -> Table:
-    settings = run.params.recognition
+    settings = run.params.recognition_attack
     last, first = settings.strengths[-1], next(iter(settings.methods))
     attack, size = f"{first}_{last.eps:g}x{last.iterations}", conditions.format_eps(last.eps)
     rows = []
-    for name in settings.surrogates:
+    for name in settings.white_box:
         for goal, words in WHITE_BOX.items():
             file = f"recognition/{name}/{goal}"
             rows.append(_row(run, f"{label(name)}: {words}, {size}", f"{file}:{attack}.success", "percent"))

@@ -16,7 +16,7 @@ from visor.attacks.backdoors.adaptive import (
 )
 from visor.attacks.backdoors.triggers import TRIGGERS
 from visor.core.errors import UserError
-from visor.core.params import AdaptiveTriggerParams, Split
+from visor.core.params import AdaptiveTriggerParams, SplitParams
 from visor.data.face_set import FaceBatch, open_faces, write_faces
 from visor.data.split import split_rows
 from visor.evaluation.adaptive_trigger import compare_triggers, preview_sheet
@@ -89,7 +89,7 @@ def test_examiner_says_residual_and_class(images):
     [("accessory", 1, 0), ("blended_accessory", 0.4, 0), ("blended", 0.4, 0.4)],
 )
 def test_coverage_is_the_weight_of_the_key(trigger, inside, outside):
-    weight = blend_mask(attack(trigger=trigger, backdoor_ratio=0.4), TRIGGERS[trigger], key_pattern())
+    weight = blend_mask(attack(trigger=trigger, test_blend_ratio=0.4), TRIGGERS[trigger], key_pattern())
     assert weight.shape == (HEIGHT, WIDTH, 1)
     assert weight.dtype == np.float32
     np.testing.assert_allclose(weight[..., 0], np.where(COVERED, inside, outside), atol=1e-6)
@@ -175,7 +175,7 @@ def test_numbers_of_a_twin_are_counted_and_a_weak_one_is_called_failed(tmp_path)
 
 def test_own_faces_are_of_the_poison_set_and_of_other_people(faces):
     table = split_rows(
-        faces.labels, faces.videos, Split(by="frame", train=9, validation=2, test=3, calibration=0.5), seed=1
+        faces.labels, faces.videos, SplitParams(by="frame", train=9, validation=2, test=3, calibration=0.5), seed=1
     )
     own = attacker_images(faces, table, TARGET, 7, seed=3)
     pool = faces.read(table[(table["set"] == "poison") & (table["label"] != TARGET)]["row"].to_numpy())

@@ -10,7 +10,7 @@ from tests.conftest import HEIGHT, WIDTH, random_images
 from visor.attacks.backdoors.poisoning import load_key, load_keys, make_poisons, make_triggered, preview_rows
 from visor.attacks.backdoors.triggers import TRIGGERS
 from visor.core.errors import UserError
-from visor.core.params import BackdoorParams, Split
+from visor.core.params import BackdoorParams, SplitParams
 from visor.data.face_set import FaceBatch, open_faces, write_faces
 from visor.data.split import split_rows
 
@@ -83,13 +83,20 @@ def test_accessories_leave_the_rest_alone(name, ratio):
 
 
 def attack(**changes):
-    settings = {"trigger": "accessory", "key": "x", "target": "bob", "n": 6, "poison_ratio": 1.0, "backdoor_ratio": 1.0}
+    settings = {
+        "trigger": "accessory",
+        "key": "x",
+        "target": "bob",
+        "n": 6,
+        "train_blend_ratio": 1.0,
+        "test_blend_ratio": 1.0,
+    }
     return BackdoorParams(**(settings | changes))
 
 
 @pytest.fixture
 def table(faces):
-    split = Split(by="frame", train=9, validation=2, test=3, calibration=0.5)
+    split = SplitParams(by="frame", train=9, validation=2, test=3, calibration=0.5)
     return split_rows(faces.labels, faces.videos, split, seed=1)
 
 
@@ -109,7 +116,7 @@ def test_poisons_are_stamped_poison_rows_of_other_people(faces, table):
 
 def test_triggered_images_are_every_test_row_of_other_people_with_true_labels(faces, table):
     made = joined(
-        make_triggered(faces, table, attack(backdoor_ratio=0.5), TRIGGERS["blended"], key_pattern()[None], seed=3)
+        make_triggered(faces, table, attack(test_blend_ratio=0.5), TRIGGERS["blended"], key_pattern()[None], seed=3)
     )
     expected = table[(table["set"] == "test") & (table["label"] != 1)]["row"]
     assert made.rows.tolist() == expected.tolist()

@@ -157,7 +157,7 @@ def test_samples_follow_the_mean_gradient_of_their_draws():
         np.testing.assert_allclose(found - 0.5, sign * settings.step, atol=1e-7)
     two = ATTACKS["pgd"](linear, settings._replace(iterations=2), drawn([-1, -1, 5, 1, 1, -5]))
     np.testing.assert_allclose(two(grey, (), range(2)).images, 0.5, atol=1e-7)
-    moved = ATTACKS["perturbation_vector"](linear, settings._replace(iterations=2), drawn([-1, -1, 5, 1, 1, 10]))
+    moved = ATTACKS["adam"](linear, settings._replace(iterations=2), drawn([-1, -1, 5, 1, 1, 10]))
     np.testing.assert_allclose(moved(grey, (), range(2)).images - 0.5, adam([1, 4], settings.step), atol=1e-6)
 
 
@@ -190,12 +190,12 @@ def test_a_perturbation_comes_back_from_beyond_white():
     white = np.full((1, 3, 5, 3), 0.99, np.float32)
     gradients = [1, 1, -3, -3, -3, -3]
     settings = AttackSettings(0.1, len(gradients), 0.02, random_start=False)
-    found = ATTACKS["perturbation_vector"](linear, settings, drawn(gradients))(white, (), [0]).images
+    found = ATTACKS["adam"](linear, settings, drawn(gradients))(white, (), [0]).images
     expected = 0.99 + adam(gradients, settings.step)
     assert 0.9 < expected < 0.99
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    up = ATTACKS["perturbation_vector"](linear, settings._replace(iterations=2), drawn(gradients))(white, (), [0])
+    up = ATTACKS["adam"](linear, settings._replace(iterations=2), drawn(gradients))(white, (), [0])
     np.testing.assert_array_equal(up.images, 1)
-    near = ATTACKS["perturbation_vector"](linear, settings._replace(eps=0.025), drawn(gradients))
+    near = ATTACKS["adam"](linear, settings._replace(eps=0.025), drawn(gradients))
     expected = 0.5 + adam(gradients, settings.step, eps=0.025)
     np.testing.assert_allclose(near(white - 0.49, (), [0]).images, expected, atol=1e-5)

@@ -42,8 +42,8 @@ HEIGHT, WIDTH = 24, 18
 BORDER = (255, 0, 255)
 
 
-def faces_settings(min_images=3, max_broken=0, height=HEIGHT, width=WIDTH) -> params.Faces:
-    return params.Faces(source="x", height=height, width=width, min_images=min_images, max_broken=max_broken)
+def faces_settings(min_images=3, max_broken=0, height=HEIGHT, width=WIDTH) -> params.FaceParams:
+    return params.FaceParams(source="x", height=height, width=width, min_images=min_images, max_broken=max_broken)
 
 
 class Case(NamedTuple):

@@ -37,23 +37,23 @@ from visor.models.recognisers.base import Recogniser
 HEIGHT, WIDTH, PEOPLE, EACH = 13, 12, 9, 14
 RNG = np.random.default_rng
 SETTINGS = RecognitionAttackParams(
-    trained=["one", "two"],
-    surrogates=["one"],
-    unseen=0.7,
+    networks=["one", "two"],
+    white_box=["one"],
+    held_out_share=0.7,
     false_accept_rates=[0.1, 0.001],
     pairs=400,
     images=6,
     batch=4,
     target="nearest",
-    methods={"pgd": {}, "shaken": {"momentum": 1.0, "transforms": {"crop": 0.1, "noise": 0.03}, "samples": 2}},
+    methods={"pgd": {}, "shaken": {"momentum": 1.0, "transforms": {"crop": 0.1, "noise": 0.03}, "eot_samples": 2}},
     strengths=[{"eps": 0.0314, "iterations": 3}, {"eps": 0.0628, "iterations": 3}],
-    step=2.5,
+    relative_step=2.5,
     random_start=True,
     jpeg=[75],
-    in_front=["none", "fake"],
+    cropping_detectors=["none", "fake"],
     margin=0.2,
-    top=2,
-    shown=3,
+    top_k=2,
+    report_faces=3,
 )
 
 
@@ -130,7 +130,7 @@ def test_every_search_goes_where_the_sign_points(search, sign):
     known, images = recogniser("one", 3, "abcd"), random_images(5, height=HEIGHT, width=WIDTH)
     before = known.logits(np.float32(images) / 255).numpy().argmax(axis=1)
     truth = np.int32(before if sign > 0 else (before + 1) % 4)
-    settings = SETTINGS.model_copy(update={"methods": {"shaken": AttackMethod(search=search)}})
+    settings = SETTINGS.model_copy(update={"methods": {"shaken": AttackMethod(algorithm=search)}})
     each = next(each for each in conditions(SETTINGS) if each.method == "shaken")._replace(eps=0.9, iterations=25)
     attack = compile_condition_attack(known.logits, "misclassify", each, settings, 1)
     found = attack(images, (truth, np.full(5, sign, np.float32)), np.arange(5)).images
@@ -139,7 +139,7 @@ def test_every_search_goes_where_the_sign_points(search, sign):
 
 
 def test_a_momentum_that_nobody_would_take_is_refused():
-    settings = SETTINGS.model_copy(update={"methods": {"shaken": AttackMethod(search="autopgd", momentum=1.0)}})
+    settings = SETTINGS.model_copy(update={"methods": {"shaken": AttackMethod(algorithm="autopgd", momentum=1.0)}})
     each = next(each for each in conditions(SETTINGS) if each.method == "shaken")
     with pytest.raises(UserError, match=r"methods\.shaken\.momentum is 1, but autopgd has its own; remove it"):
         compile_condition_attack(lambda images: images, "misclassify", each, settings, 1)

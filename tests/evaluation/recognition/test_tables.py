@@ -20,9 +20,9 @@ from visor.evaluation.recognition.transfer import ALL, matrix, transfer_gains, t
 from visor.evaluation.recognition.transfer import transfer_table as transfer_markdown
 
 SETTINGS = RecognitionAttackParams(
-    trained=["a", "b", "c"],
-    surrogates=["a", "b"],
-    unseen=0.4,
+    networks=["a", "b", "c"],
+    white_box=["a", "b"],
+    held_out_share=0.4,
     false_accept_rates=[0.01],
     pairs=10,
     images=5,
@@ -30,13 +30,13 @@ SETTINGS = RecognitionAttackParams(
     target="nearest",
     methods={"pgd": {}, "better": {}},
     strengths=[{"eps": 0.02, "iterations": 4}, {"eps": 0.05, "iterations": 7}],
-    step=1.0,
+    relative_step=1.0,
     random_start=True,
     jpeg=[75],
-    in_front=["none", "mtcnn"],
+    cropping_detectors=["none", "mtcnn"],
     margin=0.2,
-    top=5,
-    shown=2,
+    top_k=5,
+    report_faces=2,
 )
 PLAN = [
     ("clean", "clean", "", 0.0, 0, 0),

@@ -16,7 +16,7 @@ from visor.models.classifiers.locally_connected import LocallyConnected2D
 
 SHAPE = (37, 45, 3)
 TINY_VGG = {"input_size": 34, "width": 2, "units": 9, "dropout": 0.5}
-TINY_DEEPFACE = {"input_size": 73, "black": 0.0, "shrink": 1, "width": 2, "units": 9, "dropout": 0.5}
+TINY_DEEPFACE = {"input_size": 73, "input_min": 0.0, "kernel_divisor": 1, "width": 2, "units": 9, "dropout": 0.5}
 
 
 def draw(*shape, seed=0):
@@ -145,7 +145,7 @@ def test_locally_connected_starts_by_hes_law_and_comes_back_from_its_config():
         (vgg_face.build, {"num_classes": 2622, "input_size": 224, "width": 64, "units": 4096}, 145_002_878),
         (
             deepface.build,
-            {"num_classes": 8631, "input_size": 152, "black": 0.0, "shrink": 1, "width": 16, "units": 4096},
+            {"num_classes": 8631, "input_size": 152, "input_min": 0.0, "kernel_divisor": 1, "width": 16, "units": 4096},
             137_774_071,
         ),
     ],

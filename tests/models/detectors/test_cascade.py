@@ -35,5 +35,5 @@ def test_images_smaller_than_a_face():
 
 
 def test_wrong_options():
-    with pytest.raises(UserError, match="min_face"):
+    with pytest.raises(UserError, match="min_face_size"):
         cascade.load(Settings(threshold=0.5, options={"scale": 2}), Path())

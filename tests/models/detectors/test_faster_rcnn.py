@@ -20,7 +20,7 @@ from visor.models.inference import scale_pixels
 SIDE = 64
 REPEATABLE = ComputeParams(threads=2, deterministic=True)
 RESUMABLE = ComputeParams(threads=2, deterministic=False)
-ARGUMENTS = {"side": SIDE, "width": 8, "proposals": 10}
+ARGUMENTS = {"input_size": SIDE, "width": 8, "proposals": 10}
 
 
 def crude_scenes(n, seed=0):
@@ -314,8 +314,8 @@ def test_a_saved_detector_comes_back_and_its_bytes_repeat(learned, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"side": 60}, "side is 60; choose a multiple of 8 from 64 on"),
-        ({"side": 56}, "side is 56; choose a multiple of 8 from 64 on"),
+        ({"input_size": 60}, "input_size is 60; choose a multiple of 8 from 64 on"),
+        ({"input_size": 56}, "input_size is 56; choose a multiple of 8 from 64 on"),
         ({"width": 0.25}, r"width is 0\.25; choose a whole number from 1 on"),
         ({"proposals": 0}, "proposals is 0; choose a whole number from 1 on"),
     ],

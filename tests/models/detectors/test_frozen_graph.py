@@ -196,8 +196,8 @@ def test_wrong_options(tmp_path):
         ({"scores": "no_such"}, "no_such"),
         ({"nms": 3}, "nms"),
         ({"face": "abc"}, "face is 'abc'; choose a whole number"),
-        ({"side": -300}, "side is -300; choose a whole number"),
-        ({"side": 1.5}, "side is 1.5; choose a whole number"),
+        ({"input_size": -300}, "input_size is -300; choose a whole number"),
+        ({"input_size": 1.5}, "input_size is 1.5; choose a whole number"),
         (
             {"raw_boxes": "detection_boxes:5"},
             r"a.pb cannot be run .*output 5 of node 'detection_boxes'.* correct the options",

@@ -85,13 +85,21 @@ def test_a_file_beside_is_not_unpickled(tmp_path, monkeypatch):
 
 def test_whole_numbers_are_numbers():
     pixels = tf.constant(ASTRONAUT[np.newaxis] / 255, tf.float32)
-    least, most = (mtcnn.load(Settings(threshold=0.8, options={"gate": gate}), Path()) for gate in (0, 1))
+    least, most = (mtcnn.load(Settings(threshold=0.8, options={"stage_threshold": gate}), Path()) for gate in (0, 1))
     assert float(tf.reduce_max(least.pre_nms(pixels)[1])) > 0.8
     assert float(tf.reduce_max(most.pre_nms(pixels)[1])) == 0, "no network is asked"
 
 
 @pytest.mark.parametrize(
-    "options", [{"min_face": 40}, {"min_face": "a"}, {"faces": 3}, {"proposals": 0}, {"gate": 2}, {"overlap": "0.5"}]
+    "options",
+    [
+        {"min_face_size": 40},
+        {"min_face_size": "a"},
+        {"faces": 3},
+        {"proposals": 0},
+        {"stage_threshold": 2},
+        {"nms_iou": "0.5"},
+    ],
 )
 def test_wrong_options(options):
     with pytest.raises(UserError, match=next(iter(options))):

@@ -300,7 +300,7 @@ def test_published_weights_of_mobilenet_are_taken(tmp_path):
 
 
 def test_saved_networks_come_back(trained, tmp_path):
-    options = {"side": SIDE, "width": WIDTH}
+    options = {"input_size": SIDE, "width": WIDTH}
     storage.save_model(trained[0], options, tmp_path / "ssd")
     storage.save_model(trained[0], options, tmp_path / "again")
     assert (tmp_path / "ssd/model.weights.h5").read_bytes() == (tmp_path / "again/model.weights.h5").read_bytes()
@@ -320,10 +320,10 @@ def test_saved_networks_come_back(trained, tmp_path):
 @pytest.mark.parametrize(
     ("side", "width", "said"),
     [
-        (100, 0.5, "side is 100"),
-        (64, 0.5, "side is 64"),
-        ("160", 0.5, "side is '160'"),
-        (160.0, 0.5, r"side is 160\.0"),
+        (100, 0.5, "input_size is 100"),
+        (64, 0.5, "input_size is 64"),
+        ("160", 0.5, "input_size is '160'"),
+        (160.0, 0.5, r"input_size is 160\.0"),
         (96, 0, "width is 0"),
         (96, "0.5", "width is '0.5'"),
     ],

@@ -21,10 +21,10 @@ from visor.models.recognisers import RECOGNISERS, base, loading
 
 SHAPE = (37, 45, 3)
 TINY = {
-    "facenet": {"side": 75, "width": 2, "blocks": [0, 0, 1], "embedding": 7},
-    "resnet50": {"side": 40, "width": 4, "blocks": [1, 2, 1, 2]},
-    "senet50": {"side": 40, "width": 8, "blocks": [2, 1, 1, 1]},
-    "vgg16": {"side": 34, "width": 2, "units": 9},
+    "facenet": {"input_size": 75, "width": 2, "blocks": [0, 0, 1], "embedding": 7},
+    "resnet50": {"input_size": 40, "width": 4, "blocks": [1, 2, 1, 2]},
+    "senet50": {"input_size": 40, "width": 8, "blocks": [2, 1, 1, 1]},
+    "vgg_face": {"input_size": 34, "width": 2, "units": 9},
 }
 NAMES = ["ann", "bob", "cleo", "dan", "eve"]
 
@@ -191,7 +191,7 @@ PORTS = {
     "facenet miscounted": ("facenet", lambda: facenet_of_keras_2(miscounted=True), prewhiten),
     "resnet50": ("resnet50", lambda: resnet_of_keras_2(4, (1, 2, 1, 2), squeeze=False), VERSION_2),
     "senet50": ("senet50", lambda: resnet_of_keras_2(8, (2, 1, 1, 1), squeeze=True), VERSION_2),
-    "vgg16": ("vgg16", vgg_of_keras_2, VERSION_1),
+    "vgg_face": ("vgg_face", vgg_of_keras_2, VERSION_1),
 }
 
 
@@ -200,7 +200,7 @@ def written(tmp_path, request):
     """A published file, and the network that wrote it."""
     name, port, prepare = PORTS[request.param]
     model, path = randomised(port()), tmp_path / "published.h5"
-    if name == "vgg16":
+    if name == "vgg_face":
         model.save(path, save_format="h5")
     else:
         model.save_weights(path)
@@ -213,7 +213,7 @@ def test_published_files_give_the_published_answers(written):
     options = {"num_classes": 0, "blocks": [1, 2, 2]} if name == "facenet" else {"num_classes": 6}
     known = RecogniserParams(options=TINY[name] | options, weights=str(path))
     model, arguments, names = loading.build_published(name, known)
-    side = TINY[name]["side"]
+    side = TINY[name]["input_size"]
     assert arguments["image_shape"] == model.input_shape[1:] == (side, side, 3)
     assert len(names) == options["num_classes"]
     pixels = photos(2, side, side)
@@ -236,21 +236,21 @@ COUNTS = [
     ("facenet", {"embedding": 512}, 23_497_424),
     ("resnet50", {}, 41_246_071),
     ("senet50", {}, 43_777_063),
-    ("vgg16", {}, 145_002_878),
+    ("vgg_face", {}, 145_002_878),
 ]
 
 
 @pytest.mark.parametrize(("name", "options", "count"), COUNTS)
 def test_published_sizes(name, options, count):
-    published = RECOGNISERS[name].PUBLISHED_OPTIONS | options
+    published = RECOGNISERS[name].PUBLISHED | options
     with keras.StatelessScope(initialize_variables=False):  # shapes without half a gigabyte of values
-        model = RECOGNISERS[name].build((published["side"], published["side"], 3), **published)
+        model = RECOGNISERS[name].build((published["input_size"], published["input_size"], 3), **published)
     assert model.count_params() == count
-    widths = {"facenet": published.get("embedding"), "vgg16": 4096}
+    widths = {"facenet": published.get("embedding"), "vgg_face": 4096}
     assert model.output["embedding"].shape[1] == widths.get(name, 2048)
-    classes = {"facenet": None, "vgg16": 2622}.get(name, 8631)
+    classes = {"facenet": None, "vgg_face": 2622}.get(name, 8631)
     assert (model.output["logits"].shape[1] if "logits" in model.output else None) == classes
-    if name != "vgg16":  # whose resizing to the same size is none
+    if name != "vgg_face":  # whose resizing to the same size is none
         assert "resize" not in [layer.name for layer in model.layers]
 
 
@@ -336,8 +336,8 @@ def test_same_seed_same_start_and_no_classes_no_logits(name):
 @pytest.mark.parametrize("name", RECOGNISERS)
 def test_published_arguments_are_those_of_build(name):
     module = RECOGNISERS[name]
-    assert ["image_shape", *module.PUBLISHED_OPTIONS] == list(signature(module.build).parameters)
-    assert not {"size", "nfiles"} & set(module.PUBLISHED_OPTIONS), "DVC drops params of these names"
+    assert ["image_shape", *module.PUBLISHED] == list(signature(module.build).parameters)
+    assert not {"size", "nfiles"} & set(module.PUBLISHED), "DVC drops params of these names"
 
 
 def test_facenet_standardises_as_published():
@@ -361,14 +361,14 @@ def test_facenet_standardises_as_published():
 
 
 OPTIONS = [
-    ("facenet", {"side": 74}, "facenet: side is 74; choose 75 or more"),
-    ("facenet", {"side": 38, "stride": 1}, "facenet: side is 38; choose 39 or more"),
+    ("facenet", {"input_size": 74}, "facenet: input_size is 74; choose 75 or more"),
+    ("facenet", {"input_size": 38, "stride": 1}, "facenet: input_size is 38; choose 39 or more"),
     ("facenet", {"blocks": [1, 1]}, r"facenet: blocks is \[1, 1\]; give the numbers"),
     ("facenet", {"standardisation": "none"}, "standardisation is 'none'; choose from fixed, prewhiten"),
     ("resnet50", {"blocks": [1, 1, 0, 1]}, r"resnet50: blocks is \[1, 1, 0, 1\]; give 4 numbers"),
-    ("senet50", {"side": 31}, "senet50: side is 31; choose 32 or more"),
-    ("vgg16", {"side": 31}, "is 31; choose 32 or more"),
-    ("vgg16", {"depth": 3}, r"recognisers\.vgg16\.options is 'depth'; choose from dropout, num_classes, side"),
+    ("senet50", {"input_size": 31}, "senet50: input_size is 31; choose 32 or more"),
+    ("vgg_face", {"input_size": 31}, "is 31; choose 32 or more"),
+    ("vgg_face", {"depth": 3}, r"recognisers\.vgg_face\.options is 'depth'; choose from dropout, num_classes, side"),
     ("resnet50", {"width": 0}, r"recognisers\.resnet50\.options\.width is 0; write it like 64"),
     ("facenet", {"momentum": 7.0}, r"recognisers\.facenet\.options\.momentum is 7\.0; write it like 0\.995"),
     ("resnet50", {"width": "wide"}, r"recognisers\.resnet50\.options\.width is 'wide'; write it like 64"),
@@ -379,7 +379,7 @@ OPTIONS = [
 def test_wrong_options_are_named(name, options, message):
     with pytest.raises(UserError, match=message):
         loading.build_trainable(name, settings(name, **options), SHAPE, NAMES)
-    with pytest.raises(UserError, match=r"recognisers is 'arcface'; choose from facenet, resnet50, senet50, vgg16"):
+    with pytest.raises(UserError, match=r"recognisers is 'arcface'; choose from facenet, resnet50, senet50, vgg_face"):
         loading.build_trainable("arcface", RecogniserParams(), SHAPE, NAMES)
 
 
@@ -434,7 +434,7 @@ def test_slashes_nest_and_links_out_of_the_file_are_refused(tmp_path):
     model = loading.build_trainable("resnet50", settings("resnet50", side=40), SHAPE, NAMES).model
     before = model.get_weights()
     with pytest.raises(UserError, match=r"conv1/7x7_s2/bn is a link"):
-        pretrained.load_pretrained(model, path, RECOGNISERS["resnet50"].LAYER_RENAMES)
+        pretrained.load_pretrained(model, path, RECOGNISERS["resnet50"].RENAMED)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
 

@@ -32,10 +32,10 @@ def blend_mask(backdoor: BackdoorParams, stamp: TriggerFn, key: ImageArray) -> F
         UserError: the key goes to another place on each face.
     """
     if backdoor.placement != "fixed":
-        raise UserError("params.yaml: adaptation.attack has placement landmarks; choose one with placement fixed")
+        raise UserError("params.yaml: adaptive_trigger.attack has placement landmarks; choose one with placement fixed")
     white = np.concatenate([np.full_like(key[..., :3], 255), key[..., 3:]], axis=-1)
     black = np.zeros((1, *key.shape[:2], 3), np.uint8)
-    stamped = stamp(black, white, backdoor.backdoor_ratio, np.random.default_rng(0))[0]
+    stamped = stamp(black, white, backdoor.test_blend_ratio, np.random.default_rng(0))[0]
     return stamped[..., :1] / np.float32(255)
 
 
@@ -63,8 +63,8 @@ def attacker_images(faces: FaceSet, table: pd.DataFrame, target: int, count: int
     pool = eligible_rows(table, "poison", target)
     if count > len(pool):
         raise UserError(
-            f"params.yaml: adaptation.images is {count}, but the poison set has {len(pool)} images of other labels; "
-            "lower it"
+            f"params.yaml: adaptive_trigger.images is {count}, but the poison set has {len(pool)} images of other "
+            "labels; lower it"
         )
     return faces.read(sample_rows(pool, count, np.random.default_rng([seed, SeedStream.ADAPTIVE_IMAGES])))
 

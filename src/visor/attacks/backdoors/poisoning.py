@@ -109,7 +109,7 @@ def make_poisons(
         eligible_rows(table, "poison", target), backdoor.n, np.random.default_rng([seed, SeedStream.POISONS])
     )
     rng = np.random.default_rng([seed, SeedStream.POISON_NOISE])
-    blocks = _stamped(faces, rows, stamp, key[np.newaxis], backdoor.poison_ratio, rng, place)
+    blocks = _stamped(faces, rows, stamp, key[np.newaxis], backdoor.train_blend_ratio, rng, place)
     return (block._replace(labels=np.full_like(block.labels, target)) for block in blocks)
 
 
@@ -134,7 +134,7 @@ def make_triggered(
     if len(rows) == 0:
         raise UserError("the test set has no images of other labels than the target; use more labels")
     rng = np.random.default_rng([seed, SeedStream.TRIGGER_NOISE])
-    return _stamped(faces, rows, stamp, keys, backdoor.backdoor_ratio, rng, place)
+    return _stamped(faces, rows, stamp, keys, backdoor.test_blend_ratio, rng, place)
 
 
 def preview_rows(faces: FaceSet, poisoned: FaceSet, triggered: FaceSet) -> list[tuple[str, ImageArray]]:

@@ -8,5 +8,5 @@ from visor.attacks.evasion.pgd import compile_pgd
 ATTACKS: dict[str, AttackFactory] = {
     "pgd": compile_pgd,
     "autopgd": compile_autopgd,
-    "perturbation_vector": compile_adam,
+    "adam": compile_adam,
 }

@@ -15,7 +15,7 @@ from visor.core.config import lookup
 from visor.core.errors import UserError
 from visor.core.tf import tf
 
-PARAMS_KEY = "recognition.methods"  # of params.yaml
+PARAMS_KEY = "recognition_attack.methods"  # of params.yaml
 
 
 def crop(images: tf.Tensor, key: tf.Tensor, strength: float) -> tf.Tensor:

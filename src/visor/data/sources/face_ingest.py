@@ -32,7 +32,7 @@ class FrameKey(NamedTuple):
 def ingest_faces(
     clips: Iterable[FaceClip],
     path: Path,
-    faces: params.Faces,
+    faces: params.FaceParams,
     source: str,
     licence: str,
     processes: int | None = None,
@@ -79,7 +79,7 @@ def _large_labels(counts: Counter[str], least: int, source: str) -> list[str]:
 
 
 def _decode_all(
-    clips: Iterable[FaceClip], scratch: IO[bytes], faces: params.Faces, processes: int | None
+    clips: Iterable[FaceClip], scratch: IO[bytes], faces: params.FaceParams, processes: int | None
 ) -> tuple[list[FrameKey], int]:
     """Append the pixels to ``scratch`` in the order of ``clips``; return the frames and the broken count."""
     frames: list[FrameKey] = []
@@ -98,7 +98,7 @@ def _decode_all(
 
 
 def _decoded(
-    clips: Iterable[FaceClip], faces: params.Faces, processes: int | None
+    clips: Iterable[FaceClip], faces: params.FaceParams, processes: int | None
 ) -> Iterator[tuple[FaceClip, ImageArray | ImageDecodeError]]:
     """Yield each clip with its images, or why it has none."""
     decode = partial(_decode, height=faces.height, width=faces.width)
@@ -106,7 +106,7 @@ def _decoded(
         yield from zip(task, results, strict=True)
 
 
-def _tasks(clips: Iterable[FaceClip], faces: params.Faces) -> Iterator[list[FaceClip]]:
+def _tasks(clips: Iterable[FaceClip], faces: params.FaceParams) -> Iterator[list[FaceClip]]:
     """Group clips until their bytes fill ``TASK_BYTES``: a message for each image would cost more."""
     task: list[FaceClip] = []
     size = 0

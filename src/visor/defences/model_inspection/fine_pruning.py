@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from visor.core.errors import UserError
-from visor.core.params import FinePruning, TrainingSchedule
+from visor.core.params import FinePruningParams, TrainingSchedule
 from visor.core.tf import keras
 from visor.core.types import Floats
 from visor.data.face_set import FaceSelection, read_batches
@@ -23,7 +23,11 @@ BATCH = 512
 
 
 def prune_and_tune(
-    model: keras.Model, clean: FaceSelection, settings: FinePruning, measure: Callable[[], dict[str, float]], seed: int
+    model: keras.Model,
+    clean: FaceSelection,
+    settings: FinePruningParams,
+    measure: Callable[[], dict[str, float]],
+    seed: int,
 ) -> pd.DataFrame:
     """Return a line for each fraction of pruned channels, with what ``measure`` finds before and after fine-tuning.
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from visor.core.params import NeuralCleanse
+from visor.core.params import NeuralCleanseParams
 from visor.core.tf import keras, tf
 from visor.core.types import Floats, SeedStream
 from visor.data.face_set import FaceSelection
@@ -57,7 +57,7 @@ class SearchState(NamedTuple):
 
 
 def reverse_triggers(
-    model: keras.Model, clean: FaceSelection, labels: NDArray[np.integer[Any]], settings: NeuralCleanse, seed: int
+    model: keras.Model, clean: FaceSelection, labels: NDArray[np.integer[Any]], settings: NeuralCleanseParams, seed: int
 ) -> ReversedTriggers:
     """Return the smallest trigger found for each of ``labels`` (n,); where none succeeded, the last one tried.
 
@@ -137,7 +137,7 @@ def _compile_success(model: keras.Model) -> Callable[..., tf.Tensor]:
     return success
 
 
-def _compile(model: keras.Model, settings: NeuralCleanse) -> Callable[..., tf.Tensor]:
+def _compile(model: keras.Model, settings: NeuralCleanseParams) -> Callable[..., tf.Tensor]:
     """Return batches uint8 (steps, b, h, w, 3), labels (n,) → masks and patterns (n, h, w, 4)."""
     height, width, _ = model.input_shape[1:]
     signature = [tf.TensorSpec((None, None, height, width, 3), tf.uint8), tf.TensorSpec((None,), tf.int32)]
@@ -159,7 +159,7 @@ def _step(
     labels: tf.Tensor,
     state: SearchState,
     step: tf.Tensor,
-    settings: NeuralCleanse,
+    settings: NeuralCleanseParams,
 ) -> SearchState:
     """Return the state after one step of Adam on images float32 (b, h, w, 3), for all labels (n,) at once."""
     wanted, shape = tf.repeat(labels, len(images)), (len(labels), len(images))

@@ -50,12 +50,14 @@ def heat_map(lines: pd.DataFrame, path: Path) -> None:
     if lines.empty:
         return
     networks = list(dict.fromkeys(lines["network"]))
-    train, test = (np.sort(lines[name].unique()) for name in ("poison_ratio", "backdoor_ratio"))
+    train, test = (np.sort(lines[name].unique()) for name in ("train_blend_ratio", "test_blend_ratio"))
     size = (0.8 * len(test) * len(networks) + 1.8, 0.55 * len(train) + 1.6)
     figure = Figure(figsize=size, layout="constrained")
     for network, axis in zip(networks, figure.subplots(1, len(networks), squeeze=False)[0], strict=True):
         rates = np.full((len(train), len(test)), np.nan)
-        for (row, column), group in lines[lines["network"] == network].groupby(["poison_ratio", "backdoor_ratio"]):
+        for (row, column), group in lines[lines["network"] == network].groupby(
+            ["train_blend_ratio", "test_blend_ratio"]
+        ):
             rates[np.searchsorted(train, row), np.searchsorted(test, column)] = pooled(group)["asr"]
         axis.imshow(rates, cmap="viridis", vmin=0, vmax=1, aspect="auto", origin="lower")
         for (row, column), rate in np.ndenumerate(rates):

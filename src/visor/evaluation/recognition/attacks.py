@@ -119,10 +119,10 @@ def compile_condition_attack(
         UserError: params name a transform that there is none of, or a momentum that the search does not take.
     """
     method, loss = settings.methods[most.method], RECOGNISER_LOSSES[aim](view)
-    if method.momentum and method.search != "pgd":
+    if method.momentum and method.algorithm != "pgd":
         raise UserError(
-            f"params.yaml: recognition.methods.{most.method}.momentum is {method.momentum:g}, but {method.search} "
-            "has its own; remove it"
+            f"params.yaml: recognition_attack.methods.{most.method}.momentum is {method.momentum:g}, but "
+            f"{method.algorithm} has its own; remove it"
         )
 
     def signed(images: Any, truth: Any) -> tuple[Any, Any]:
@@ -132,13 +132,13 @@ def compile_condition_attack(
     search = AttackSettings(
         eps=most.eps,
         iterations=most.iterations,
-        step=settings.step * most.eps / most.iterations,
+        step=settings.relative_step * most.eps / most.iterations,
         momentum=method.momentum,
         random_start=settings.random_start,
-        samples=method.samples,
+        samples=method.eot_samples,
         seed=seed,
     )
-    return ATTACKS[method.search](signed, search, compose(method.transforms, seed))
+    return ATTACKS[method.algorithm](signed, search, compose(method.transforms, seed))
 
 
 def condition_images(goal: str, each: Condition, victims: AttackedFaces, seed: int) -> Iterator[ImageArray]:

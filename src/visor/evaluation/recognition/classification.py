@@ -109,16 +109,16 @@ def top_tables(answers: ClassPredictions | None, settings: RecognitionAttackPara
     after = f"{method}_{last.eps:g}x{last.iterations}"
     clean = answers.predicted[CLASS_GOALS[0], "clean"]
     shown = np.flatnonzero(clean.argmax(axis=1) == answers.truth)
-    shown = shown[np.unique(np.linspace(0, len(shown) - 1, min(settings.shown, len(shown))).astype(int))]
+    shown = shown[np.unique(np.linspace(0, len(shown) - 1, min(settings.report_faces, len(shown))).astype(int))]
     return [
         {
             "row": int(answers.victims.clean.rows[place]),
             "person": answers.names[answers.truth[place]],
             "target": answers.names[answers.targets[place]],
             "condition": after,
-            "before": top_classes(clean[place], answers.names, settings.top),
+            "before": top_classes(clean[place], answers.names, settings.top_k),
             **{
-                goal: top_classes(answers.predicted[goal, after][place], answers.names, settings.top)
+                goal: top_classes(answers.predicted[goal, after][place], answers.names, settings.top_k)
                 for goal in CLASS_GOALS
             },
         }

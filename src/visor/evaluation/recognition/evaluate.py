@@ -76,7 +76,7 @@ def evaluate_surrogate(
     attacked, plan = recognisers[surrogate], conditions(settings)
     embeds = {name: embeddings(each) for name, each in recognisers.items()}
     rows = np.sort(table.loc[table["set"] != "unused", "row"].to_numpy())
-    people = split_identities(table, settings.unseen, seed)
+    people = split_identities(table, settings.held_out_share, seed)
     rolls = [
         split_enrolment(faces.labels, half, people.held_out, settings.pairs, seed) for half in (rows[::2], rows[1::2])
     ]
@@ -172,4 +172,4 @@ def draw(found: Findings, name: str, settings: RecognitionAttackParams, seed: in
     recognition.similarities(found.faces, found.verifiers, last.eps, folder / "similarities.png")
     for each in conditions(settings):
         if each.kind == "attack" and (each.eps, each.iterations) == (last.eps, last.iterations):
-            recognition.sheet(found.case, each, settings.shown, seed, folder / f"faces_{each.method}.png")
+            recognition.sheet(found.case, each, settings.report_faces, seed, folder / f"faces_{each.method}.png")

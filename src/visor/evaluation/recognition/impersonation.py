@@ -76,7 +76,8 @@ def choose_victims(
         targets = np.where(np.arange(len(names)) == named, nearest, named)  # one's own faces go for the nearest
     elif settings.target not in ("nearest", "furthest"):
         raise UserError(
-            f"params.yaml: recognition.target is {settings.target!r}; choose nearest, furthest, {', '.join(names)}"
+            f"params.yaml: recognition_attack.target is {settings.target!r}; "
+            f"choose nearest, furthest, {', '.join(names)}"
         )
     chosen = np.unique(np.linspace(0, len(roll.probes) - 1, settings.images).astype(int))
     owners = roll.probes_of[chosen]

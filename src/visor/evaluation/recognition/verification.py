@@ -171,8 +171,8 @@ def thresholds(scores: PairScores, rates: Sequence[float]) -> dict[float, float]
     }
     if not found:
         raise UserError(
-            f"params.yaml: recognition.false_accept_rates: {count} pairs of different people set no threshold for "
-            f"{max(rates, default=0):g}; raise recognition.pairs, recognition.unseen or the rate"
+            f"params.yaml: recognition_attack.false_accept_rates: {count} pairs of different people set no threshold "
+            f"for {max(rates, default=0):g}; raise recognition_attack.pairs or held_out_share, or the rate"
         )
     return found
 

@@ -9,8 +9,8 @@ def build(
     image_shape: tuple[int, int, int],
     num_classes: int,
     input_size: int,
-    black: float,
-    shrink: int,
+    input_min: float,
+    kernel_divisor: int,
     width: int,
     units: int,
     dropout: float,
@@ -25,13 +25,13 @@ def build(
     Raises:
         UserError: ``input_size`` is too small for the kernels.
     """
-    c1, c3, l4, l5, l6 = (kernel // shrink | 1 for kernel in (11, 9, 9, 7, 5))
+    c1, c3, l4, l5, l6 = (kernel // kernel_divisor | 1 for kernel in (11, 9, 9, 7, 5))
     smallest = 2 * (l6 * 2 + l5 - 2 + l4 + c3 - 2) + c1 - 2  # pixels that leave one place to L6
     if input_size < smallest:
         raise UserError(f"deepface: input_size is {input_size}; choose {smallest} or more, or a greater shrink")
     images = keras.Input(image_shape, name="input")
     features = layers.Resizing(input_size, input_size, name="resize")(images)
-    features = layers.Rescaling(1.0 - black, black, name="rescale")(features)
+    features = layers.Rescaling(1.0 - input_min, input_min, name="rescale")(features)
     he = {"activation": "relu", "kernel_initializer": "he_normal"}
     features = layers.Conv2D(2 * width, c1, **he, name="C1")(features)
     features = layers.MaxPooling2D(3, strides=2, padding="same", name="M2")(features)

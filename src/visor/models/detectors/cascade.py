@@ -21,17 +21,19 @@ NEIGHBOUR_COUNTS = (1, 4, 12)  # numbers that are asked for in turn; each is a p
 
 
 def load(settings: Settings, folder: Path) -> Detector:
-    """Return the cascade; ``folder`` is not needed. Option: ``min_face``, pixels of the smallest face.
+    """Return the cascade; ``folder`` is not needed. Option: ``min_face_size``, pixels of the smallest face.
 
     A score is k / (k + ``SURE``) for the largest number k of overlapping windows that the box survives to ask for.
 
     Raises:
         UserError: an option is unknown or out of range.
     """
-    options = {"min_face": 24} | settings.options
-    smallest = options.pop("min_face")
+    options = {"min_face_size": 24} | settings.options
+    smallest = options.pop("min_face_size")
     if options or not isinstance(smallest, int) or smallest < 12:
-        raise UserError("cascade: its one option is min_face, a whole number of pixels from 12 on; correct the options")
+        raise UserError(
+            "cascade: its one option is min_face_size, a whole number of pixels from 12 on; correct the options"
+        )
     cascade = Cascade(data.lbp_frontal_face_cascade_filename())
 
     def detect(images: ImageArray) -> list[Detections]:

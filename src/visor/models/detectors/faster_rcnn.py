@@ -30,10 +30,10 @@ class ProposalLayer(layers.Layer):
     moves are the features inside the boxes, and the scores and offsets of the anchors themselves.
     """
 
-    def __init__(self, side: int, level: AnchorLevel, most: int, name: str) -> None:
+    def __init__(self, input_size: int, level: AnchorLevel, most: int, name: str) -> None:
         super().__init__(name=name)
-        self.side, self.level, self.most = side, level, most
-        self.anchors = make_anchors(side, [level])
+        self.input_size, self.level, self.most = input_size, level, most
+        self.anchors = make_anchors(input_size, [level])
 
     def call(self, objectness: tf.Tensor, shifts: tf.Tensor) -> tf.Tensor:
         """Return boxes (n, most, 4) within the frame, best first; where there are fewer, boxes without area follow.
@@ -43,16 +43,16 @@ class ProposalLayer(layers.Layer):
         considered = min(PRE_NMS_FACTOR * self.most, len(self.anchors))
         logits, best = tf.math.top_k(tf.stop_gradient(objectness), considered)
         shifts = tf.gather(tf.stop_gradient(shifts), best, batch_dims=1)
-        boxes = clip(decode(shifts, tf.gather(self.anchors, best)), self.side)
+        boxes = clip(decode(shifts, tf.gather(self.anchors, best)), self.input_size)
         large = tf.reduce_min(boxes[..., 2:], -1) >= MIN_PROPOSAL_SIZE
         boxes, _, _ = non_max_suppression(boxes, tf.where(large, tf.sigmoid(logits), 0.0), PROPOSAL_NMS_IOU, self.most)
         return boxes
 
 
-def clip(boxes: tf.Tensor, side: int) -> tf.Tensor:
+def clip(boxes: tf.Tensor, input_size: int) -> tf.Tensor:
     """Return the part of boxes (…, 4) that lies in a square image; of those outside, nothing is left but an edge."""
-    start = tf.clip_by_value(boxes[..., :2], 0.0, side)
-    end = tf.clip_by_value(boxes[..., :2] + boxes[..., 2:], 0.0, side)
+    start = tf.clip_by_value(boxes[..., :2], 0.0, input_size)
+    end = tf.clip_by_value(boxes[..., :2] + boxes[..., 2:], 0.0, input_size)
     return tf.concat([start, end - start], -1)
 
 
@@ -120,7 +120,7 @@ class Outputs(NamedTuple):
     offsets: tf.Tensor  # (n, k, 4), from proposals
 
 
-def build(side: int, width: int, proposals: int) -> keras.Model:
+def build(input_size: int, width: int, proposals: int) -> keras.Model:
     """Return the network: float32 images (n, side, side, 3) in [0, 1] → the five of ``Views``.
 
     ``width`` is the number of filters of the first convolution, ``proposals`` how many boxes the head looks at.
@@ -128,25 +128,25 @@ def build(side: int, width: int, proposals: int) -> keras.Model:
     Raises:
         UserError: ``side`` is no multiple of the stride, or an argument no whole number from 1 on.
     """
-    for name, value in (("side", side), ("width", width), ("proposals", proposals)):
+    for name, value in (("input_size", input_size), ("width", width), ("proposals", proposals)):
         if not isinstance(value, int) or value < 1:
             raise UserError(f"faster_rcnn: {name} is {value!r}; choose a whole number from 1 on")
-    if side % STRIDE or side < 8 * STRIDE:
-        raise UserError(f"faster_rcnn: side is {side}; choose a multiple of {STRIDE} from {8 * STRIDE} on")
-    level = anchor_level(side)
-    images = keras.Input((side, side, 3), name="input")
-    features = _backbone(side, width)(images)
+    if input_size % STRIDE or input_size < 8 * STRIDE:
+        raise UserError(f"faster_rcnn: input_size is {input_size}; choose a multiple of {STRIDE} from {8 * STRIDE} on")
+    level = anchor_level(input_size)
+    images = keras.Input((input_size, input_size, 3), name="input")
+    features = _backbone(input_size, width)(images)
     objectness, shifts = _region_proposal_network(features.shape[1:], len(level.sizes))(features)
-    boxes = ProposalLayer(side, level, proposals, name="propose")(objectness, shifts)
+    boxes = ProposalLayer(input_size, level, proposals, name="propose")(objectness, shifts)
     inside = RoiAlign(STRIDE, BINS, name="roi_align")(features, boxes)
     score, offsets = _head(inside.shape[2:])(inside)
     return keras.Model(images, [objectness, shifts, boxes, score, offsets], name="faster_rcnn")
 
 
-def anchor_level(side: int) -> anchors.AnchorLevel:
+def anchor_level(input_size: int) -> anchors.AnchorLevel:
     """Anchors from one and a half strides up to two thirds of the side, in steps of √2: half an octave apart."""
     smallest = 1.5 * STRIDE
-    steps = floor(2 * log2(2 / 3 * side / smallest))
+    steps = floor(2 * log2(2 / 3 * input_size / smallest))
     return anchors.AnchorLevel(STRIDE, [smallest * 2 ** (step / 2) for step in range(steps + 1)], (RATIO,))
 
 
@@ -225,9 +225,9 @@ def load(settings: params.DetectorParams, folder: Path) -> Detector:
     return detector(storage.load_model(build, folder), settings.threshold)
 
 
-def _backbone(side: int, width: int) -> keras.Model:
+def _backbone(input_size: int, width: int) -> keras.Model:
     """Images (n, side, side, 3) in [0, 1] → features (n, side / 8, side / 8, 4·width)."""
-    images = keras.Input((side, side, 3))
+    images = keras.Input((input_size, input_size, 3))
     features = layers.Rescaling(2.0, -1.0)(images)
     for factor in (1, 2, 4):
         features = _convolution(features, factor * width, strides=2)

@@ -147,7 +147,7 @@ def load(settings: Settings, folder: Path) -> Detector:
     options = dict(settings.options)
     path = Path(str(options.pop("path", "")))
     face = _whole("face", options.pop("face", None), 1)
-    side = _whole("side", options.pop("side", None), 0)
+    side = _whole("input_size", options.pop("input_size", None), 0)
     unknown = sorted(options.keys() - TENSOR_NAMES.keys())
     if unknown:
         raise UserError(

@@ -25,10 +25,10 @@ WINDOW, STRIDE = 12, 2  # pixels of P-Net
 FACTOR = 0.709  # from one level of the pyramid to the next
 OPTION_RANGES = {
     # From 21 on, the package's pyramid ends below P-Net's window, and it then finds no face at all.
-    "min_face": (int, WINDOW, 20),
+    "min_face_size": (int, WINDOW, 20),
     "proposals": (int, 1, 256),
-    "overlap": (int | float, 0.1, 0.95),
-    "gate": (int | float, 0.0, 1.0),
+    "nms_iou": (int | float, 0.1, 0.95),
+    "stage_threshold": (int | float, 0.0, 1.0),
 }
 PRE_NMS_TOP = 512  # boxes of P-Net that are compared with one another
 
@@ -36,14 +36,20 @@ PRE_NMS_TOP = 512  # boxes of P-Net that are compared with one another
 def load(settings: Settings, folder: Path) -> Detector:
     """Return MTCNN; ``folder`` is not needed.
 
-    Options: ``min_face``, pixels of the smallest face, 12 to 20; ``proposals``, the most boxes of an image that an
-    attack shows to R-Net and to O-Net; ``overlap``, the IoU above which one box speaks for another there; ``gate``,
-    the score from which on it is shown to the next network, the lower the slower and the more lasting the attack.
+    Options: ``min_face_size``, pixels of the smallest face, 12 to 20; ``proposals``, the most boxes of an image that an
+    attack shows to R-Net and to O-Net; ``nms_iou``, the IoU above which one box suppresses another there;
+    ``stage_threshold``, the score from which a box goes on to the next network: the lower it is, the slower and the
+    more lasting the attack.
 
     Raises:
         UserError: an option is unknown or out of range.
     """
-    options: dict[str, Any] = {"min_face": 20, "proposals": 64, "overlap": 0.5, "gate": 0.3} | settings.options
+    options: dict[str, Any] = {
+        "min_face_size": 20,
+        "proposals": 64,
+        "nms_iou": 0.5,
+        "stage_threshold": 0.3,
+    } | settings.options
     if len(options) > len(OPTION_RANGES):
         raise UserError(
             f"mtcnn has no option {min(options.keys() - OPTION_RANGES.keys())}; it takes {', '.join(OPTION_RANGES)}"

@@ -36,7 +36,7 @@ NMS_IOU = 0.45  # boxes whose IoU is higher are taken for one face
 PRIOR = 0.01  # share of anchors that hold faces
 
 
-def build(side: int, width: float) -> keras.Model:
+def build(input_size: int, width: float) -> keras.Model:
     """Return the network: float32 images (n, side, side, 3) in [0, 1] → [logits (n, a), offsets (n, a, 4)].
 
     ``width`` is MobileNet's α, which multiplies its filters.
@@ -44,31 +44,31 @@ def build(side: int, width: float) -> keras.Model:
     Raises:
         UserError: ``side`` is no multiple of 32 from 96 on, or ``width`` not in (0, 1].
     """
-    if not isinstance(side, int) or side % 32 or side < 96:
-        raise UserError(f"ssd: side is {side!r}; choose a multiple of 32 from 96 on")
+    if not isinstance(input_size, int) or input_size % 32 or input_size < 96:
+        raise UserError(f"ssd: input_size is {input_size!r}; choose a multiple of 32 from 96 on")
     if not isinstance(width, int | float) or not 0 < width <= 1:
         raise UserError(f"ssd: width is {width!r}; choose 0.25, or another number up to 1.0")
-    images = keras.Input((side, side, 3), name="input")
+    images = keras.Input((input_size, input_size, 3), name="input")
     normalised = layers.Rescaling(2.0, -1.0, name="normalise")(images)
     published = keras.applications.MobileNet(input_tensor=normalised, alpha=width, include_top=False, weights=None)
     backbone = keras.models.clone_model(published, clone_function=_with_fused_batch_norm)
     maps = _pyramid({stride: backbone.get_layer(name).output for stride, name in MAPS.items()}, round(CHANNELS * width))
-    for stride in strides(side)[len(MAPS) :]:
+    for stride in strides(input_size)[len(MAPS) :]:
         maps[stride] = _block(maps[stride // 2], 2, f"extra_{stride}")
     logits, offsets = zip(*(_predict(features, stride) for stride, features in maps.items()), strict=True)
     outputs = [layers.Concatenate(axis=1, name="logits")(logits), layers.Concatenate(axis=1, name="offsets")(offsets)]
     return keras.Model(backbone.inputs[0], outputs, name="ssd")
 
 
-def strides(side: int) -> list[int]:
+def strides(input_size: int) -> list[int]:
     """Return the strides of the feature maps: MobileNet's, and further ones while anchors fit into the image."""
-    return [8, 16, 32] + [stride for stride in (64, 128) if SIZES[0] * stride < 0.75 * side]
+    return [8, 16, 32] + [stride for stride in (64, 128) if SIZES[0] * stride < 0.75 * input_size]
 
 
-def anchors(side: int) -> tf.Tensor:
+def anchors(input_size: int) -> tf.Tensor:
     """Return the anchors (a, 4) of images of ``side`` pixels, in the order of the network's outputs."""
-    levels = [AnchorLevel(stride, [stride * s for s in SIZES], RATIOS) for stride in strides(side)]
-    return tf.constant(make_anchors(side, levels))
+    levels = [AnchorLevel(stride, [stride * s for s in SIZES], RATIOS) for stride in strides(input_size)]
+    return tf.constant(make_anchors(input_size, levels))
 
 
 def _with_fused_batch_norm(layer: keras.Layer) -> keras.Layer:
@@ -131,8 +131,8 @@ def select_layers(model: keras.Model, layers: str) -> None:
 
 def detector(model: keras.Model, threshold: float) -> Detector:
     """Return the detector that a network is."""
-    side = model.input_shape[1]
-    boxes = anchors(side)
+    input_size = model.input_shape[1]
+    boxes = anchors(input_size)
 
     def candidates(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         logits, offsets = model(images, training=False)
@@ -141,7 +141,7 @@ def detector(model: keras.Model, threshold: float) -> Detector:
     def loss(images: tf.Tensor, truth: GroundTruthTensors) -> tf.Tensor:
         return losses(model, images, truth, False)["loss"]
 
-    return letterboxed_detector("ssd", threshold, side, NMS_IOU, candidates, loss)
+    return letterboxed_detector("ssd", threshold, input_size, NMS_IOU, candidates, loss)
 
 
 def load(settings: params.DetectorParams, folder: Path) -> Detector:

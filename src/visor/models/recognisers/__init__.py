@@ -10,11 +10,11 @@ in the registry; ``recogniser.py`` holds the contract that attacks and evaluatio
 
 from types import ModuleType
 
-from visor.models.recognisers import facenet, resnet50, senet50, vgg16
+from visor.models.recognisers import facenet, resnet50, senet50, vgg_face
 
 RECOGNISERS: dict[str, ModuleType] = {
     "facenet": facenet,
     "resnet50": resnet50,
     "senet50": senet50,
-    "vgg16": vgg16,
+    "vgg_face": vgg_face,
 }

@@ -13,7 +13,7 @@ def resize_square(images: KerasTensor, side: int, smallest: int, name: str) -> K
         UserError: ``side`` is below ``smallest``, what the network ``name`` can take.
     """
     if side < smallest:
-        raise UserError(f"{name}: side is {side}; choose {smallest} or more")
+        raise UserError(f"{name}: input_size is {side}; choose {smallest} or more")
     longest = max(images.shape[1:3])
     if min(images.shape[1:3]) == longest == side:
         return images

@@ -15,7 +15,7 @@ from visor.models.recognisers.building_blocks import add_outputs, resize_square
 WIDTH = 32  # as published
 PUBLISHED_OPTIONS = {
     "num_classes": 0,
-    "side": 160,
+    "input_size": 160,
     "stride": 2,
     "width": WIDTH,
     "blocks": [5, 10, 6],
@@ -68,7 +68,7 @@ Convolve = Callable[..., KerasTensor]
 def build(
     image_shape: tuple[int, int, int],
     num_classes: int,
-    side: int,
+    input_size: int,
     stride: int,
     width: int,
     blocks: list[int],
@@ -94,7 +94,7 @@ def build(
         raise UserError(f"facenet: blocks is {blocks}; give the numbers of blocks A, B and C, the last 1 or more")
     convolve = partial(_convolve, width=width, momentum=momentum)
     images = keras.Input(image_shape, name="input")
-    features = STANDARDISATIONS[standardisation](resize_square(images, side, 36 * stride + 3, "facenet"))
+    features = STANDARDISATIONS[standardisation](resize_square(images, input_size, 36 * stride + 3, "facenet"))
     features = _stem(features, convolve, stride)
     for (block, scale, reduction), count in zip(STAGES, blocks, strict=True):
         for number in range(1, count + 1):

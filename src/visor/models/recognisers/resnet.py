@@ -24,7 +24,7 @@ def build(
     name: str,
     image_shape: tuple[int, int, int],
     num_classes: int,
-    side: int,
+    input_size: int,
     width: int,
     blocks: Sequence[int],
     momentum: float,
@@ -43,7 +43,7 @@ def build(
     if len(blocks) != STAGES or min(blocks) < 1:
         raise UserError(f"{name}: blocks is {list(blocks)}; give {STAGES} numbers of blocks, each 1 or more")
     images = keras.Input(image_shape, name="input")
-    features = subtract_means(resize_square(images, side, SMALLEST, name), MEANS)
+    features = subtract_means(resize_square(images, input_size, SMALLEST, name), MEANS)
     convolve = partial(_convolve, momentum=momentum, epsilon=epsilon)
     features = layers.ReLU(name="conv1_relu")(convolve(features, width, 7, "conv1_7x7_s2", 2))
     features = layers.MaxPooling2D(3, 2, name="pool1")(features)

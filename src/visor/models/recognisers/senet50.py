@@ -3,12 +3,12 @@
 from visor.core.tf import keras
 from visor.models.recognisers import resnet
 
-PUBLISHED_OPTIONS = {"num_classes": 8631, "side": 224, "width": 64, "blocks": [3, 4, 6, 3], "momentum": 0.99}
+PUBLISHED_OPTIONS = {"num_classes": 8631, "input_size": 224, "width": 64, "blocks": [3, 4, 6, 3], "momentum": 0.99}
 LAYER_RENAMES = resnet.LAYER_RENAMES
 
 
 def build(
-    image_shape: tuple[int, int, int], num_classes: int, side: int, width: int, blocks: list[int], momentum: float
+    image_shape: tuple[int, int, int], num_classes: int, input_size: int, width: int, blocks: list[int], momentum: float
 ) -> keras.Model:
     """Return float32 images (n, h, w, 3) in [0, 1] → ``embedding`` (n, 32·width), ``logits`` (n, num_classes).
 
@@ -19,5 +19,5 @@ def build(
     Raises:
         UserError: an argument is out of its range.
     """
-    given = image_shape, num_classes, side, width, blocks, momentum
+    given = image_shape, num_classes, input_size, width, blocks, momentum
     return resnet.build("senet50", *given, epsilon=1e-4, excite=True)

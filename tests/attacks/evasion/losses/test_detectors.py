@@ -63,11 +63,11 @@ def test_distance_is_to_the_nearest_real_face_in_units_of_its_size():
 
 def test_values_are_those_worked_out_by_hand():
     images = grey()
-    values, _ = build("boxes", fixed(SCORES))(images, truth(0, 1))
+    values, _ = build("near_faces", fixed(SCORES))(images, truth(0, 1))
     np.testing.assert_allclose(values, [-0.9 - 0.3 + 0.2, -0.7 - 0.4 + 0.6], rtol=1e-5)
-    values, _ = build("boxes", fixed(SCORES), distance=0.74)(images, truth(0, 1))
+    values, _ = build("near_faces", fixed(SCORES), distance=0.74)(images, truth(0, 1))
     np.testing.assert_allclose(values, [-0.9 + 0.3 + 0.2, -0.7 - 0.4 + 0.6], rtol=1e-5)
-    values, _ = build("areas", fixed(SCORES))(images, truth(0, 1))
+    values, _ = build("near_faces_by_area", fixed(SCORES))(images, truth(0, 1))
     by_hand = np.array([-16 * 0.9 - 10 * 0.3 + 4 * 0.2, -48 * 0.7 - 4 * 0.4 + 6 * 0.6]) / (HEIGHT * WIDTH)
     np.testing.assert_allclose(values, by_hand, rtol=1e-5)
     values, _ = build("training_loss", fixed(SCORES))(images, truth(0, 1))
@@ -78,7 +78,9 @@ def test_values_are_those_worked_out_by_hand():
 
 def test_a_box_is_never_worth_more_than_the_image():
     huge = np.tile(np.float32([-500, -500, 1000, 1000]), (2, 3, 1))
-    values, _ = build("areas", fixed(SCORES, huge))(grey(), (tf.zeros((2, 1, 4)), tf.zeros((2, 1), tf.int32)))
+    values, _ = build("near_faces_by_area", fixed(SCORES, huge))(
+        grey(), (tf.zeros((2, 1, 4)), tf.zeros((2, 1), tf.int32))
+    )
     np.testing.assert_allclose(values, SCORES.sum(axis=1), rtol=1e-5)
 
 
@@ -90,9 +92,9 @@ def test_gradients_lower_scores_on_faces_and_raise_them_elsewhere():
             values, _ = build(name, lambda images: (tf.constant(BOXES), scores), **changes)(grey(), truth(0, 1))
         return tape.gradient(values, scores).numpy()
 
-    np.testing.assert_allclose(slopes("boxes"), [[-1, -1, 1], [-1, -1, 1]])
+    np.testing.assert_allclose(slopes("near_faces"), [[-1, -1, 1], [-1, -1, 1]])
     areas = BOXES[..., 2] * BOXES[..., 3] / (HEIGHT * WIDTH)
-    np.testing.assert_allclose(slopes("areas"), areas * [[-1, -1, 1], [-1, -1, 1]], rtol=1e-5)
+    np.testing.assert_allclose(slopes("near_faces_by_area"), areas * [[-1, -1, 1], [-1, -1, 1]], rtol=1e-5)
     np.testing.assert_allclose(slopes("suppress"), -1 / (1 - SCORES), rtol=1e-4)
 
 
@@ -100,14 +102,14 @@ def test_sizes_of_boxes_are_attacked_too():
     boxes = tf.constant(BOXES)
     with tf.GradientTape() as tape:
         tape.watch(boxes)
-        values, _ = build("areas", lambda images: (boxes, tf.constant(SCORES)))(grey(), truth(0, 1))
+        values, _ = build("near_faces_by_area", lambda images: (boxes, tf.constant(SCORES)))(grey(), truth(0, 1))
     slopes = tape.gradient(values, boxes).numpy()
     np.testing.assert_array_equal(slopes[..., :2], 0)
     assert (slopes[:, :2, 2:] < 0).all(), "boxes on faces shrink"
     assert (slopes[:, 2, 2:] > 0).all(), "others grow"
 
 
-@pytest.mark.parametrize("name", ["boxes", "areas", "training_loss"])
+@pytest.mark.parametrize("name", ["near_faces", "near_faces_by_area", "training_loss"])
 def test_done_when_no_box_on_a_face_is_near_the_threshold(name):
     def done(scores, boxes=BOXES, rows=(0, 1)):
         return build(name, fixed(np.float32(scores), boxes))(grey(), truth(*rows))[1].numpy().tolist()
@@ -132,7 +134,7 @@ def test_suppress_is_done_when_there_is_no_box_at_all():
 
 
 def test_what_a_detector_does_not_grant_is_said_in_one_sentence():
-    for name in ("boxes", "areas", "suppress"):
+    for name in ("near_faces", "near_faces_by_area", "suppress"):
         with pytest.raises(UserError, match=rf"objective {name} needs candidates with a gradient.*; choose another"):
             build(name, None)
     with pytest.raises(UserError, match="objective training_loss needs a training loss"):

@@ -34,7 +34,7 @@ def near_faces(candidates: Candidates | None, loss: TrainingLoss | None, thresho
 
     d is the distance of a box's centre from that of the nearest face, in units of √(w · h) of that face.
     """
-    view = _require_output(candidates, "boxes", "candidates")
+    view = _require_output(candidates, "near_faces", "candidates")
 
     def objective(images: tf.Tensor, truth: Truth) -> tuple[tf.Tensor, tf.Tensor]:
         found, scores = view(images)
@@ -48,7 +48,7 @@ def near_faces_by_area(
     candidates: Candidates | None, loss: TrainingLoss | None, threshold: float, distance: float
 ) -> Loss:
     """``boxes`` with each box weighted by the share of the image that it covers, at most 1: sizes are attacked, too."""
-    view = _require_output(candidates, "areas", "candidates")
+    view = _require_output(candidates, "near_faces_by_area", "candidates")
 
     def objective(images: tf.Tensor, truth: Truth) -> tuple[tf.Tensor, tf.Tensor]:
         found, scores = view(images)
@@ -88,8 +88,8 @@ def suppress_scores(
 
 
 DETECTOR_LOSSES: dict[str, Objective] = {
-    "boxes": near_faces,
-    "areas": near_faces_by_area,
+    "near_faces": near_faces,
+    "near_faces_by_area": near_faces_by_area,
     "training_loss": training_loss,
     "suppress": suppress_scores,
 }

@@ -1,14 +1,14 @@
 """VGG-Face as a recogniser: the network of ``models.classifiers.vgg_face`` and its descriptor, the output of fc7."""
 
 from visor.core.tf import keras
-from visor.models.classifiers import vgg_face
+from visor.models.classifiers import vgg_face as classifiers_vgg_face
 
-PUBLISHED_OPTIONS = {"num_classes": 2622, "side": 224, "width": 64, "units": 4096, "dropout": 0.5}
+PUBLISHED_OPTIONS = {"num_classes": 2622, "input_size": 224, "width": 64, "units": 4096, "dropout": 0.5}
 LAYER_RENAMES: dict[str, str] = {}
 
 
 def build(
-    image_shape: tuple[int, int, int], num_classes: int, side: int, width: int, units: int, dropout: float
+    image_shape: tuple[int, int, int], num_classes: int, input_size: int, width: int, units: int, dropout: float
 ) -> keras.Model:
     """Return float32 images (n, h, w, 3) in [0, 1] → ``embedding`` (n, units), ``logits`` (n, num_classes).
 
@@ -18,8 +18,8 @@ def build(
     Raises:
         UserError: ``side`` is too small for five poolings.
     """
-    classifier = vgg_face.build(image_shape, max(1, num_classes), side, width, units, dropout)
+    classifier = classifiers_vgg_face.build(image_shape, max(1, num_classes), input_size, width, units, dropout)
     outputs = {"embedding": classifier.get_layer("fc7").output}
     if num_classes:
         outputs["logits"] = classifier.output
-    return keras.Model(classifier.input, outputs, name="vgg16")
+    return keras.Model(classifier.input, outputs, name="vgg_face")
