@@ -18,7 +18,7 @@ from visor.app.networks import NetworkOptions, Networks, find_faces, load_networ
 from visor.app.protect import ProtectionResult, compare_views, inspect_photo, photo_distance, protect
 from visor.app.settings import LEVELS, TARGETS, ProtectionLevel
 from visor.app.uploads import read_upload
-from visor.attacks.evasion.quantise import jpeg_round_trip
+from visor.data.images import jpeg_round_trip
 from visor.photos.files import collect_photos
 
 

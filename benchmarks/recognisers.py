@@ -30,7 +30,7 @@ def published(name: str, batch: int) -> Subject:
     module, rng = RECOGNISERS[name], np.random.default_rng(1)
     side, classes = module.PUBLISHED_OPTIONS["input_size"], module.PUBLISHED_OPTIONS["num_classes"]
     names = [str(number) for number in range(classes)]
-    recogniser = from_model(name, module.build((side, side, 3), **module.PUBLISHED), names)
+    recogniser = from_model(name, module.build((side, side, 3), **module.PUBLISHED_OPTIONS), names)
     images = rng.random((batch, side, side, 3), np.float32)
     if recogniser.logits is not None:
         return Subject(misclassify(recogniser.logits), images, rng.integers(0, classes, batch).astype(np.int32))

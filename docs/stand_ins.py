@@ -57,7 +57,7 @@ def main() -> None:
 
 def _weights(name: str, network: str, options: dict[str, int]) -> None:
     """A thin network as Keras 2 wrote weights, of which the published files are."""
-    arguments = RECOGNISERS[network].PUBLISHED | options
+    arguments = RECOGNISERS[network].PUBLISHED_OPTIONS | options
     model = RECOGNISERS[network].build((96, 96, 3), **arguments)
     with h5py.File(name, "w") as file:
         save_weights_to_hdf5_group(file, model)

@@ -47,7 +47,7 @@ def seen():
 
 def pixels(content):
     """Return what an image file shows, upright."""
-    return np.asarray(decode_image(content, "a photo")).astype(np.int16)
+    return decode_image(content, "a photo").astype(np.int16)
 
 
 def chunks(content):

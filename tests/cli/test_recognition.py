@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from tests.support import linear_recogniser
 from visor.cli import face_table, recognition
 from visor.core import errors
-from visor.data import crops
+from visor.data import crops, images
 from visor.data.crops import CropBox
 from visor.models.recognisers import base, facenet
-from visor.photos import evade, faces, files, identify, networks
+from visor.photos import evade, faces, identify, networks
 from visor.photos.evade import AttackGoal, EvadedFace
 from visor.photos.faces import Face
 from visor.photos.identify import RecognisedFace
@@ -284,7 +284,7 @@ def test_what_was_written_may_be_large(tmp_path, opened, monkeypatch):
     noise = np.random.default_rng(0).integers(0, 256, (90, 80, 3), np.uint8)
     photo = save(tmp_path / "noise.jpg", noise, quality=20)
     limit = photo.stat().st_size
-    monkeypatch.setattr(files.read_photo, "__defaults__", (limit,))
+    monkeypatch.setattr(images.read_image, "__defaults__", (limit,))
     words = ("--box", "10,12,40,45", "--iterations", 1, "--attempts", 1, "--method", "pgd")
     assert run("dodge", photo, "--out", tmp_path / "out", *words).exit_code == 0
     assert (tmp_path / "out/noise.png").stat().st_size > 2 * limit

@@ -24,7 +24,7 @@ def training_set():
 def test_contract(name, training_set):
     features, labels, poisoned = training_set
     before = features.copy(), labels.copy()
-    scores = TRAINING_FILTERS[name].suspicion(features, labels)
+    scores = TRAINING_FILTERS[name].score(features, labels)
     flagged = TRAINING_FILTERS[name].flag(scores, labels)
     assert (scores.shape, scores.dtype) == ((110,), np.float64)
     assert (flagged.shape, flagged.dtype) == ((110,), bool)
@@ -32,17 +32,15 @@ def test_contract(name, training_set):
     assert scores[poisoned].min() > scores[~poisoned].max(), "poisons this far away are above all clean images"
     np.testing.assert_array_equal(features, before[0])
     np.testing.assert_array_equal(labels, before[1])
-    np.testing.assert_array_equal(scores, TRAINING_FILTERS[name].suspicion(features, labels))
+    np.testing.assert_array_equal(scores, TRAINING_FILTERS[name].score(features, labels))
     order = np.random.default_rng(1).permutation(110)
-    np.testing.assert_allclose(
-        TRAINING_FILTERS[name].suspicion(features[order], labels[order]), scores[order], atol=1e-9
-    )
+    np.testing.assert_allclose(TRAINING_FILTERS[name].score(features[order], labels[order]), scores[order], atol=1e-9)
 
 
 @pytest.mark.parametrize("name", TRAINING_FILTERS)
 def test_labels_that_hold_next_to_nothing(name):
     features, labels = np.ones((6, 5)), np.array([4, 0, 0, 2, 2, 2])  # alone, the same twice, the same thrice
-    scores = TRAINING_FILTERS[name].suspicion(features, labels)
+    scores = TRAINING_FILTERS[name].score(features, labels)
     np.testing.assert_allclose(scores, 0, atol=1e-12)
     assert not TRAINING_FILTERS[name].flag(scores, labels).any()
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from visor.cli import app
 from visor.core import errors
+from visor.data import images
 from visor.data.scene_set import FACE
 from visor.models.detectors import Detections
 from visor.photos import files, hide
@@ -218,7 +219,7 @@ def test_a_photo_named_twice_is_read_once(tmp_path, blind):
 def test_what_was_written_may_be_large(tmp_path, blind, monkeypatch):
     photo = save(tmp_path / "noise.jpg", np.random.default_rng(0).integers(0, 256, (90, 80, 3), np.uint8), quality=20)
     limit = photo.stat().st_size
-    monkeypatch.setattr(files.read_photo, "__defaults__", (limit,))
+    monkeypatch.setattr(images.read_image, "__defaults__", (limit,))
     blind([], [])
     assert run("protect", photo, "--out", tmp_path / "out").exit_code == 0
     assert (tmp_path / "out/noise.png").stat().st_size > 2 * limit
@@ -263,21 +264,21 @@ def test_sixteen_bits_become_eight(tmp_path, ending):
         path.write_bytes(b"P5 9 5 65535\n" + deep.astype(">u2").tobytes())
     else:
         Image.fromarray(deep).save(path)
-    assert (files.read_photo(path) == np.rint(deep / 257)[..., None]).all()
+    assert (images.read_image(path) == np.rint(deep / 257)[..., None]).all()
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.float32])
 def test_thirty_two_bits_are_refused(tmp_path, kind):
     path = save(tmp_path / "deep.tiff", np.full((5, 9), 1000, kind))
     with pytest.raises(files.ImageDecodeError, match=r"deep\.tiff.*32 bits"):
-        files.read_photo(path)
+        images.read_image(path)
 
 
 def test_huge_photos_are_refused(tmp_path):
     path = tmp_path / "huge.png"
     Image.new("1", (10_000, 6_000)).save(path)
     with pytest.raises(files.ImageDecodeError, match=r"huge\.png"):
-        files.read_photo(path)
+        images.read_image(path)
 
 
 def test_a_change_is_enlarged_and_bounded():

@@ -224,7 +224,7 @@ def test_the_detector_detects():
 def test_the_recogniser_recognises():
     module = python_block("recognisers")
     for classes, outputs in ((0, {"embedding"}), (3, {"embedding", "logits"})):
-        model = module.build((9, 8, 3), **module.PUBLISHED | {"num_classes": classes})
+        model = module.build((9, 8, 3), **module.PUBLISHED_OPTIONS | {"num_classes": classes})
         assert set(model(np.zeros((2, 9, 8, 3), np.float32))) == outputs
 
 

@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 from tests.services.test_mock_service import KEY, ask, coded, detect, embed
 from tests.services.test_transfer import app
 from visor import server
-from visor.attacks.evasion.quantise import jpeg_round_trip
 from visor.cli import services
 from visor.core.errors import UserError
 from visor.data.face_set import FaceBatch, write_faces
+from visor.data.images import jpeg_round_trip
 from visor.services import calibration
 from visor.services.face_matching import EncodedFaces, network_fingerprint, similarity_score
 from visor.services.photo_sets import matching_photo, open_photo_set

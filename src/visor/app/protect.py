@@ -252,7 +252,7 @@ def protect(
     )
     check_progress(0.8, "Looking at the protected photo")
     file = encode_png(changed)
-    after = np.asarray(decode_image(file, upload.name, formats=("PNG",)))
+    after = decode_image(file, upload.name)
     verdicts = compare_views(eyes, before, inspect_photo(eyes, after, spots, before.places), target)
     check_progress(0.95, "Measuring how much has changed")
     parts = [

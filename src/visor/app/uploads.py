@@ -1,23 +1,13 @@
 """What comes in: a stranger's file becomes pixels, and nothing else of it is kept."""
 
-import io
 from collections.abc import Sequence
 from typing import NamedTuple
-
-import numpy as np
-import pillow_heif
-from PIL import Image, ImageCms
 
 from visor.app import settings
 from visor.app.downloads import safe_stem
 from visor.core.errors import UserError
 from visor.core.types import ImageArray
-from visor.data.face_set import ImageDecodeError
-from visor.data.images import decode_image
-
-FORMATS = ("HEIF", "JPEG", "PNG", "WEBP")
-KEEP_MODE = ""  # mode: the file's own, or that of its palette; what is transparent stays so
-pillow_heif.register_heif_opener(thumbnails=False)  # HEIC: Pillow itself cannot
+from visor.data.images import ImageDecodeError, decode_image
 
 
 class Upload(NamedTuple):
@@ -45,10 +35,11 @@ def read_upload(name: str, data: bytes) -> Upload:
     if words := _too_large(name, len(data)):
         raise UserError(words)
     try:
-        image = _flatten(decode_image(data, name, KEEP_MODE, FORMATS, settings.PIXELS))
+        image = decode_image(data, name, settings.PIXELS)
     except ImageDecodeError as error:
-        reason = " ".join(str(error.args[1]).split())  # Pillow's plug-ins may take several lines
-        raise UserError(f"{name} cannot be used: {reason}; choose another JPEG, PNG, WebP or HEIC photo") from None
+        raise UserError(
+            f"{name} cannot be used: {error.args[1]}; choose another JPEG, PNG, WebP or HEIC photo"
+        ) from None
     least, most = settings.SIDES
     if not least <= min(image.shape[:2]) <= max(image.shape[:2]) <= most:
         size = f"{image.shape[1]}×{image.shape[0]}"
@@ -68,28 +59,6 @@ def accept_files(files: Sequence[tuple[str, int]], already: int) -> AcceptedFile
         else:
             result.taken.append(number)
     return result
-
-
-def _flatten(image: Image.Image) -> ImageArray:
-    if not image.has_transparency_data:
-        return np.asarray(_in_srgb(image).convert("RGB"))
-    layer = _in_srgb(image.convert("RGBA"))
-    return np.asarray(Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB"))
-
-
-def _in_srgb(image: Image.Image) -> Image.Image:
-    """Return an image whose colours are those of sRGB; one whose profile is broken or of another kind as it is."""
-    profile = image.info.get("icc_profile")
-    if not profile:
-        return image
-    mode = "RGBA" if image.mode == "RGBA" else "RGB"
-    try:
-        return (
-            ImageCms.profileToProfile(image, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode=mode)
-            or image
-        )
-    except (ImageCms.PyCMSError, OSError):
-        return image
 
 
 def _too_large(name: str, size: int) -> str | None:

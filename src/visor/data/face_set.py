@@ -35,10 +35,6 @@ class FaceClip(NamedTuple):
     load: Callable[[int, int], ImageArray]
 
 
-class ImageDecodeError(Exception):
-    """An image that cannot be decoded: ``BrokenImage(name, reason)``."""
-
-
 @dataclass(frozen=True)
 class TrainingData:
     """What a fit sees: ``batches(batch, epoch)`` → images, truth; each epoch has its order, None: as they stand."""

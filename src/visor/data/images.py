@@ -1,91 +1,208 @@
-"""Single images: safe decoding of strangers' files, and contact sheets that people look at."""
+"""Images: the one way from a file's bytes to pixels, back to bytes, and the sheets that people look at."""
 
+import functools
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageDraw, ImageFont, UnidentifiedImageError
 
 from visor.core.errors import UserError
 from visor.core.files import MAX_FILE_BYTES, atomic_write
-from visor.core.types import ImageArray
-from visor.data.face_set import ImageDecodeError
+from visor.core.types import Box, Flags, ImageArray
 
-MAX_PIXELS = 50_000_000
-# Pillow has readers that start other programs or parse what nobody sends; a stranger's file gets none of them.
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+MAX_PIXELS = 50_000_000  # a phone's 48 megapixels pass
+# Pillow also has readers that start other programs or parse formats that nobody sends; a stranger's file gets none.
+FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+IMAGE_SUFFIXES = {
+    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jpe", ".jpeg", ".jpg", ".mpo", ".png"),
+    *(".pbm", ".pgm", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+}
+ORIENTATION = 0x0112  # the EXIF tag
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
-def decode_image(
-    data: bytes, name: str, mode: str = "RGB", formats: tuple[str, ...] = FORMATS, max_pixels: int = MAX_PIXELS
-) -> Image.Image:
-    """Decode an image file of Pillow's ``formats``, upright as its EXIF says; ``name`` is for the message.
+class ImageDecodeError(Exception):
+    """An image that cannot be decoded: ``ImageDecodeError(name, reason)``."""
+
+
+def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> ImageArray:
+    """Decode an image file as a viewer shows it on white.
+
+    It is upright as its EXIF orientation says, in sRGB if it has a colour profile, and 8 bits deep; transparent
+    pixels are composited on white. Of an animation it is the first frame.
+
+    Args:
+        data: The file, in one of ``FORMATS``.
+        name: Name of the file for messages.
+        max_pixels: Limit on width × height, against decompression bombs.
+
+    Returns:
+        uint8 (h, w, 3), RGB.
 
     Raises:
-        BrokenImage: not an image, truncated, more than ``most`` pixels (a decompression bomb), or 32 bits deep.
+        ImageDecodeError: The file is not an image, is truncated, too large, or has 32-bit pixels.
     """
+    return np.asarray(_open(data, name, max_pixels, "RGB"))
+
+
+def decode_rgba(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> ImageArray:
+    """Decode an image file like ``decode_image``, but keep transparency: uint8 (h, w, 4)."""
+    return np.asarray(_open(data, name, max_pixels, "RGBA"))
+
+
+def _open(data: bytes, name: str, max_pixels: int, mode: str) -> Image.Image:
+    _register_heif()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=formats)
+            image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
         if image.width * image.height > max_pixels:
             raise ImageDecodeError(name, f"{image.width}×{image.height} pixels, more than {max_pixels:,}")
-        return _to_8bit(ImageOps.exif_transpose(image), image.format, name).convert(mode)
+        image.load()
+        image = _to_srgb(_to_8bit(image, name), "RGBA" if image.has_transparency_data else "RGB")
+        if image.mode == "RGBA" and mode == "RGB":
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return _upright(image).convert(mode)
     except ImageDecodeError:
         raise
     except UnidentifiedImageError:
         raise ImageDecodeError(name, "not an image") from None
-    except Exception as error:  # Pillow's plug-ins raise whatever they like on hostile bytes
-        raise ImageDecodeError(name, str(error) or type(error).__name__) from None
+    except Exception as error:  # Pillow's plug-ins raise any exception on hostile bytes, some with several lines
+        raise ImageDecodeError(name, " ".join(str(error).split()) or type(error).__name__) from None
 
 
-def _to_8bit(image: Image.Image, file_format: str | None, name: str) -> Image.Image:
-    """Return an image of 16 bits with 8, black and white as they were: Pillow's ``convert`` would cut at 255."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and file_format in ("PNG", "PPM")):
+@functools.cache
+def _register_heif() -> None:
+    """Teach Pillow HEIC, which phones write."""
+    import pillow_heif
+
+    pillow_heif.register_heif_opener(thumbnails=False)
+
+
+def _to_8bit(image: Image.Image, name: str) -> Image.Image:
+    """Scale 16-bit pixels to 8 bits: Pillow's ``convert`` would clip them at 255."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         return Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
     if image.mode in ("I", "F"):
-        raise ImageDecodeError(name, "pixels of 32 bits, of which nobody knows where white is")
+        raise ImageDecodeError(name, "32-bit pixels are not supported (no defined white level)")
     return image
 
 
-def read_face(content: Path | bytes, name: str, crop: float, height: int, width: int) -> ImageArray:
-    """Return one face uint8 (1, height, width, 3) from an image file or its bytes.
+def _to_srgb(image: Image.Image, mode: str) -> Image.Image:
+    """Convert to RGB or RGBA in sRGB; a profile that is broken or of another colour space is ignored."""
+    profile, orientation = image.info.get("icc_profile"), image.getexif().get(ORIENTATION)
+    converted = image if image.mode == "CMYK" else image.convert(mode)
+    if profile:
+        try:
+            source, target = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
+            converted = ImageCms.profileToProfile(converted, source, target, outputMode=mode) or converted
+        except (ImageCms.PyCMSError, OSError):
+            pass
+    converted = converted.convert(mode)
+    converted.getexif()[ORIENTATION] = orientation or 1
+    return converted
 
-    The largest rectangle of the target's aspect is cut from the middle ``crop`` (0, 1] of both sides.
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Rotate or mirror as the EXIF orientation says, without touching any other tag."""
+    method = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+    return image if method is None else image.transpose(method)
+
+
+def read_image(path: Path, max_bytes: int | None = MAX_FILE_BYTES) -> ImageArray:
+    """Read an image file by ``decode_image``.
+
+    Args:
+        path: The file.
+        max_bytes: Limit on its size; None for files that Visor wrote itself.
+
+    Returns:
+        uint8 (h, w, 3), RGB.
 
     Raises:
-        BrokenImage: the file cannot be read or decoded.
+        ImageDecodeError: The file is too large, cannot be read or cannot be decoded.
     """
     try:
-        if isinstance(content, Path) and content.stat().st_size > MAX_FILE_BYTES:
-            raise ImageDecodeError(name, f"more than {MAX_FILE_BYTES >> 20} MiB")
-        image = decode_image(content if isinstance(content, bytes) else content.read_bytes(), name)
+        if max_bytes is not None and path.stat().st_size > max_bytes:
+            raise ImageDecodeError(str(path), f"larger than {max_bytes >> 20} MiB")
+        return decode_image(path.read_bytes(), str(path))
     except OSError as error:
-        raise ImageDecodeError(name, str(error)) from None
-    cut_height = crop * min(image.height, image.width * height / width)
+        raise ImageDecodeError(str(path), error.strerror or str(error)) from None
+
+
+def encode_png(image: ImageArray) -> bytes:
+    """Encode uint8 (h, w, 3) as PNG: pixels alone, no metadata."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
+
+
+def encode_jpeg(image: ImageArray, quality: int, subsampling: int = -1) -> bytes:
+    """Encode uint8 (h, w, 3) as JPEG; ``subsampling`` as in Pillow (-1: its default, 0: 4:4:4)."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=quality, subsampling=subsampling)
+    return file.getvalue()
+
+
+def jpeg_round_trip(image: ImageArray, quality: int) -> ImageArray:
+    """Encode uint8 (h, w, 3) as JPEG of this quality and decode it again."""
+    return decode_image(encode_jpeg(image, quality), "image.jpg")
+
+
+def read_face(content: Path | bytes, name: str, crop: float, height: int, width: int) -> ImageArray:
+    """Read one face from an image file: the largest rectangle of the wanted aspect in its middle, resized.
+
+    Args:
+        content: The file or its bytes.
+        name: Name of the file for messages.
+        crop: Share in (0, 1] of both sides of the image that is kept.
+        height: Rows of the result.
+        width: Columns of the result.
+
+    Returns:
+        uint8 (1, height, width, 3).
+
+    Raises:
+        ImageDecodeError: The file is too large, cannot be read or cannot be decoded.
+    """
+    try:
+        image = read_image(content) if isinstance(content, Path) else decode_image(content, name)
+    except ImageDecodeError as error:
+        raise ImageDecodeError(name, error.args[1]) from None
+    rows, columns = image.shape[:2]
+    cut_height = crop * min(rows, columns * height / width)
     cut_width = cut_height * width / height
-    left, top = (image.width - cut_width) / 2, (image.height - cut_height) / 2
+    left, top = (columns - cut_width) / 2, (rows - cut_height) / 2
     box = (left, top, left + cut_width, top + cut_height)
-    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS, box))[np.newaxis]
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS, box))[np.newaxis]
 
 
 def read_trigger_pattern(path: Path, height: int, width: int) -> ImageArray:
     """Return a key pattern uint8 (height, width, 4) RGBA from an image file, stretched to the whole frame.
 
     Raises:
-        UserError: the file is missing or is not an image.
+        UserError: The file is missing or is not an image.
     """
     try:
-        image = decode_image(path.read_bytes(), path.name, "RGBA")
+        image = Image.fromarray(decode_rgba(path.read_bytes(), path.name))
     except (OSError, ImageDecodeError) as error:
         raise UserError(f"key {path} cannot be read as an image ({error.args[1]}); name a PNG file") from None
     return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
 
 
-def alpha_mask(key: ImageArray) -> NDArray[np.bool_]:
+def alpha_mask(key: ImageArray) -> Flags:
     """Return where a key pattern uint8 (h, w, 4) covers what lies under it, as (h, w, 1)."""
     return key[..., 3:] >= 128
 
@@ -94,6 +211,32 @@ def blend(images: ImageArray, pattern: ImageArray, ratio: float) -> ImageArray:
     """Return ratio·pattern + (1 − ratio)·images, rounded: uint8 (h, w, 3) on (n, h, w, 3), ratio in [0, 1]."""
     weight = np.float32(ratio)
     return np.rint(weight * pattern + (1 - weight) * images).astype(np.uint8)
+
+
+def amplified_difference(before: ImageArray, after: ImageArray, gain: int, grey: int = 127) -> ImageArray:
+    """Return grey + gain · (after − before), clipped to 0 … 255: uint8 like the images."""
+    change = after.astype(np.int16) - before
+    return np.clip(grey + gain * change, 0, 255).astype(np.uint8)
+
+
+class BoxStyle(NamedTuple):
+    """How a box is drawn: RGB, width of the line in pixels, and whether a wider white line lies under it."""
+
+    colour: tuple[int, int, int]
+    width: int = 2
+    outlined: bool = False
+
+
+def draw_boxes(image: ImageArray, boxes: Iterable[tuple[Box, BoxStyle]]) -> ImageArray:
+    """Return a copy of uint8 (h, w, 3) with boxes ``[x, y, w, h]`` drawn on it, at least one pixel wide."""
+    picture = Image.fromarray(image)
+    draw = ImageDraw.Draw(picture)
+    for (x, y, width, height), style in boxes:
+        corners = (x, y, x + max(width, 1), y + max(height, 1))
+        if style.outlined:  # visible on any background
+            draw.rectangle(corners, outline=(255, 255, 255), width=style.width + 2)
+        draw.rectangle(corners, outline=style.colour, width=style.width)
+    return np.asarray(picture)
 
 
 def contact_sheet(rows: Sequence[tuple[str, ImageArray]], path: Path, scale: int = 2, caption_width: int = 120) -> None:

@@ -16,11 +16,12 @@ from tqdm import tqdm
 from visor.attacks.evasion.loop import Attack, AttackSettings
 from visor.attacks.evasion.losses.detectors import DETECTOR_LOSSES, FACE_RADIUS, face_masks
 from visor.attacks.evasion.pgd import compile_pgd
-from visor.attacks.evasion.quantise import jpeg_round_trip, quantise_within_eps, random_sign_noise
+from visor.attacks.evasion.quantise import quantise_within_eps, random_sign_noise
 from visor.core.errors import UserError
 from visor.core.params import AttackStrength, DetectionAttackParams
 from visor.core.params import DetectorParams as Settings
 from visor.core.types import Boxes, Floats, ImageArray, Integers, Rows
+from visor.data.images import jpeg_round_trip
 from visor.data.scene_set import (
     FACE,
     IGNORE,

@@ -114,7 +114,7 @@ def training_filter_metrics(suspect: AttackedModel, seed: int) -> dict[str, Numb
     poisoned, beside = np.arange(len(labels)) >= len(suspect.train.rows), labels == suspect.target
     found = {}
     for name, sanitiser in TRAINING_FILTERS.items():
-        scores = sanitiser.suspicion(features, labels)
+        scores = sanitiser.score(features, labels)
         found[name] = _sanitiser_numbers(scores, sanitiser.flag(scores, labels), poisoned, beside, seed)
     return found
 

@@ -14,9 +14,10 @@ from visor.attacks.evasion.transforms import compose
 from visor.core.tf import tf
 from visor.core.types import Floats, ImageArray, MessageCallback
 from visor.data.crops import SAMPLES, CropBox, CropRegion, paste_perturbation, region, sampled_mask
+from visor.data.images import read_image
 from visor.models.recognisers.base import Recogniser
 from visor.photos.faces import FaceSelector, match_face, select_faces
-from visor.photos.files import PhotoFile, output_path, read_photo, read_photos, save_photo
+from visor.photos.files import PhotoFile, output_path, read_photos, save_photo
 from visor.photos.identify import PhotoRecogniser, RecognisedFace, recognise_faces
 from visor.photos.restarts import best_of_restarts
 
@@ -190,7 +191,7 @@ def evade_photos(
         ]
         path = output_path(photo, out)
         save_photo(_search(looker, fool, settings.eps, aim, attempts, image, faces, choice), path)
-        saved = read_photo(path, None)
+        saved = read_image(path, None)
         yield EvadedPhoto(photo, path, image, saved, _recognise_again(looker, saved, faces, choice))
 
 

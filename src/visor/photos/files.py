@@ -5,15 +5,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from visor.core.errors import UserError
-from visor.core.files import MAX_FILE_BYTES, atomic_write
+from visor.core.files import atomic_write
 from visor.core.types import ImageArray
-from visor.data.face_set import ImageDecodeError
-from visor.data.images import decode_image
+from visor.data.images import ImageDecodeError, encode_png, read_image
 
 MIN_FACE_SIDE = 12  # pixels of each side of a face, at least
 
@@ -67,28 +64,12 @@ def read_photos(
     """
     for photo in tqdm(photos, desc=title, unit="photo", disable=None if title else True):
         try:
-            image = read_photo(photo.path)
+            image = read_image(photo.path)
         except ImageDecodeError as error:
             name, reason = error.args
             on_error(f"{name} is refused: {reason}; mend it or leave it out")
             continue
         yield photo, image
-
-
-def read_photo(path: Path, most: int | None = MAX_FILE_BYTES) -> ImageArray:
-    """Return a photo uint8 (h, w, 3), upright as its EXIF says.
-
-    most: bytes of the file; None, any number, is for what was written here.
-
-    Raises:
-        BrokenImage: the file is too large, cannot be read or is no image.
-    """
-    try:
-        if most is not None and path.stat().st_size > most:
-            raise ImageDecodeError(str(path), f"more than {most >> 20} MiB")
-        return np.asarray(decode_image(path.read_bytes(), str(path)))
-    except OSError as error:
-        raise ImageDecodeError(str(path), error.strerror or str(error)) from None
 
 
 def save_photo(image: ImageArray, path: Path) -> None:
@@ -99,7 +80,7 @@ def save_photo(image: ImageArray, path: Path) -> None:
     """
     try:
         with atomic_write(path) as temporary:
-            Image.fromarray(image).save(temporary, "PNG")
+            temporary.write_bytes(encode_png(image))
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"{path} cannot be written ({reason}); mend that, or name another folder by --out") from None

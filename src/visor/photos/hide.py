@@ -15,12 +15,13 @@ from visor.attacks.evasion.quantise import eps_in_levels
 from visor.core.errors import UserError
 from visor.core.types import Floats, ImageArray, MessageCallback
 from visor.data.crops import SAMPLES, CropBox, expand_box, region, sampled_mask
+from visor.data.images import read_image
 from visor.data.scene_set import FACE, PAD_VALUE
 from visor.evaluation.boxes import TOUCH_IOU, face_outcomes, iou
 from visor.models.detectors import Detections, Detector
 from visor.models.detectors.mtcnn import FACTOR
 from visor.photos.evade import RegionPerturbation
-from visor.photos.files import PhotoFile, output_path, read_photo, read_photos, save_photo
+from visor.photos.files import PhotoFile, output_path, read_photos, save_photo
 
 PAD_MULTIPLE = 64  # pixels; sides are padded to multiples
 BOX_PAD_MULTIPLE = 64  # true boxes are padded to multiples, too
@@ -190,7 +191,7 @@ def protect_photos(
         hidden, _ = hide_faces(detector, search, image, before, settings.attempts)
         path = output_path(photo, out)
         save_photo(hidden, path)
-        after = detect_in_photo(detector, read_photo(path, None))
+        after = detect_in_photo(detector, read_image(path, None))
         ends = face_outcomes(before.boxes, after.boxes)
         faces = [face._replace(outcome=end) for face, end in zip(_faces(photo, before), ends, strict=True)]
         yield HiddenPhoto(photo, path, faces, new_boxes(before.boxes, after.boxes))

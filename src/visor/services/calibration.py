@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from visor.attacks.evasion.quantise import jpeg_round_trip
 from visor.core.errors import UserError
 from visor.core.types import Floats, Rows
 from visor.data.face_set import open_faces
-from visor.data.images import decode_image
+from visor.data.images import decode_image, jpeg_round_trip
 from visor.services.face_matching import EncodeFacesFn, largest
 from visor.services.photo_sets import matching_photo, open_photo_set
 
@@ -32,7 +31,7 @@ def calibrate(encode_faces: EncodeFacesFn, path: Path, known: Collection[str], b
     album, found, owners = open_photo_set(path, border), [], []
     for row in rows:
         name = album.names[row]
-        seen = encode_faces(jpeg_round_trip(np.asarray(decode_image(matching_photo(album, name), name)), quality))
+        seen = encode_faces(jpeg_round_trip(decode_image(matching_photo(album, name), name), quality))
         if len(seen.boxes):
             found.append(seen.embeddings[largest(seen.boxes)])
             owners.append(faces.labels[row])

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from visor.attacks.evasion.quantise import jpeg_round_trip
 from visor.core.types import Floats, ImageArray
 from visor.data.crops import CropBox, crop, expand_box
+from visor.data.images import jpeg_round_trip
 
 
 class DetectionsLike(Protocol):

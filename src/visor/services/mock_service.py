@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
@@ -22,8 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from visor.core.types import ImageArray
-from visor.data.face_set import ImageDecodeError
-from visor.data.images import decode_image
+from visor.data.images import ImageDecodeError, decode_image
 from visor.services.accounts import Account, AccountStore, ApiError
 from visor.services.face_matching import EncodeFacesFn, compare_faces
 
@@ -158,7 +156,7 @@ def _picture(words: Any, name: str) -> ImageArray:
     except (TypeError, ValueError, binascii.Error):
         raise ApiError(400, f"{name} is not base64; send the bytes of an image file in base64") from None
     try:
-        picture = np.asarray(decode_image(content, name))
+        picture = decode_image(content, name)
     except ImageDecodeError as error:
         status = 415 if error.args[1] == "not an image" else 400
         raise ApiError(

@@ -13,7 +13,7 @@ from visor.core import hdf5
 from visor.core.errors import UserError
 from visor.core.types import Integers
 from visor.data import images
-from visor.data.face_set import ImageDecodeError
+from visor.data.images import ImageDecodeError
 
 MAX_SIDE, MAX_ROWS = 1024, 10_000_000
 MAX_RATIO = 1000  # of promised to stored bytes; gzip packs no photograph as tightly

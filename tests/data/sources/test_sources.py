@@ -30,8 +30,8 @@ from visor.core import params
 from visor.core.config import validate_block
 from visor.core.errors import UserError
 from visor.core.files import MAX_FILE_BYTES, SPARE_BYTES
-from visor.data.face_set import FaceClip, ImageDecodeError, open_faces
-from visor.data.images import read_face
+from visor.data.face_set import FaceClip, open_faces
+from visor.data.images import ImageDecodeError, read_face
 from visor.data.sources import FACE_SOURCES, catalogue, lfw, youtube_faces
 from visor.data.sources.catalogue import read_catalogue
 from visor.data.sources.face_ingest import ingest_faces

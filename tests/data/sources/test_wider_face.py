@@ -12,7 +12,7 @@ from PIL import Image
 from tests.support.project import ROOT
 from visor.core import params
 from visor.core.errors import UserError
-from visor.data.face_set import ImageDecodeError
+from visor.data.images import ImageDecodeError
 from visor.data.scene_set import FACE, IGNORE, SETS, open_scenes
 from visor.data.sources.scene_ingest import ingest_scenes
 from visor.data.sources.wider_face import Settings, read_annotations, read_photo_scene, tasks

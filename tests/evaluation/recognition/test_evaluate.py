@@ -13,13 +13,14 @@ from PIL import Image
 from tests.conftest import random_images
 from visor.attacks.evasion.loop import AttackSettings
 from visor.attacks.evasion.losses.recognisers import RECOGNISER_LOSSES
-from visor.attacks.evasion.quantise import eps_in_levels, jpeg_round_trip
+from visor.attacks.evasion.quantise import eps_in_levels
 from visor.attacks.evasion.registry import ATTACKS
 from visor.attacks.evasion.transforms import compose
 from visor.core.errors import UserError
 from visor.core.files import write_text
 from visor.core.params import AttackMethod, RecognitionAttackParams
 from visor.data.face_set import FaceBatch, open_faces, write_faces
+from visor.data.images import jpeg_round_trip
 from visor.evaluation.recognition import classification
 from visor.evaluation.recognition.attacks import (
     AttackedFaces,

@@ -242,7 +242,7 @@ COUNTS = [
 
 @pytest.mark.parametrize(("name", "options", "count"), COUNTS)
 def test_published_sizes(name, options, count):
-    published = RECOGNISERS[name].PUBLISHED | options
+    published = RECOGNISERS[name].PUBLISHED_OPTIONS | options
     with keras.StatelessScope(initialize_variables=False):  # shapes without half a gigabyte of values
         model = RECOGNISERS[name].build((published["input_size"], published["input_size"], 3), **published)
     assert model.count_params() == count
@@ -336,8 +336,8 @@ def test_same_seed_same_start_and_no_classes_no_logits(name):
 @pytest.mark.parametrize("name", RECOGNISERS)
 def test_published_arguments_are_those_of_build(name):
     module = RECOGNISERS[name]
-    assert ["image_shape", *module.PUBLISHED] == list(signature(module.build).parameters)
-    assert not {"size", "nfiles"} & set(module.PUBLISHED), "DVC drops params of these names"
+    assert ["image_shape", *module.PUBLISHED_OPTIONS] == list(signature(module.build).parameters)
+    assert not {"size", "nfiles"} & set(module.PUBLISHED_OPTIONS), "DVC drops params of these names"
 
 
 def test_facenet_standardises_as_published():
@@ -434,7 +434,7 @@ def test_slashes_nest_and_links_out_of_the_file_are_refused(tmp_path):
     model = loading.build_trainable("resnet50", settings("resnet50", side=40), SHAPE, NAMES).model
     before = model.get_weights()
     with pytest.raises(UserError, match=r"conv1/7x7_s2/bn is a link"):
-        pretrained.load_pretrained(model, path, RECOGNISERS["resnet50"].RENAMED)
+        pretrained.load_pretrained(model, path, RECOGNISERS["resnet50"].LAYER_RENAMES)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
 

@@ -1,15 +1,12 @@
 """Adversarial images as they are saved, 8 bits a value, and noise of the same size to compare them with."""
 
-import io
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from visor.core.types import ImageArray, SeedStream
-from visor.data.images import decode_image
 
 ROUNDING = 1e-6  # so that 8 / 255 means 8, whatever floats make of it
 
@@ -35,13 +32,6 @@ def random_sign_noise(clean: ImageArray, eps: float, seed: int, numbers: Iterabl
         for image, number in zip(clean, numbers, strict=True)
     ]
     return np.stack(noisy) if noisy else clean.copy()
-
-
-def jpeg_round_trip(image: ImageArray, quality: int) -> ImageArray:
-    """Return an image uint8 (h, w, 3) as it comes out of a JPEG file of this quality."""
-    content = io.BytesIO()
-    Image.fromarray(image).save(content, "JPEG", quality=quality)
-    return np.asarray(decode_image(content.getvalue(), "image.jpg"))
 
 
 def _noisy(image: ImageArray, size: int, rng: np.random.Generator) -> ImageArray:

@@ -14,7 +14,8 @@ from tqdm import tqdm
 from visor.core import params
 from visor.core.errors import UserError
 from visor.core.types import ImageArray, Integers
-from visor.data.face_set import FaceBatch, FaceClip, ImageDecodeError, write_faces
+from visor.data.face_set import FaceBatch, FaceClip, write_faces
+from visor.data.images import ImageDecodeError
 from visor.data.sources.worker_pool import report_broken, run_in_order
 
 TASK_BYTES = 1 << 20

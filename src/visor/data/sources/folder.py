@@ -4,12 +4,10 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from PIL import Image
-
 from visor.core.params import ParamsBlock
 from visor.data.archives import iterate_files
 from visor.data.face_set import FaceClip
-from visor.data.images import FORMATS, read_face
+from visor.data.images import IMAGE_SUFFIXES, read_face
 
 CROP = 1.0
 
@@ -21,13 +19,12 @@ class Settings(ParamsBlock):
 
 
 def clips(settings: Settings, seed: int) -> Iterator[FaceClip]:
-    """Yield each image below ``LABEL/`` or ``LABEL/VIDEO/``, in any format of ``visor.data.images.FORMATS``.
+    """Yield each image below ``LABEL/`` or ``LABEL/VIDEO/``, in any format of ``visor.data.images``.
 
     Raises:
         UserError: the path is missing or is not a folder or archive.
     """
-    suffixes = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
-    for name, content in iterate_files(Path(settings.path), suffixes):
+    for name, content in iterate_files(Path(settings.path), IMAGE_SUFFIXES):
         if len(name.parts) > 1:
             video = name if len(name.parts) == 2 else name.parent
             load = partial(read_face, content, str(name), CROP)

@@ -12,8 +12,7 @@ from tqdm import tqdm
 from visor.core import params
 from visor.core.errors import UserError
 from visor.core.types import ImageArray
-from visor.data.face_set import ImageDecodeError
-from visor.data.images import contact_sheet
+from visor.data.images import ImageDecodeError, contact_sheet
 from visor.data.scene_set import FACE, SETS, Scene, SceneSet, letterbox, write_scenes
 from visor.data.sources.worker_pool import report_broken, run_in_order
 

@@ -13,8 +13,7 @@ from visor.core import params
 from visor.core.errors import UserError
 from visor.core.files import MAX_FILE_BYTES
 from visor.core.params import ParamsBlock
-from visor.data.face_set import ImageDecodeError
-from visor.data.images import decode_image
+from visor.data.images import ImageDecodeError, decode_image
 from visor.data.scene_set import ATTRIBUTES, MAX_FACES, SETS, Scene, resize_longer_side
 from visor.data.sources.scene_ingest import SceneTask, proportional_sizes
 
@@ -123,7 +122,7 @@ def read_photo_scene(photo: AnnotatedPhoto, name: str, max_side: int) -> list[Sc
             return [ImageDecodeError(photo.name, "missing")]
         if photo.path.stat().st_size > MAX_FILE_BYTES:
             return [ImageDecodeError(photo.name, f"more than {MAX_FILE_BYTES >> 20} MiB")]
-        image = np.asarray(decode_image(photo.path.read_bytes(), photo.name))
+        image = decode_image(photo.path.read_bytes(), photo.name)
     except ImageDecodeError as error:
         return [error]
     except OSError as error:

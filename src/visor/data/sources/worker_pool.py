@@ -15,7 +15,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from visor.core.errors import UserError
-from visor.data.face_set import ImageDecodeError
+from visor.data.images import ImageDecodeError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from visor.attacks.evasion.loop import Attack, AttackSettings
 from visor.attacks.evasion.losses.recognisers import RECOGNISER_LOSSES, ModelOutput
-from visor.attacks.evasion.quantise import jpeg_round_trip, quantise_within_eps, random_sign_noise
+from visor.attacks.evasion.quantise import quantise_within_eps, random_sign_noise
 from visor.attacks.evasion.registry import ATTACKS
 from visor.attacks.evasion.transforms import compose
 from visor.core.errors import UserError
 from visor.core.params import RecognitionAttackParams
 from visor.core.types import ImageArray, Rows
 from visor.data.face_set import FaceBatch, FaceSet, open_faces, write_faces
+from visor.data.images import jpeg_round_trip
 
 # A goal, and whether it is raised or lowered: dodging is impersonation the other way, so that one graph does both.
 GOAL_SIGNS = {

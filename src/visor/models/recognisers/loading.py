@@ -85,7 +85,7 @@ def build_trainable(
     model, arguments = _construct(name, settings, given)
     if settings.weights:
         path = resolve_weights(name, settings.weights, settings.sha256)
-        pretrained.load_pretrained(model, path, RECOGNISERS[name].RENAMED)
+        pretrained.load_pretrained(model, path, RECOGNISERS[name].LAYER_RENAMES)
     return BuiltRecogniser(model, arguments, names)
 
 
@@ -101,7 +101,7 @@ def build_published(name: str, settings: params.RecogniserParams) -> BuiltRecogn
         raise UserError(f"params.yaml: recognisers.{name} has neither training nor weights; add one of them")
     path = resolve_weights(name, settings.weights, settings.sha256)  # before a large network is built for nothing
     model, arguments = _construct(name, settings, {})
-    loaded = pretrained.load_pretrained(model, path, RECOGNISERS[name].RENAMED)
+    loaded = pretrained.load_pretrained(model, path, RECOGNISERS[name].LAYER_RENAMES)
     if missing := [layer.name for layer in model.layers if layer.weights and layer.name not in loaded]:
         raise UserError(
             f"{path} fits all layers of {name} but {len(missing)}, such as {missing[0]}; "
@@ -136,10 +136,10 @@ def _construct(
     """Build by the published arguments, what ``options`` say instead, and what is ``given``."""
     module = lookup(RECOGNISERS, name, "recognisers")
     for key, value in settings.options.items():
-        usual = lookup(module.PUBLISHED, key, f"recognisers.{name}.options")
+        usual = lookup(module.PUBLISHED_OPTIONS, key, f"recognisers.{name}.options")
         if not _is_valid_option(key, value, usual):
             raise UserError(f"params.yaml: recognisers.{name}.options.{key} is {value!r}; write it like {usual!r}")
-    arguments = module.PUBLISHED | settings.options
+    arguments = module.PUBLISHED_OPTIONS | settings.options
     arguments = {"image_shape": (arguments["input_size"], arguments["input_size"], 3)} | arguments | given
     return storage.build_model(module.build, arguments, f"recognisers.{name}.options"), arguments
 
