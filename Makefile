@@ -1,59 +1,58 @@
-# make repro, make test: all the set-up a fresh machine with Python, git and make needs.
+# make repro, make test: all the set-up that a fresh machine with Python, git and make needs.
 
 PYTHON ?= python3
-VENV := $(CURDIR)/.venv
-UV_VERSION := 0.13.8
+VENV := .venv
 
-export PATH := $(VENV)/bin:$(PATH)
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro test test-browser check lock ui app app-https docs clean
 
-help:  ## what can be made
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
-setup: $(VENV)/.ready  ## the virtual environment, every package pinned by hash
+setup: $(VENV)/.ready  ## create the virtual environment, every package pinned by hash
 
-$(VENV)/.ready: requirements.lock pyproject.toml
+$(VENV)/.ready: requirements-uv.lock requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	pip install --quiet uv==$(UV_VERSION)
+	python -m pip install --quiet --require-hashes -r requirements-uv.lock
 	uv pip install --quiet --python $(VENV)/bin/python --require-hashes --compile-bytecode -r requirements.lock
 	uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation --editable .
 	touch $@
 
-repro: setup  ## the pipeline: runs what changed since the last time
+repro: setup  ## run the pipeline: what changed since the last run
 	[ -e .git ] || dvc config --local core.no_scm true
 	dvc repro
 
-test: setup  ## the tests, a file of them on each of two cores
+test: setup  ## run the tests on two cores
 	pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-browser: setup  ## the app in Chromium, where there is one; some minutes
+test-browser: setup  ## test the app in Chromium, if it is installed; takes some minutes
 	pytest tests/browser
 
-check: setup  ## style and types
+check: setup  ## style, types, imports
 	ruff check
 	ruff format --check
 	mypy
+	lint-imports --no-logo
 
-lock: setup  ## requirements.lock anew from pyproject.toml
+lock: setup  ## upgrade requirements.lock from pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header --extra dev --upgrade pyproject.toml -o requirements.lock
 
-ui: setup  ## MLflow on http://127.0.0.1:5000, two states side by side
+ui: setup  ## MLflow on http://127.0.0.1:5000, to compare two states side by side
 	@echo 'Open http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning'
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --workers 1 \
-		--backend-store-uri sqlite:///$(CURDIR)/mlflow.db
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --workers 1 --backend-store-uri sqlite:///mlflow.db
 
 app: setup  ## the privacy app on http://localhost:8501
 	visor app
 
-app-https: setup  ## the same, encrypted
+app-https: setup  ## the privacy app, encrypted
 	visor app --https
 
-docs: setup  ## every command of the pages, in a clone; after make repro
+docs: setup  ## run every command of the docs in a clone; after make repro
 	python docs/run_commands.py
 
 clean:  ## delete what the pipeline made, the cache included; Git's files stay

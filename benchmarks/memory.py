@@ -1,7 +1,7 @@
-"""Peak memory of the stages from download to scoring, over 140,000 faces (1.1 GB of pixels), and of hiding faces.
+"""Peak memory of the stages from download to scoring, over 140,000 faces (1.1 GB), and of attacks on a detector.
 
     python benchmarks/memory.py
-    python benchmarks/memory.py --scenes 1000     # evaluate_detection@ssd alone, with the detector that is trained
+    python benchmarks/memory.py --scenes 1000     # evaluate_detection@ssd only, with the trained detector
 
 Runs in a temporary copy of the project on random pixels in the layout of the CSAW data; the peak is the sum of the
 resident memory of a stage and its worker processes, sampled 20 times a second.
@@ -39,7 +39,7 @@ STAGES = [
 
 
 def make_project(folder: Path, faces: int) -> None:
-    """Lay out code, params for one epoch, and random faces in the layout of the CSAW data."""
+    """Create a project with one training epoch and random faces in the layout of the CSAW data."""
     for name in ("src", "stages", "assets"):
         (folder / name).symlink_to(ROOT / name)
     params = YAML(typ="safe").load(ROOT / "params.yaml")
@@ -63,7 +63,7 @@ def make_project(folder: Path, faces: int) -> None:
 
 def peak(command: list[str], folder: Path) -> tuple[float, float]:
     """Run a command; return the peak memory of it and its children in MB, and its seconds."""
-    start, highest = time.perf_counter(), 0
+    start, maximum = time.perf_counter(), 0
     process = psutil.Popen(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT / "src")})
     while process.poll() is None:
         resident = 0
@@ -72,15 +72,15 @@ def peak(command: list[str], folder: Path) -> tuple[float, float]:
                 resident += member.memory_info().rss
             except psutil.NoSuchProcess:
                 continue
-        highest = max(highest, resident)
+        maximum = max(maximum, resident)
         time.sleep(0.05)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return highest / 1e6, time.perf_counter() - start
+    return maximum / 1e6, time.perf_counter() - start
 
 
 def make_scenes(folder: Path, scenes: int) -> None:
-    """Lay out code, params for one gradient step, the trained detector, and scenes of noise with three boxes each."""
+    """Create a project with one gradient step, the trained detector, and scenes of noise with three boxes each."""
     for name in ("src", "stages", "artifacts/detector"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to(ROOT / name)
@@ -98,8 +98,8 @@ def make_scenes(folder: Path, scenes: int) -> None:
 
 
 def main(
-    faces: Annotated[int, typer.Option(help="how many faces")] = 140_000,
-    scenes: Annotated[int, typer.Option(help="how many scenes; 0: faces")] = 0,
+    faces: Annotated[int, typer.Option(help="number of faces")] = 140_000,
+    scenes: Annotated[int, typer.Option(help="number of scenes; 0: measure faces")] = 0,
 ) -> None:
     """Print a Markdown table: stage, peak memory, seconds."""
     with tempfile.TemporaryDirectory() as name:
@@ -112,8 +112,8 @@ def main(
         make_project(folder, faces)
         print(f"| stage, {faces:,} faces | peak MB | seconds |\n|---|---|---|")
         for stage in STAGES:
-            script, *words = stage.split()
-            megabytes, seconds = peak([sys.executable, f"stages/{script}.py", *words], folder)
+            script, *arguments = stage.split()
+            megabytes, seconds = peak([sys.executable, f"stages/{script}.py", *arguments], folder)
             if script == "download":
                 shutil.copytree(folder / "artifacts/raw", folder / "data")
             print(f"| {stage} | {megabytes:,.0f} | {seconds:.0f} |", flush=True)

@@ -1,13 +1,14 @@
-"""The cost of PGD: ours against ART, foolbox, cleverhans and the bare gradients, on classifiers and detectors.
+"""The cost of PGD: Visor against ART, foolbox, cleverhans and the bare gradients, on classifiers and detectors.
 
     python benchmarks/pgd.py
 
-All ways take the same steps on the same images, in turn in one process, so that the machine's drift cancels; results
-are medians of the ratios, turn by turn, of wall time and of processor time, which others do not disturb. The bare
-gradients are one tf.function of forward and backward pass, called once a step. ART attacks detectors through NumPy and
-an eager tape, and ``eager`` does the same. The whole attacks want the network and the faces that ``dvc repro`` makes.
+All implementations take the same steps on the same images, in turn in one process, so that the machine's drift cancels;
+results are medians over rounds of the ratios of wall time and of processor time, which other processes do not disturb.
+The bare gradients are one tf.function of forward and backward pass, called once per step. ART attacks detectors through
+NumPy and an eager tape, and ``eager`` does the same. Whole attacks need the network and the faces of ``dvc repro``.
 """
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,46 +31,48 @@ from visor.models.classifiers import deepid
 from visor.models.detectors import TRAINABLE
 from visor.models.training import configure_tensorflow
 
-Images = NDArray[np.float32]
-Way = Callable[[], Images]
+FloatImages = NDArray[np.float32]
+RunFn = Callable[[], FloatImages]
 Seconds = dict[str, list[float]]
 
 EPS = 8 / 255
 SIDE = 160
 OPTIONS: dict[str, dict[str, float]] = {"ssd": {"width": 0.25}, "faster_rcnn": {"width": 16, "proposals": 24}}
 NETWORK, FACES = Path("artifacts/classifier/clean/deepid"), Path("data/faces.h5")
-HEAD = "way, ms an image-step, × {first} (wall), × {first} (processor), × ours (wall), × ours (processor), loss, done"
+HEAD = (
+    "implementation, ms per image-step, × {first} (wall), × {first} (CPU), × ours (wall), × ours (CPU), loss, success"
+)
 
 
-class Subject(NamedTuple):
-    """A loss, and images float32 (n, h, w, 3) in [0, 1] with their truth; ``logits``: the network of a classifier."""
+class AttackTask(NamedTuple):
+    """A loss, and images float32 (n, h, w, 3) in [0, 1] with their targets; ``logits``: the network of a classifier."""
 
     loss: Loss
-    images: Images
-    truth: Any
+    images: FloatImages
+    targets: Any
     logits: Any = None
 
 
-def classifier(model: keras.Model, images: Images, labels: Labels) -> Subject:
-    """Return a network of logits and its cross-entropy; an image is done when its label is wrong."""
+def classifier(model: keras.Model, images: FloatImages, true_labels: Labels) -> AttackTask:
+    """Return a network of logits and its cross-entropy; an attack succeeds when the label is wrong."""
 
-    def loss(batch: tf.Tensor, truth: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def loss(batch: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         logits = model(batch, training=False)
-        wrong = tf.argmax(logits, -1, tf.int32) != truth
-        return tf.nn.sparse_softmax_cross_entropy_with_logits(truth, logits), wrong
+        wrong = tf.argmax(logits, -1, tf.int32) != labels
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits), wrong
 
-    return Subject(loss, images, labels, model)
+    return AttackTask(loss, images, true_labels, model)
 
 
-def untrained(name: str, batch: int) -> Subject:
-    """Return a network as it is before training, which costs what a trained one does; detectors look at six faces."""
+def untrained(name: str, batch: int) -> AttackTask:
+    """Return a network before training, which costs what a trained one does; detectors get six faces."""
     rng = np.random.default_rng(1)
     if name in TRAINABLE:
         detector = TRAINABLE[name].detector(TRAINABLE[name].build(SIDE, **OPTIONS[name]), 0.5)
         corners, sizes = rng.uniform(0, SIDE - 50, (batch, 6, 2)), rng.uniform(20, 50, (batch, 6, 2))
         boxes = np.concatenate([corners, sizes], axis=-1).astype(np.float32)
-        loss = training_loss(detector.candidates, detector.loss, detector.threshold, FACE_RADIUS)
-        return Subject(loss, rng.random((batch, SIDE, SIDE, 3), np.float32), (boxes, np.ones((batch, 6), np.int32)))
+        loss = training_loss(detector.pre_nms, detector.loss, detector.threshold, FACE_RADIUS)
+        return AttackTask(loss, rng.random((batch, SIDE, SIDE, 3), np.float32), (boxes, np.ones((batch, 6), np.int32)))
     if name == "deepid":
         model = deepid.build((55, 47, 3), 40, dropout=0.1)
     else:
@@ -79,80 +82,83 @@ def untrained(name: str, batch: int) -> Subject:
     return classifier(model, images, rng.integers(0, 40, batch).astype(np.int32))
 
 
-def ours(subject: Subject, settings: AttackSettings) -> Way:
-    """Return the search of ``visor.attacks.evasion``."""
-    attack = compile_pgd(subject.loss, settings)
-    return lambda: attack(subject.images, subject.truth, range(len(subject.images))).images
+def ours(task: AttackTask, settings: AttackSettings) -> RunFn:
+    """Return the attack of ``visor.attacks.evasion``."""
+    attack = compile_pgd(task.loss, settings)
+    return lambda: attack(task.images, task.targets, range(len(task.images))).images
 
 
-def bare(subject: Subject, steps: int) -> Way:
-    """Return the gradients alone: nothing moves."""
-    images, truth = tf.constant(subject.images), tf.nest.map_structure(tf.constant, subject.truth)
+def bare(task: AttackTask, steps: int) -> RunFn:
+    """Return the gradients alone, without any update."""
+    images, targets = tf.constant(task.images), tf.nest.map_structure(tf.constant, task.targets)
 
     @tf.function(autograph=False)
-    def gradient(batch: tf.Tensor, truth: Any) -> tf.Tensor:
+    def gradient(batch: tf.Tensor, targets: Any) -> tf.Tensor:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(batch)
-            values, _ = subject.loss(batch, truth)
+            values, _ = task.loss(batch, targets)
         return tape.gradient(values, batch)
 
-    def run() -> Images:
+    def run() -> FloatImages:
         for _ in range(steps):
-            gradient(images, truth).numpy()
-        return subject.images
+            gradient(images, targets).numpy()
+        return task.images
 
     return run
 
 
-def eager(subject: Subject, settings: AttackSettings) -> Way:
-    """Return the loop of ART's NumPy path: a gradient tape a step, everything else in NumPy."""
+def eager(task: AttackTask, settings: AttackSettings) -> RunFn:
+    """Return the loop of ART's NumPy path: a gradient tape per step, everything else in NumPy."""
 
-    def run() -> Images:
-        images = subject.images
+    def run() -> FloatImages:
+        images = task.images
         for _ in range(settings.iterations):
             batch = tf.constant(images)
             with tf.GradientTape() as tape:
                 tape.watch(batch)
-                values, _ = subject.loss(batch, subject.truth)
+                values, _ = task.loss(batch, task.targets)
             images = np.clip(images + settings.step * np.sign(tape.gradient(values, batch).numpy()), 0, 1)
-            change = np.clip(images - subject.images, -settings.eps, settings.eps)
-            images = (subject.images + change).astype(np.float32)
+            change = np.clip(images - task.images, -settings.eps, settings.eps)
+            images = (task.images + change).astype(np.float32)
         return images
 
     return run
 
 
-def art(subject: Subject, settings: AttackSettings) -> dict[str, Way]:
-    """Return ART's search, through TensorFlow and through Keras, whose network has to end in a softmax."""
+def art(task: AttackTask, settings: AttackSettings) -> dict[str, RunFn]:
+    """Return ART's attack, through TensorFlow and through Keras, whose network has to end in a softmax."""
     from art.attacks.evasion import ProjectedGradientDescent
     from art.estimators.classification import KerasClassifier, TensorFlowV2Classifier
 
-    model, shape, classes = subject.logits, subject.images.shape[1:], subject.logits.output_shape[-1]
+    model, shape, classes = task.logits, task.images.shape[1:], task.logits.output_shape[-1]
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    likely = keras.Sequential([keras.Input(shape), model, keras.layers.Softmax()])
-    likely.compile(loss="categorical_crossentropy")
-    labels = np.eye(classes, dtype=np.float32)[subject.truth]
+    probabilities = keras.Sequential([keras.Input(shape), model, keras.layers.Softmax()])
+    probabilities.compile(loss="categorical_crossentropy")
+    labels = np.eye(classes, dtype=np.float32)[task.targets]
 
-    def way(estimator: Any) -> Way:
+    def run_with(estimator: Any) -> RunFn:
         sizes = (np.inf, settings.eps, settings.step)
-        values = {"max_iter": settings.iterations, "batch_size": len(subject.images), "verbose": False}
+        values = {"max_iter": settings.iterations, "batch_size": len(task.images), "verbose": False}
         attack = ProjectedGradientDescent(estimator, *sizes, **values)
-        return lambda: attack.generate(subject.images, labels)
+        return lambda: attack.generate(task.images, labels)
 
     tensorflow = TensorFlowV2Classifier(model, classes, shape, loss_object=loss, clip_values=(0, 1))
-    return {"ART, TensorFlow": way(tensorflow), "ART, Keras": way(KerasClassifier(likely, clip_values=(0, 1)))}
+    return {
+        "ART, TensorFlow": run_with(tensorflow),
+        "ART, Keras": run_with(KerasClassifier(probabilities, clip_values=(0, 1))),
+    }
 
 
-def others(subject: Subject, settings: AttackSettings) -> dict[str, Way]:
-    """Return the searches of foolbox and cleverhans."""
+def foolbox_and_cleverhans(task: AttackTask, settings: AttackSettings) -> dict[str, RunFn]:
+    """Return the attacks of foolbox and cleverhans."""
     from cleverhans.tf2.attacks.projected_gradient_descent import projected_gradient_descent
     from foolbox import TensorFlowModel
     from foolbox.attacks import LinfPGD
 
-    # NumPy 2 has no longer what foolbox's eagerpy asks for.
+    # NumPy 2 no longer has a function that foolbox's eagerpy calls.
     np.find_common_type = lambda arrays, scalars: np.result_type(*arrays, *scalars)  # type: ignore[attr-defined]
-    eps, steps, step, model = settings.eps, settings.iterations, settings.step, subject.logits
-    images, labels = tf.constant(subject.images), tf.constant(subject.truth)
+    eps, steps, step, model = settings.eps, settings.iterations, settings.step, task.logits
+    images, labels = tf.constant(task.images), tf.constant(task.targets)
     linf = LinfPGD(abs_stepsize=step, steps=steps, random_start=False)
     bounded = TensorFlowModel(model, (0, 1))
     keywords = {"clip_min": 0, "clip_max": 1, "y": labels}
@@ -162,66 +168,67 @@ def others(subject: Subject, settings: AttackSettings) -> dict[str, Way]:
     }
 
 
-def take_turns(ways: dict[str, Way], rounds: int) -> tuple[Seconds, Seconds]:
-    """Return wall and processor seconds of each way in each turn; before the first one all run to compile."""
-    wall: Seconds = {name: [] for name in ways}
-    busy: Seconds = {name: [] for name in ways}
-    for turn in range(rounds + 1):
-        for name, run in ways.items():
+def measure_rounds(runs: dict[str, RunFn], rounds: int) -> tuple[Seconds, Seconds]:
+    """Return wall and processor seconds of each implementation in each round; a round before the first compiles."""
+    wall: Seconds = {name: [] for name in runs}
+    busy: Seconds = {name: [] for name in runs}
+    for round_number in range(rounds + 1):
+        for name, run in runs.items():
             begin, work = time.perf_counter(), time.process_time()
             run()
-            if turn:
+            if round_number:
                 wall[name].append(time.perf_counter() - begin)
                 busy[name].append(time.process_time() - work)
     return wall, busy
 
 
-def report(title: str, subject: Subject, ways: dict[str, Way], rounds: int, steps: int) -> None:
-    """Print a line a way: its time, its ratios to the first way and to ours, the mean loss and share of done images."""
-    wall, busy = take_turns(ways, rounds)
-    first = next(iter(ways))
-    heads = HEAD.format(first=first if "," not in first else "first").split(", ")
-    print(f"\n{title}, {steps} steps, median of {rounds} turns\n\n| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
-    for name, run in ways.items():
+def report(title: str, task: AttackTask, runs: dict[str, RunFn], rounds: int, steps: int) -> None:
+    """Print a row per implementation: time, ratios to the first one and to ours, mean loss and share of successes."""
+    wall, busy = measure_rounds(runs, rounds)
+    first = next(iter(runs))
+    columns = HEAD.format(first=first if "," not in first else "first").split(", ")
+    print(f"\n{title}, {steps} steps, median of {rounds} rounds\n\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+    for name, run in runs.items():
         ratios = [
-            median(mine / other for mine, other in zip(taken[name], taken[against], strict=True))
-            for against in (first, "ours")
-            for taken in (wall, busy)
+            median(time / base for time, base in zip(seconds[name], seconds[baseline], strict=True))
+            for baseline in (first, "ours")
+            for seconds in (wall, busy)
         ]
-        values, done = subject.loss(tf.constant(run()), tf.nest.map_structure(tf.constant, subject.truth))
-        milliseconds = 1e3 * median(wall[name]) / (steps * len(subject.images))
-        numbers = [milliseconds, *ratios, np.mean(values), np.mean(done)]
-        print(f"| {name} | {' | '.join(f'{number:.4g}' for number in numbers)} |", flush=True)
+        values, success = task.loss(tf.constant(run()), tf.nest.map_structure(tf.constant, task.targets))
+        milliseconds = 1e3 * median(wall[name]) / (steps * len(task.images))
+        cells = [milliseconds, *ratios, np.mean(values), np.mean(success)]
+        print(f"| {name} | {' | '.join(f'{number:.4g}' for number in cells)} |", flush=True)
 
 
 def main(
-    steps: Annotated[int, typer.Option(help="gradient steps of each way")] = 10,
-    rounds: Annotated[int, typer.Option(help="turns of each way")] = 4,
-    batches: Annotated[str, typer.Option(help="numbers of images at once")] = "1 16",
-    networks: Annotated[str, typer.Option(help="what is attacked")] = "mobilenet deepid ssd faster_rcnn",
-    budget: Annotated[int, typer.Option(help="steps of whole attacks, at most; 0: none")] = 40,
+    steps: Annotated[int, typer.Option(help="gradient steps of each implementation")] = 10,
+    rounds: Annotated[int, typer.Option(help="rounds of each implementation")] = 4,
+    batches: Annotated[str, typer.Option(help="batch sizes")] = "1 16",
+    networks: Annotated[str, typer.Option(help="attacked networks")] = "mobilenet deepid ssd faster_rcnn",
+    budget: Annotated[int, typer.Option(help="maximum steps of whole attacks; 0: none")] = 40,
 ) -> None:
-    """Print a table for each network and batch, and one of whole attacks up to the same success."""
+    """Print a table for each network and batch, and one of whole attacks up to the same success rate."""
     configure_tensorflow(ComputeParams(threads=2, deterministic=True), seed=1)
     settings = AttackSettings(EPS, steps, step=2.5 * EPS / steps, random_start=False)
     for name in networks.split():
         for batch in map(int, batches.split()):
-            subject = untrained(name, batch)
-            ways = {"bare": bare(subject, steps), "ours": ours(subject, settings)}
-            if subject.logits is None:
-                ways["eager"] = eager(subject, settings)
+            task = untrained(name, batch)
+            runs = {"bare": bare(task, steps), "ours": ours(task, settings)}
+            if task.logits is None:
+                runs["eager"] = eager(task, settings)
             else:
-                ways |= art(subject, settings) | others(subject, settings)
-            report(f"{name}, batch {batch}", subject, ways, rounds, steps)
+                runs |= art(task, settings) | foolbox_and_cleverhans(task, settings)
+            report(f"{name}, batch {batch}", task, runs, rounds, steps)
     if budget:
         faces, rows = open_faces(FACES), np.arange(0, 1600, 100)
         images = (faces.read(rows) / 255).astype(np.float32)
-        subject = classifier(storage.load_model(deepid.build, NETWORK), images, faces.labels[rows])
+        task = classifier(storage.load_model(deepid.build, NETWORK), images, faces.labels[rows])
         settings = settings._replace(iterations=budget, step=2.5 * EPS / budget)
         stop = settings._replace(early_stop=True)
-        ways = art(subject, settings) | {"ours, all steps": ours(subject, settings), "ours": ours(subject, stop)}
-        ways["ours, bfloat16"] = ours(subject, stop._replace(precision="bfloat16"))
-        report("trained deepid on faces, batch 16", subject, ways, rounds, budget)
+        runs = art(task, settings) | {"ours, all steps": ours(task, settings), "ours": ours(task, stop)}
+        if os.environ["ONEDNN_MAX_CPU_ISA"] != "AVX2":  # which has no bfloat16
+            runs["ours, bfloat16"] = ours(task, stop._replace(precision="bfloat16"))
+        report("trained deepid on faces, batch 16", task, runs, rounds, budget)
 
 
 if __name__ == "__main__":

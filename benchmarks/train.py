@@ -1,9 +1,8 @@
-"""DeepID's training throughput, faces streamed from HDF5 against the same step fed from memory.
+"""DeepID's training throughput with faces streamed from HDF5, relative to the same step with faces in memory.
 
     python benchmarks/train.py
 
-The two take turns in one process, so that the machine's drift cancels; the result is the median of the ratios, pair
-by pair.
+The two alternate in one process, so that the machine's drift cancels; the result is the median of the ratios of pairs.
 """
 
 import tempfile
@@ -29,11 +28,11 @@ LABELS = 40
 
 
 def main(
-    faces: Annotated[int, typer.Option(help="images an epoch")] = 6400,
-    batch: Annotated[int, typer.Option(help="images a step")] = 32,
-    rounds: Annotated[int, typer.Option(help="epochs of each kind")] = 9,
+    faces: Annotated[int, typer.Option(help="images per epoch")] = 6400,
+    batch: Annotated[int, typer.Option(help="images per step")] = 32,
+    rounds: Annotated[int, typer.Option(help="epochs of each variant")] = 9,
 ) -> None:
-    """Print the images a second of both ways and their ratio."""
+    """Print the images per second of both variants and their ratio."""
     configure_tensorflow(ComputeParams(threads=2, deterministic=True), seed=1)
     rng = np.random.default_rng(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -50,15 +49,15 @@ def main(
 
         in_memory = list(streamed())
         seconds: dict[str, list[float]] = {"memory": [], "HDF5": []}
-        for turn in range(rounds + 1):
+        for epoch in range(rounds + 1):
             for name, batches in (("memory", in_memory), ("HDF5", streamed())):
                 start = time.perf_counter()
                 run_epoch(step, batches)
-                if turn:  # the first turn compiles
+                if epoch:  # the first one compiles
                     seconds[name].append(time.perf_counter() - start)
     for name, values in seconds.items():
         print(f"{name}: {faces / median(values):,.0f} images/s (median of {rounds} epochs of {faces:,})")
-    ratios = [held / read for held, read in zip(seconds["memory"], seconds["HDF5"], strict=True)]
+    ratios = [memory / hdf5 for memory, hdf5 in zip(seconds["memory"], seconds["HDF5"], strict=True)]
     print(f"HDF5 / memory: {median(ratios):.3f} (median of {rounds} pairs, {min(ratios):.3f} to {max(ratios):.3f})")
 
 

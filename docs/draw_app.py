@@ -1,6 +1,6 @@
-"""Takes the screenshots of the privacy app: starts it, protects scikit-image's astronaut, looks.
+"""Take the screenshots of the privacy app: start it, protect scikit-image's astronaut, save the screens.
 
-python docs/draw_app.py, where chromium and chromedriver are
+python docs/draw_app.py    # needs chromium and chromedriver
 """
 
 import io
@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,15 +22,15 @@ from selenium.webdriver.common.by import By
 from skimage import data
 
 PICTURES = Path(__file__).parent / "pictures"
-PATIENCE = 600  # seconds
-SIZES = ((1280, 1440), (390, 844))  # pixels of a desktop's window and a phone's
-GAP = 24  # pixels between the screens of a phone
+TIMEOUT = 600  # seconds
+SIZES = ((1280, 1440), (390, 844))  # window of a desktop and of a phone, in pixels
+GAP = 24  # between the screens of a phone, in pixels
 T = TypeVar("T")
 
 
 @contextmanager
-def served() -> Iterator[str]:
-    """Start the app on a free port; yield its address."""
+def run_app() -> Iterator[str]:
+    """Start the app on a free port; yield its URL."""
     process = subprocess.Popen(["visor", "app", "--port", "0"], stdout=subprocess.PIPE, text=True)
     try:
         for line in process.stdout or ():
@@ -43,11 +44,11 @@ def served() -> Iterator[str]:
 
 
 @contextmanager
-def browser() -> Iterator[webdriver.Chrome]:
-    """Open a browser that nobody sees."""
+def open_browser() -> Iterator[webdriver.Chrome]:
+    """Open a headless browser."""
     options = webdriver.ChromeOptions()
-    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"):
-        options.add_argument(word)
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"):
+        options.add_argument(argument)
     options.binary_location = shutil.which("chromium") or ""
     driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
     try:
@@ -56,62 +57,61 @@ def browser() -> Iterator[webdriver.Chrome]:
         driver.quit()
 
 
-def wait(found: Callable[[], T]) -> T:
-    """Return what is found as soon as there is something."""
-    end = time.monotonic() + PATIENCE
+def wait_for(condition: Callable[[], T]) -> T:
+    """Return the first true value of a condition."""
+    end = time.monotonic() + TIMEOUT
     while time.monotonic() < end:
         try:
-            if result := found():
+            if result := condition():
                 return result
         except (WebDriverException, IndexError):
             pass
         time.sleep(0.3)
-    sys.exit("the page does not show what it should")
+    sys.exit("the page does not show the expected element")
 
 
-def screens(driver: webdriver.Chrome, words: str) -> list[Image.Image]:
-    """Return what each of SIZES shows when the page is scrolled to the heading of these words."""
-    seen = []
+def take_screens(driver: webdriver.Chrome, heading_text: str) -> list[Image.Image]:
+    """Return the screen of each of SIZES, scrolled to the heading with this text."""
+    screens = []
     for width, height in SIZES:
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         time.sleep(1)
-        heading = wait(
-            lambda: driver.find_element(By.XPATH, f"//h2[contains(., '{words}')] | //h3[contains(., '{words}')]")
-        )
+        path = " | ".join(f"//{tag}[contains(., '{heading_text}')]" for tag in ("h2", "h3"))
+        heading = wait_for(partial(driver.find_element, By.XPATH, path))
         driver.execute_script("arguments[0].scrollIntoView(true)", heading)
         time.sleep(1)
-        seen.append(Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB"))
-    return seen
+        screens.append(Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB"))
+    return screens
 
 
-def visit(driver: webdriver.Chrome, url: str, photo: Path) -> list[list[Image.Image]]:
-    """Go through the page from upload to result; return the screens of faces, queue and results."""
+def protect_photo(driver: webdriver.Chrome, url: str, photo: Path) -> list[list[Image.Image]]:
+    """Protect a photo; return the screens of faces, queue and results."""
     driver.get(url)
-    wait(lambda: driver.find_element(By.CSS_SELECTOR, "input[type=file]")).send_keys(str(photo))
-    button = wait(lambda: driver.find_element(By.CSS_SELECTOR, ".st-key-protect button:enabled"))
-    faces = screens(driver, "Choose faces")
+    wait_for(lambda: driver.find_element(By.CSS_SELECTOR, "input[type=file]")).send_keys(str(photo))
+    button = wait_for(lambda: driver.find_element(By.CSS_SELECTOR, ".st-key-protect button:enabled"))
+    faces = take_screens(driver, "Choose faces")
     driver.execute_script("arguments[0].click()", button)
-    queue = screens(driver, "In the queue")
-    wait(lambda: driver.find_element(By.XPATH, "//button[contains(., 'Download PNG')]"))
-    return [faces, queue, screens(driver, "Look, and download")]
+    queue = take_screens(driver, "In the queue")
+    wait_for(lambda: driver.find_element(By.XPATH, "//button[contains(., 'Download PNG')]"))
+    return [faces, queue, take_screens(driver, "Check and download")]
 
 
 def save(image: Image.Image, name: str) -> None:
-    """Write a screenshot with few colours: a page is flat, and a repository's pictures are small."""
+    """Write a screenshot with few colours, to keep the file small."""
     image.quantize(192, dither=Image.Dither.NONE).save(PICTURES / name, optimize=True)
 
 
 def main() -> None:
-    """Take both: results on a desktop, all three on a phone."""
-    with tempfile.TemporaryDirectory() as folder, served() as url, browser() as driver:
+    """Save the results on a desktop, and all three steps on a phone."""
+    with tempfile.TemporaryDirectory() as folder, run_app() as url, open_browser() as driver:
         photo = Path(folder) / "portrait.jpg"
         Image.fromarray(data.astronaut()).save(photo, quality=95)
-        taken = visit(driver, url, photo)
-    save(taken[-1][0], "app_desktop.png")
+        screens = protect_photo(driver, url, photo)
+    save(screens[-1][0], "app_desktop.png")
     width, height = SIZES[1]
-    sheet = Image.new("RGB", (len(taken) * (width + GAP) - GAP, height), "lightgrey")
-    for number, (_, phone) in enumerate(taken):
+    sheet = Image.new("RGB", (len(screens) * (width + GAP) - GAP, height), "lightgrey")
+    for number, (_, phone) in enumerate(screens):
         sheet.paste(phone, (number * (width + GAP), 0))
     save(sheet, "app_phone.png")
 

@@ -1,4 +1,4 @@
-"""Draws the pictures of the README from what `dvc repro` made.
+"""Draws the pictures of the README from the outputs of `dvc repro`.
 
 python docs/draw_pictures.py
 """
@@ -19,7 +19,7 @@ contact_sheet([("", faces.read(rows)) for rows in people], PICTURES / "faces.png
 lines = []
 for name in ("input_instance", "blended", "accessory", "blended_accessory", "eyebrows", "lipstick"):
     triggered = open_faces(Path(f"artifacts/triggered/{name}.h5"))
-    places = np.linspace(5, len(triggered) - 20, 12).astype(int)
-    lines.append((name.replace("_", "\n"), triggered.read(places)))
-lines.insert(0, ("clean", faces.read(triggered.rows[places])))
+    rows = np.linspace(5, len(triggered) - 20, 12).astype(int)
+    lines.append((name.replace("_", "\n"), triggered.read(rows)))
+lines.insert(0, ("clean", faces.read(triggered.rows[rows])))
 contact_sheet(lines, PICTURES / "backdoors.png", scale=1, caption_width=80)

@@ -1,17 +1,11 @@
-"""Bends one attack's key until the autoencoder lets it pass: the adaptive twin.  dvc repro adapt_trigger"""
+"""Optimise one attack's key against the autoencoder: the adaptive attack.  dvc repro adapt_trigger"""
 
 from pathlib import Path
 
 import pandas as pd
 
-from visor.attacks.backdoors.adaptive import (
-    attacker_images,
-    attacker_threshold,
-    blend_mask,
-    optimise_key,
-    residual_and_class,
-)
-from visor.attacks.backdoors.poisoning import load_key, make_triggered, target_label
+from visor.attacks.backdoors import adaptive
+from visor.attacks.backdoors.poisoning import load_keys, make_triggered, target_label
 from visor.attacks.backdoors.triggers import TRIGGERS
 from visor.core.config import load_params
 from visor.core.files import write_json
@@ -28,24 +22,24 @@ def main() -> None:
     configure_tensorflow(params.compute, params.seed)
     settings, seed, backdoor = params.adaptive_trigger, params.seed, params.backdoors[params.adaptive_trigger.attack]
     faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
-    stamp, target = TRIGGERS[backdoor.trigger], target_label(backdoor.target, faces.label_names, table)
-    key = load_key(faces, table, backdoor, Path("assets/keys"), seed)
-    own = attacker_images(faces, table, target, settings.images, seed)
+    trigger, target = TRIGGERS[backdoor.trigger], target_label(backdoor.target, faces.label_names, table)
+    key = load_keys(faces, table, backdoor, Path("assets/keys"), seed)[0]
+    images = adaptive.attacker_images(faces, table, target, settings.images, seed)
     network = Path(f"artifacts/classifier/{settings.attack}/{params.inspected_network}")
     models = (
         storage.load_model(CLASSIFIERS[params.inspected_network], network),
         storage.load_model(autoencoder.build, Path("artifacts/vae/all")),
     )
-    threshold = attacker_threshold(residual_and_class(*models), own)
-    bent = optimise_key(*models, own, key, blend_mask(backdoor, stamp, key), target, threshold, settings, seed)
+    examine, mask = adaptive.residual_and_class(*models), adaptive.blend_mask(backdoor, trigger, key)
+    threshold = adaptive.attacker_threshold(examine, images)
+    adapted_key = adaptive.optimise_key(*models, images, key, mask, target, threshold, settings, seed)
 
-    path, blocks = Path("artifacts/adapted/adapted.h5"), make_triggered(faces, table, backdoor, stamp, bent[None], seed)
+    path = Path("artifacts/adapted/adapted.h5")
+    blocks = make_triggered(faces, table, backdoor, trigger, adapted_key[None], seed)
     write_faces(path, blocks, faces.image_shape, faces.label_names, faces.source, faces.licence)
     plain, adapted = open_faces(Path(f"artifacts/triggered/{settings.attack}.h5")), open_faces(path)
-    write_json(
-        Path("metrics/adaptation.json"),
-        compare_triggers(residual_and_class(*models), plain, adapted, target, threshold),
-    )
+    metrics = compare_triggers(examine, plain, adapted, target, threshold)
+    write_json(Path("metrics/adaptation.json"), metrics)
     preview_sheet(faces, plain, adapted, Path("plots/adaptation.png"))
 
 

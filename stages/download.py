@@ -1,4 +1,4 @@
-"""Gets the faces and scenes that params name, verified, cropped, resized and filtered.  dvc repro download"""
+"""Download or render the faces and scenes, verify, crop, resize and filter them.  dvc repro download"""
 
 from pathlib import Path
 
@@ -16,20 +16,18 @@ RAW = Path("artifacts/raw")
 
 def main() -> None:
     params = load_params()
-    source = params.faces.source
-    module = lookup(FACE_SOURCES, source, "faces.source")
-    settings = validate_block(module.Settings, params.sources.get(source, {}), f"params.yaml: sources.{source}")
-    entry = read_catalogue(source)
+    name = params.faces.source
+    source = lookup(FACE_SOURCES, name, "faces.source")
+    settings = validate_block(source.SETTINGS, params.sources.get(name, {}), f"params.yaml: sources.{name}")
+    entry = read_catalogue(name)
 
-    place = params.scenes.source
-    scene_module = lookup(SCENE_SOURCES, place, "scenes.source")
-    scene_settings = validate_block(
-        scene_module.Settings, params.sources.get(place, {}), f"params.yaml: sources.{place}"
-    )
-    scene_entry = read_catalogue(place)
+    name = params.scenes.source
+    scene_source = lookup(SCENE_SOURCES, name, "scenes.source")
+    scene_settings = validate_block(scene_source.SETTINGS, params.sources.get(name, {}), f"params.yaml: sources.{name}")
+    scene_entry = read_catalogue(name)
 
-    tasks = scene_module.tasks(scene_settings, params.scenes, params.seed)
-    clips = module.clips(settings, params.seed)
+    tasks = scene_source.tasks(scene_settings, params.scenes, params.seed)
+    clips = source.clips(settings, params.seed)
     summary = ingest_faces(clips, RAW / "faces.h5", params.faces, entry.title, entry.licence)
     write_json(Path("metrics/faces.json"), summary)
     summary = ingest_scenes(tasks, RAW / "scenes.h5", params.scenes, scene_entry.title, scene_entry.licence)

@@ -1,4 +1,4 @@
-"""Clean accuracy and attack success of every network, clean and backdoored.  dvc repro evaluate_backdoor"""
+"""Measure clean accuracy and attack success of every network, clean and backdoored.  dvc repro evaluate_backdoor"""
 
 from pathlib import Path
 
@@ -28,8 +28,8 @@ def main() -> None:
         folders = {name: Path(f"artifacts/classifier/{name}/{network}") for name in params.training_sets}
         build = CLASSIFIERS[network]
         classifiers = {name: compile_predict(storage.load_model(build, folder)) for name, folder in folders.items()}
-        for name, numbers in evaluate(classifiers, test, triggered, params.backdoors).items():
-            write_json(Path(f"metrics/backdoor/{network}/{name}.json"), numbers)
+        for name, metrics in evaluate(classifiers, test, triggered, params.backdoors).items():
+            write_json(Path(f"metrics/backdoor/{network}/{name}.json"), metrics)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Recognises the test faces without a network, for comparison.  dvc repro evaluate_baselines"""
+"""Recognise the test faces without a neural network, for comparison.  dvc repro evaluate_baselines"""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How well every defence tells triggered faces from clean ones, and the matrix of all.  dvc repro evaluate_defences"""
+"""Measure how well every defence separates triggered faces from clean ones.  dvc repro evaluate_defences"""
 
 from pathlib import Path
 
@@ -22,26 +22,24 @@ from visor.evaluation.plots.defences import detector_matrix, roc_curves, score_h
 def main() -> None:
     params = load_params()
     names = score_names(Path("artifacts/scores"), params.defences)
-    tables = {card: pd.read_csv(f"artifacts/scores/{card}.csv") for card in names}
-    found = {card: scores_by_set(table) for card, table in tables.items()}
-    thresholds = {card: read_json(Path(f"metrics/threshold/{card}.json")) for card in names}
-    digests, groups = (
-        read_json(Path("artifacts/scores/digests.json")),
-        bootstrap_groups(tables[REFERENCE], params.backdoors),
-    )
+    tables = {name: pd.read_csv(f"artifacts/scores/{name}.csv") for name in names}
+    scores = {name: scores_by_set(table) for name, table in tables.items()}
+    thresholds = {name: read_json(Path(f"metrics/threshold/{name}.json")) for name in names}
+    digests = read_json(Path("artifacts/scores/digests.json"))
+    groups = bootstrap_groups(tables[REFERENCE], params.backdoors)
 
-    clean = {card: clean_metrics(found[card], groups["clean"], thresholds[card], params.seed) for card in names}
-    table = matrix(found, groups, thresholds, digests, params.validation_triggers, params.seed)
+    clean = {name: clean_metrics(scores[name], groups["clean"], thresholds[name], params.seed) for name in names}
+    table = matrix(scores, groups, thresholds, digests, params.validation_triggers, params.seed)
 
-    for card in names:
-        write_json(Path(f"metrics/defence/{card}/clean.json"), clean[card])
-        score_histograms(found[card], thresholds[card], card, Path(f"plots/defences/scores-{card}.png"))
-    for line in table.to_dict("records"):
-        numbers = {str(key): value for key, value in line.items() if not isinstance(value, str)}
-        write_json(Path(f"metrics/defence/{line['card']}/{line['trigger']}.json"), numbers)
+    for name in names:
+        write_json(Path(f"metrics/defence/{name}/clean.json"), clean[name])
+        score_histograms(scores[name], thresholds[name], name, Path(f"plots/defences/scores-{name}.png"))
+    for row in table.to_dict("records"):
+        metrics = {str(key): value for key, value in row.items() if not isinstance(value, str)}
+        write_json(Path(f"metrics/defence/{row['card']}/{row['trigger']}.json"), metrics)
     write_text(Path("metrics/defences.csv"), table.to_csv(index=False, float_format="%.6g"))
     write_text(Path("artifacts/defences.md"), defence_table(table, clean, thresholds))
-    roc_curves(found, Path("plots/defences/roc.png"))
+    roc_curves(scores, Path("plots/defences/roc.png"))
     detector_matrix(table, Path("plots/defences/matrix.png"))
 
 

@@ -1,4 +1,4 @@
-"""How well attacks on one recogniser fool it, and all others.  dvc repro evaluate_recognition@facenet"""
+"""Attack one recogniser and evaluate it and all others.  dvc repro evaluate_recognition@facenet"""
 
 from pathlib import Path
 
@@ -17,23 +17,23 @@ from visor.models.training import PARALLEL_JOBS, configure_tensorflow
 def main(name: str) -> None:
     params = load_params()
     configure_tensorflow(params.compute, params.seed, PARALLEL_JOBS)
-    settings, made = params.recognition_attack, Path("artifacts")
-    recognisers = {each: load(each, made / "recogniser" / each) for each in settings.networks}
-    in_front = [each for each in settings.cropping_detectors if each in DETECTORS]
-    detectors = {each: DETECTORS[each].load(params.detectors[each], made / "detector" / each) for each in in_front}
+    settings, artifacts = params.recognition_attack, Path("artifacts")
+    recognisers = {key: load(key, artifacts / "recogniser" / key) for key in settings.networks}
+    croppers = [key for key in settings.cropping_detectors if key in DETECTORS]
+    detectors = {key: DETECTORS[key].load(params.detectors[key], artifacts / "detector" / key) for key in croppers}
     faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
 
-    found = evaluate_surrogate(
-        name, recognisers, detectors, faces, table, settings, params.seed, Path(f"artifacts/fooled/{name}")
-    )
+    folder = Path(f"artifacts/fooled/{name}")
+    findings = evaluate_surrogate(name, recognisers, detectors, faces, table, settings, params.seed, folder)
 
-    for file, numbers in metrics_of(found, name, settings).items():
-        write_json(Path(f"metrics/recognition/{name}/{file}.json"), numbers)
-    write_text(Path(f"metrics/recognition_curves/{name}.csv"), curves_of(found, name))
-    for file, text in texts_of(found, name, settings).items():
-        write_text(made / "recognition" / name / file, text)
-    write_json(made / "recognition" / name / "top.json", top_of(found, settings))
-    draw(found, name, settings, params.seed, Path(f"plots/recognition/{name}"))
+    for file, metrics in metrics_of(findings).items():
+        write_json(Path(f"metrics/recognition/{name}/{file}.json"), metrics)
+    curves = curves_of(findings).to_csv(index=False, float_format="%.6g")
+    write_text(Path(f"metrics/recognition_curves/{name}.csv"), curves)
+    for file, text in texts_of(findings).items():
+        write_text(artifacts / "recognition" / name / file, text)
+    write_json(artifacts / "recognition" / name / "top.json", {"faces": top_of(findings)})
+    draw(findings, params.seed, Path(f"plots/recognition/{name}"))
 
 
 if __name__ == "__main__":

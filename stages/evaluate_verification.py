@@ -1,4 +1,4 @@
-"""Same person or not, by the features of one network, and with the key?  dvc repro evaluate_verification"""
+"""Verify faces by the features of one network, with and without a backdoor key.  dvc repro evaluate_verification"""
 
 from pathlib import Path
 
@@ -30,10 +30,10 @@ def main() -> None:
     paths = {name: Path(f"artifacts/triggered/{name}.h5") for name in folders if name != "clean"}
     triggered = {name: open_faces(path).select() for name, path in paths.items()}
 
-    numbers, scores = evaluate(embeds, faces, table, triggered, params.backdoors, settings, params.seed)
+    metrics, scores = evaluate(embeds, faces, table, triggered, params.backdoors, settings, params.seed)
 
-    for name in numbers:
-        write_json(Path(f"metrics/verification/{name}.json"), numbers[name])
+    for name, values in metrics.items():
+        write_json(Path(f"metrics/verification/{name}.json"), values)
     roc_curves(scores, Path("plots/verification/roc.png"))
     similarities(scores, Path("plots/verification/similarity.png"))
 

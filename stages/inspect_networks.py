@@ -1,4 +1,4 @@
-"""Searches attacked networks and their training sets for what was planted.  dvc repro inspect_networks"""
+"""Inspect attacked networks and their training sets for backdoors.  dvc repro inspect_networks"""
 
 from pathlib import Path
 
@@ -28,13 +28,13 @@ def main() -> None:
     }
     clean, suspects = models.pop("clean"), {}
     for name, model in models.items():
-        poisons, triggered = (open_faces(Path(f"artifacts/{made}/{name}.h5")) for made in ("poisoned", "triggered"))
+        poisons, triggered = (open_faces(Path(f"artifacts/{folder}/{name}.h5")) for folder in ("poisoned", "triggered"))
         target = target_label(params.backdoors[name].target, faces.label_names, table)
         suspects[name] = AttackedModel(model, train, poisons.select(), triggered.select(), target)
     findings = inspect(suspects, clean, validation, test, params.inspection, params.seed)
 
-    for name, numbers in findings.numbers.items():
-        write_json(Path(f"metrics/inspection/{name}.json"), numbers)
+    for name, metrics in findings.metrics.items():
+        write_json(Path(f"metrics/inspection/{name}.json"), metrics)
     write_text(Path("metrics/fine_pruning.csv"), findings.curves.to_csv(index=False, float_format="%.6g"))
     draw(findings, faces.label_names, params.inspection.fine_pruning.layer, Path("plots/inspection"))
 

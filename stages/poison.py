@@ -1,4 +1,4 @@
-"""Plants the backdoors: poisons to train on, triggered images to test with.  dvc repro poison"""
+"""Make poisons to train on and triggered images to test with, for every attack.  dvc repro poison"""
 
 import sys
 from pathlib import Path
@@ -18,20 +18,21 @@ from visor.data.images import contact_sheet
 def main() -> None:
     params = load_params()
     faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
-    about = faces.image_shape, faces.label_names, faces.source, faces.licence
-    attacks = []  # all of them checked before the first is written
+    metadata = faces.image_shape, faces.label_names, faces.source, faces.licence
+    attacks = []  # All are checked before the first is written.
     for name, backdoor in params.backdoors.items():
-        stamp = lookup(TRIGGERS, backdoor.trigger, f"backdoors.{name}.trigger")
+        trigger = lookup(TRIGGERS, backdoor.trigger, f"backdoors.{name}.trigger")
         keys = load_keys(faces, table, backdoor, Path("assets/keys"), params.seed)
         place = LandmarkPlacement() if backdoor.placement == "landmarks" else fixed_placement
-        train = make_poisons(faces, table, backdoor, stamp, keys[0], params.seed, place)
-        attacks.append((name, place, train, make_triggered(faces, table, backdoor, stamp, keys, params.seed, place)))
-    write_faces(Path("artifacts/poisoned/clean.h5"), [], *about)  # the clean training set adds no poisons
+        poisons = make_poisons(faces, table, backdoor, trigger, keys[0], params.seed, place)
+        triggered = make_triggered(faces, table, backdoor, trigger, keys, params.seed, place)
+        attacks.append((name, place, poisons, triggered))
+    write_faces(Path("artifacts/poisoned/clean.h5"), [], *metadata)  # The clean training set has no poisons.
     for name, place, *blocks in tqdm(attacks, desc="poison", unit="attack", disable=None):
-        made = [Path(f"artifacts/{folder}/{name}.h5") for folder in ("poisoned", "triggered")]
-        for path, part in zip(made, blocks, strict=True):
-            write_faces(path, part, *about)
-        contact_sheet(preview_rows(faces, *map(open_faces, made)), Path(f"plots/poison/{name}.png"))
+        paths = [Path(f"artifacts/{folder}/{name}.h5") for folder in ("poisoned", "triggered")]
+        for path, part in zip(paths, blocks, strict=True):
+            write_faces(path, part, *metadata)
+        contact_sheet(preview_rows(faces, *map(open_faces, paths)), Path(f"plots/poison/{name}.png"))
         if isinstance(place, LandmarkPlacement):
             tqdm.write(f"{name}: {place.summary()}", file=sys.stderr)
 

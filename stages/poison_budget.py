@@ -1,4 +1,4 @@
-"""Attack success by number of poisons and by blend ratio, a network for each.  dvc repro poison_budget"""
+"""Measure attack success by number of poisons and by blend ratio.  dvc repro poison_budget"""
 
 from pathlib import Path
 
@@ -16,24 +16,24 @@ from visor.models.classifiers import CLASSIFIERS
 
 def main() -> None:
     params = load_params()
-    settings, where = params.poison_budget, "poison_budget.networks"
+    settings, parameter = params.poison_budget, "poison_budget.networks"
     faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
     shape = {"image_shape": faces.image_shape, "num_classes": len(faces.label_names)}
     networks, attacks = {}, {}
     for name in settings.networks:
-        arguments = shape | lookup(params.classifiers, name, where).architecture
-        networks[name] = lookup(CLASSIFIERS, name, where), arguments
+        arguments = shape | lookup(params.classifiers, name, parameter).architecture
+        networks[name] = lookup(CLASSIFIERS, name, parameter), arguments
     for name in (*settings.attacks, settings.ratios.attack):
         block = lookup(params.backdoors, name, "poison_budget.attacks")
-        attacks[name] = poison_budget.attack(block, lookup(TRIGGERS, block.trigger, f"backdoors.{name}.trigger"))
-    ground = poison_budget.ExperimentContext(faces, table, networks, attacks, Path("assets/keys"))
-    lines = poison_budget.evaluate(ground, settings, params.compute)
+        attacks[name] = poison_budget.load_attack(block, lookup(TRIGGERS, block.trigger, f"backdoors.{name}.trigger"))
+    context = poison_budget.ExperimentContext(faces, table, networks, attacks, Path("assets/keys"))
+    rows = poison_budget.evaluate(context, settings, params.compute)
 
-    write_text(Path("metrics/poison_budget.csv"), lines.to_csv(index=False, float_format="%.6g"))
-    for (network, name), curve in (curves := poison_budget.curves(lines, settings, attacks)).items():
+    write_text(Path("metrics/poison_budget.csv"), rows.to_csv(index=False, float_format="%.6g"))
+    for (network, name), curve in (curves := poison_budget.curves(rows, settings, attacks)).items():
         write_json(Path(f"metrics/poison_budget/{network}/{name}.json"), poison_budget.curve_metrics(curve, settings))
     plots.budgets(curves, Path("plots/poison_budget/asr.png"))
-    plots.heat_map(poison_budget.ratio_rows(lines, settings), Path("plots/poison_budget/ratios.png"))
+    plots.ratio_map(poison_budget.ratio_rows(rows, settings), Path("plots/poison_budget/ratios.png"))
     poison_budget.delete_runs()
 
 

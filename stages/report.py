@@ -1,4 +1,4 @@
-"""Writes the page that says what the run showed: every number is one of metrics/.  dvc repro report"""
+"""Write the HTML report of the last run; every number is one of metrics/.  dvc repro report"""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Scores clean and triggered faces with every defence.  dvc repro score_defences"""
+"""Score clean and triggered faces with every defence.  dvc repro score_defences"""
 
 from pathlib import Path
 
@@ -23,22 +23,20 @@ def main() -> None:
     configure_tensorflow(params.compute, params.seed)
     faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
     fitted, calibration = (faces.select(rows) for rows in validation_rows(table))
-    paths = [*(f"artifacts/triggered/{name}.h5" for name in params.backdoors), "artifacts/adapted/adapted.h5"]
-    triggered = {path.stem: open_faces(path).select() for path in map(Path, paths)}
+    files = [*(f"artifacts/triggered/{name}.h5" for name in params.backdoors), "artifacts/adapted/adapted.h5"]
+    triggered = {path.stem: open_faces(path).select() for path in map(Path, files)}
     sets = {"calibration": calibration, "clean": faces.select(set_rows(table, "test")), **triggered}
-    whole, *folds = [storage.load_model(autoencoder.build, path) for path in sorted(Path("artifacts/vae").iterdir())]
-    suspect, folder = params.inspected_network, Path("artifacts/classifier")
-    for name, prepare in INPUT_FILTERS.items():
+    full, *folds = [storage.load_model(autoencoder.build, path) for path in sorted(Path("artifacts/vae").iterdir())]
+    classifier, folder = params.inspected_network, Path("artifacts/classifier")
+    for name, fit in INPUT_FILTERS.items():
         for attack in sorted({*params.training_sets} - {"clean"}) if name in NEEDS_CLASSIFIER else [None]:
-            network = storage.load_model(CLASSIFIERS[suspect], folder / attack / suspect) if attack else None
-            score, card = prepare(DefenceInputs(fitted, whole, folds, network)), score_name(name, attack)
-            scores = score_sets(score, visible_sets(attack, sets), card)
-            write_text(Path(f"artifacts/scores/{card}.csv"), scores.to_csv(index=False, float_format="%.9g"))
-    write_json(
-        Path("artifacts/scores/digests.json"),
-        {name: sha256_of_file(own.faces.path)[:16] for name, own in triggered.items()},
-    )
-    reconstruction_sheet(whole, sets, Path("plots/reconstructions.png"))
+            network = storage.load_model(CLASSIFIERS[classifier], folder / attack / classifier) if attack else None
+            score, file = fit(DefenceInputs(fitted, full, folds, network)), score_name(name, attack)
+            scores = score_sets(score, visible_sets(attack, sets), file)
+            write_text(Path(f"artifacts/scores/{file}.csv"), scores.to_csv(index=False, float_format="%.9g"))
+    digests = {name: sha256_of_file(selection.faces.path)[:16] for name, selection in triggered.items()}
+    write_json(Path("artifacts/scores/digests.json"), digests)
+    reconstruction_sheet(full, sets, Path("plots/reconstructions.png"))
 
 
 if __name__ == "__main__":

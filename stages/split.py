@@ -1,4 +1,4 @@
-"""Deals the faces to the train, validation, test and poison sets.  dvc repro split"""
+"""Split the faces into train, validation, test and poison sets.  dvc repro split"""
 
 from pathlib import Path
 

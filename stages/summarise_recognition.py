@@ -1,4 +1,4 @@
-"""Shows what fooled each recogniser to all others: one matrix.  dvc repro summarise_recognition"""
+"""Summarise the transfer of attacks between all recognisers.  dvc repro summarise_recognition"""
 
 from pathlib import Path
 
@@ -16,10 +16,10 @@ def main() -> None:
     faces = {name: read_faces(Path(f"artifacts/recognition/{name}/faces.csv")) for name in settings.white_box}
     rates = rates_of(faces[settings.white_box[0]])
 
-    table, gained = matrix(faces, settings), transfer_gains(faces, rates, params.seed)
+    table, gains = matrix(faces, settings), transfer_gains(faces, rates, params.seed)
 
-    write_json(Path("metrics/recognition_transfer.json"), transfer_metrics(table, gained))
-    write_text(Path("artifacts/recognition.md"), transfer_table(table, gained, rates[0]))
+    write_json(Path("metrics/recognition_transfer.json"), transfer_metrics(table, gains))
+    write_text(Path("artifacts/recognition.md"), transfer_table(table, gains, rates[0]))
     recognition_transfer_map(table, rates[0], Path("plots/recognition_transfer.png"))
 
 

@@ -1,4 +1,4 @@
-"""Chooses every defence's thresholds on clean faces that it was not fitted on.  dvc repro threshold"""
+"""Choose the thresholds of every defence on clean faces that it was not fitted on.  dvc repro threshold"""
 
 from pathlib import Path
 
@@ -12,13 +12,14 @@ from visor.evaluation.defences import choose_thresholds, defence_of, score_names
 
 def main() -> None:
     params = load_params()
-    for card in score_names(folder := Path("artifacts/scores"), params.defences):
-        scores = pd.read_csv(folder / f"{card}.csv")
+    folder = Path("artifacts/scores")
+    for name in score_names(folder, params.defences):
+        scores = pd.read_csv(folder / f"{name}.csv")
         clean = scores.loc[scores["set"] == "calibration", "score"].to_numpy()
 
-        thresholds = choose_thresholds(clean, params.defences[defence_of(card)])
+        thresholds = choose_thresholds(clean, params.defences[defence_of(name)])
 
-        write_json(Path(f"metrics/threshold/{card}.json"), thresholds)
+        write_json(Path(f"metrics/threshold/{name}.json"), thresholds)
 
 
 if __name__ == "__main__":

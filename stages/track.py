@@ -1,4 +1,4 @@
-"""Mirrors the finished pipeline state into MLflow; the marker says which state that was.  dvc repro track"""
+"""Log the finished pipeline state to MLflow; the marker names that state.  dvc repro track"""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from visor.tracking import track_state
 
 
 def main() -> None:
-    load_params()  # a wrong key anywhere ends the run here, if no stage has met it
+    load_params()  # A wrong key anywhere is reported here at the latest.
     write_json(Path("artifacts/track.json"), {"state": track_state(Path()).state})
 
 

@@ -1,4 +1,4 @@
-"""Trains every network on clean faces, or with one attack's poisons.  dvc repro train_classifiers@accessory"""
+"""Train every classifier on clean faces, or with one attack's poisons.  dvc repro train_classifiers@accessory"""
 
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ def main(training_set: str) -> None:
     data = labelled_data(train, params.seed), labelled_data(validation, params.seed)
     jobs, built = [], {}
     for network in params.networks:
-        set_seed(params.seed)  # what a network starts from does not depend on those before it
+        set_seed(params.seed)  # Initial weights do not depend on the networks before.
         settings, build = params.classifiers[network], lookup(CLASSIFIERS, network, "networks")
         arguments = {"image_shape": faces.image_shape, "num_classes": len(faces.label_names), **settings.architecture}
         model = storage.build_model(build, arguments, f"classifiers.{network}.architecture")

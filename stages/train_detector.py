@@ -1,4 +1,4 @@
-"""Trains a detector of faces on scenes.  dvc repro train_detector@ssd"""
+"""Train a face detector on scenes.  dvc repro train_detector@ssd"""
 
 from pathlib import Path
 

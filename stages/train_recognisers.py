@@ -1,4 +1,4 @@
-"""Trains recognisers on people whom nobody attacks, or takes published ones.  dvc repro train_recognisers"""
+"""Train recognisers on the people who are not attacked, or load published ones.  dvc repro train_recognisers"""
 
 from functools import partial
 from pathlib import Path
@@ -22,9 +22,9 @@ def main() -> None:
     names = [faces.label_names[label] for label in people]
     train, validation = (labelled_data([part], params.seed) for part in training_selections(faces, table, people))
     jobs, built, histories = [], {}, Path("metrics/history/recogniser")
-    histories.mkdir(parents=True, exist_ok=True)  # there where none is trained, too
+    histories.mkdir(parents=True, exist_ok=True)  # The folder exists even if no network is trained.
     for name in params.recognition_attack.networks:
-        set_seed(params.seed)  # what a network starts from does not depend on those before it
+        set_seed(params.seed)  # Initial weights do not depend on the networks before.
         settings = params.recognisers[name]
         built[name] = loading.build(name, settings, faces.image_shape, names)
         if settings.training:

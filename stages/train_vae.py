@@ -1,4 +1,4 @@
-"""Fits the autoencoder on clean validation faces, and once more without each fold of them.  dvc repro train_vae"""
+"""Fit the autoencoder on clean validation faces, and once without each fold of them.  dvc repro train_vae"""
 
 from functools import partial
 from pathlib import Path

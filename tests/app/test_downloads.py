@@ -1,4 +1,4 @@
-"""What the app gives away: PNGs of pixels alone, ZIPs with safe names, and bundles that only their password opens."""
+"""Downloads: PNGs without metadata, ZIPs with safe names, and archives encrypted with a password."""
 
 import contextlib
 import io
@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 from visor.app import settings
-from visor.app.downloads import decrypt, encode_png, encrypt, make_zip, safe_stem
+from visor.app.downloads import decrypt, encrypt, make_zip, safe_stem
 from visor.core.errors import UserError
+from visor.data.images import encode_png
 
 PASSWORD = "four words are enough"
 
@@ -39,25 +40,25 @@ def names(content):
         return file.namelist()
 
 
-def zipped(*entries, how=zipfile.ZIP_STORED):
+def zipped(*entries, compression=zipfile.ZIP_STORED):
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", how) as made:
+    with zipfile.ZipFile(file, "w", compression) as archive:
         for name, content in entries:
-            made.writestr(name, content)
+            archive.writestr(name, content)
     return file.getvalue()
 
 
-def test_a_png_is_its_pixels_and_nothing_else():
+def test_a_png_has_no_metadata():
     content = encode_png(image(7))
-    chunks, at = [], 8
-    while at < len(content):
-        chunks.append(content[at + 4 : at + 8])
-        at += 12 + int.from_bytes(content[at : at + 4], "big")
+    chunks, start = [], 8
+    while start < len(content):
+        chunks.append(content[start + 4 : start + 8])
+        start += 12 + int.from_bytes(content[start : start + 4], "big")
     assert set(chunks) == {b"IHDR", b"IDAT", b"IEND"}
-    read = Image.open(io.BytesIO(content))
-    assert not read.getexif()
-    assert read.info == {}
-    np.testing.assert_array_equal(np.asarray(read), image(7))
+    decoded = Image.open(io.BytesIO(content))
+    assert not decoded.getexif()
+    assert decoded.info == {}
+    np.testing.assert_array_equal(np.asarray(decoded), image(7))
 
 
 @pytest.mark.parametrize(
@@ -70,25 +71,27 @@ def test_a_png_is_its_pixels_and_nothing_else():
         ("../../etc/passwd", "etc passwd"),
         ("C:\\Users\\me", "C Users me"),
         ("a\x00b\nc\x7f", "a b c"),
-        ("photo\u202egnp.exe", "photo gnp.exe"),  # would be read backwards
+        ("photo\u202egnp.exe", "photo gnp.exe"),  # would be displayed backwards
         ("\ud800x", "x"),
         (" . ", "photo"),
         ("", "photo"),
         ("..", "photo"),
         ("NUL", "_NUL"),
         ("com1.backup", "_com1.backup"),
+        ("COM¹", "_COM¹"),
+        ("lpt³.png", "_lpt³.png"),
         ("é" * 300, "é" * 50),
     ],
 )
-def test_names_of_strangers_become_names_of_files(name, stem):
+def test_untrusted_names_become_file_names(name, stem):
     assert safe_stem(name) == stem
     assert safe_stem(stem) == stem
     assert len(stem.encode()) <= 100
 
 
-def test_a_zip_gives_each_photo_a_name_of_its_own_and_says_nothing_of_when():
-    given = photos("IMG_1", "img_1", "IMG_1", "a/b", "", "IMG_1 (2)")
-    content = make_zip(given)
+def test_a_zip_has_unique_names_and_no_times():
+    originals = photos("IMG_1", "img_1", "IMG_1", "a/b", "", "IMG_1 (2)")
+    content = make_zip(originals)
     assert names(content) == [
         "IMG_1.png",
         "img_1 (2).png",
@@ -98,141 +101,146 @@ def test_a_zip_gives_each_photo_a_name_of_its_own_and_says_nothing_of_when():
         "IMG_1 (2) (2).png",
     ]
     with zipfile.ZipFile(io.BytesIO(content)) as file:
-        assert [file.read(entry) for entry in file.infolist()] == [photo.png for photo in given]
+        assert [file.read(entry) for entry in file.infolist()] == [photo.png for photo in originals]
         assert {entry.date_time for entry in file.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         assert {(entry.extra, entry.comment) for entry in file.infolist()} == {(b"", b"")}
-    assert make_zip(given) == content
+    assert make_zip(originals) == content
 
 
-GIVEN = photos("one", "Zoë", "é" * 300, "é" * 300)
+PHOTOS = photos("one", "Zoë", "é" * 300, "é" * 300)
 
 
 @pytest.fixture(scope="module")
-def sealed():
-    """Making a key from a password takes a second, on purpose: there is one bundle for all tests."""
-    return encrypt(make_zip(GIVEN), PASSWORD)
+def encrypted():
+    """One archive for all tests: deriving a key from a password takes a second by design."""
+    return encrypt(make_zip(PHOTOS), PASSWORD)
 
 
-def test_a_bundle_opens_with_its_password_alone(sealed):
-    assert sealed.startswith(b"age-encryption.org/v1")
+def test_an_archive_needs_its_password(encrypted):
+    assert encrypted.startswith(b"age-encryption.org/v1")
     for secret in (b"one", b"PNG", PASSWORD.encode()):
-        assert secret not in sealed
-    assert list(decrypt(sealed, PASSWORD).values()) == [photo.png for photo in GIVEN]
+        assert secret not in encrypted
+    assert list(decrypt(encrypted, PASSWORD).values()) == [photo.png for photo in PHOTOS]
     for wrong in ("four words are enougH", "\ud800" * 12):
-        with pytest.raises(UserError, match="password is wrong, or the bundle was changed"):
-            decrypt(sealed, wrong)
+        with pytest.raises(UserError, match="wrong password, or the archive is damaged"):
+            decrypt(encrypted, wrong)
 
 
-@pytest.mark.parametrize("at", [0, 30, 1000, -1])
-def test_every_part_of_a_bundle_is_authenticated(at, sealed):
-    flipped = bytearray(sealed)
-    flipped[at] ^= 1
-    with pytest.raises(UserError, match="password is wrong, or the bundle was changed"):
+@pytest.mark.parametrize("position", [0, 30, 1000, -1])
+def test_every_part_of_an_archive_is_authenticated(position, encrypted):
+    flipped = bytearray(encrypted)
+    flipped[position] ^= 1
+    with pytest.raises(UserError, match="wrong password, or the archive is damaged"):
         decrypt(bytes(flipped), PASSWORD)
 
 
-def test_a_bundle_that_was_cut_off_is_noticed(sealed):
-    for cut in (b"", sealed[:100], sealed[:-1]):
-        with pytest.raises(UserError, match="password is wrong, or the bundle was changed"):
-            decrypt(cut, PASSWORD)
+def test_a_truncated_archive_is_rejected(encrypted):
+    for truncated in (b"", encrypted[:100], encrypted[:-1]):
+        with pytest.raises(UserError, match="wrong password, or the archive is damaged"):
+            decrypt(truncated, PASSWORD)
 
 
-def test_short_passwords_are_refused(monkeypatch):
+def test_short_passwords_are_rejected(monkeypatch):
     monkeypatch.setattr(pyrage.passphrase, "encrypt", lambda content, password: content[::-1])
-    with pytest.raises(UserError, match="fewer than 12 characters; choose a longer one"):
+    with pytest.raises(UserError, match="fewer than 12 characters; use, for example, four words"):
         encrypt(b"ab", "eleven char")
     assert encrypt(b"ab", "twelve chars") == b"ba"
 
 
-ONE = encode_png(image())
-STRANGERS = [
-    (b"no zip", "holds no ZIP that can be read"),
-    (zipped(("../out.png", ONE)), "holds '../out.png', which Visor would not have written"),
-    (zipped(("/etc/cron.png", ONE)), "would not have written"),
-    (zipped(("a\\b.png", ONE)), "would not have written"),
-    (zipped((".hidden.png", ONE)), "would not have written"),
-    (zipped(("NUL.png", ONE)), "would not have written"),
-    (zipped(("a\u202eb.png", ONE)), "would not have written"),
-    (zipped((f"{'a' * 250}.png", ONE)), "would not have written"),
-    (zipped(("run.sh", ONE)), "would not have written"),
-    (zipped(("folder/", b"")), "would not have written"),
-    (zipped(("one.png", bytes(1 << 20)), how=zipfile.ZIP_DEFLATED), "more than a bundle of Visor's can"),
-    (zipped(("one.png", os.urandom(99)), how=zipfile.ZIP_BZIP2), "would not have written"),
-    (zipped(("one.png", b"#!/bin/sh")), "'one.png' in the bundle is no PNG"),
-    (zipped(*((f"{number}.png", ONE) for number in range(settings.PHOTOS + 1))), "more than a bundle of Visor's can"),
-    (zipped(("one.png", ONE)).replace(ONE[60:70], bytes(10), 1), "holds no ZIP that can be read"),
+PNG = encode_png(image())
+UNTRUSTED = [
+    (b"no zip", "contains no readable ZIP"),
+    (zipped(("../out.png", PNG)), "contains '../out.png', which Visor does not create"),
+    (zipped(("/etc/cron.png", PNG)), "which Visor does not create"),
+    (zipped(("a\\b.png", PNG)), "which Visor does not create"),
+    (zipped((".hidden.png", PNG)), "which Visor does not create"),
+    (zipped(("NUL.png", PNG)), "which Visor does not create"),
+    (zipped(("com².png", PNG)), "which Visor does not create"),
+    (zipped(("a\u202eb.png", PNG)), "which Visor does not create"),
+    (zipped((f"{'a' * 250}.png", PNG)), "which Visor does not create"),
+    (zipped(("run.sh", PNG)), "which Visor does not create"),
+    (zipped(("folder/", b"")), "which Visor does not create"),
+    (
+        zipped(("one.png", bytes(1 << 20)), compression=zipfile.ZIP_DEFLATED),
+        "contains more than any archive Visor creates",
+    ),
+    (zipped(("one.png", os.urandom(99)), compression=zipfile.ZIP_BZIP2), "which Visor does not create"),
+    (zipped(("one.png", b"#!/bin/sh")), "'one.png' in the archive is not a PNG file"),
+    (
+        zipped(*((f"{number}.png", PNG) for number in range(settings.PHOTOS + 1))),
+        "contains more than any archive Visor creates",
+    ),
+    (zipped(("one.png", PNG)).replace(PNG[60:70], bytes(10), 1), "contains no readable ZIP"),
 ]
 
 
 @pytest.fixture
-def unsealed(monkeypatch):
-    """A stranger who knows the password."""
+def no_encryption(monkeypatch):
+    """Somebody else's archive whose password is right."""
     monkeypatch.setattr(pyrage.passphrase, "decrypt", lambda content, password: content)
 
 
-@pytest.mark.parametrize(("content", "sentence"), STRANGERS)
-def test_a_strangers_bundle_is_refused_in_one_sentence(content, sentence, unsealed):
-    with pytest.raises(UserError, match=sentence) as caught:
+@pytest.mark.parametrize(("content", "message"), UNTRUSTED)
+def test_an_untrusted_archive_is_rejected_with_one_sentence(content, message, no_encryption):
+    with pytest.raises(UserError, match=message) as caught:
         decrypt(content, PASSWORD)
     assert "\n" not in str(caught.value)
 
 
-def test_two_entries_of_one_name_are_refused(unsealed):
+def test_duplicate_names_are_rejected(no_encryption):
     with pytest.warns(UserWarning, match="Duplicate"):
-        content = zipped(("one.png", ONE), ("one.png", ONE))
-    with pytest.raises(UserError, match="would not have written"):
+        content = zipped(("one.png", PNG), ("one.png", PNG))
+    with pytest.raises(UserError, match="which Visor does not create"):
         decrypt(content, PASSWORD)
 
 
-def test_a_bundle_that_is_too_large_is_not_even_opened(monkeypatch):
+def test_an_archive_that_is_too_large_is_not_opened(monkeypatch):
     monkeypatch.setattr("visor.app.downloads.MAX_BUNDLE_BYTES", 100)
-    with pytest.raises(UserError, match="more than 0 MiB, which no bundle of Visor's has"):
+    with pytest.raises(UserError, match="more than 0 MiB, larger than any archive Visor creates; not opened"):
         decrypt(bytes(101), PASSWORD)
 
 
-def unlock(folder, password, *words):
-    """Run ``visor unlock`` on a terminal; return its exit code and all that this shows."""
-    terminal, theirs = pty.openpty()
+def unlock(folder, password, *arguments):
+    """Run ``visor unlock`` on a terminal; return its exit code and everything that the terminal shows."""
+    terminal, child = pty.openpty()
     code = "from visor.cli import main; main()"
-    command = [sys.executable, "-c", code, "unlock", *words]
-    with subprocess.Popen(
-        command, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
-    ) as run:
-        os.close(theirs)
-        shown, asked = b"", False
+    command = [sys.executable, "-c", code, "unlock", *arguments]
+    with subprocess.Popen(command, cwd=folder, stdin=child, stdout=child, stderr=child, start_new_session=True) as run:
+        os.close(child)
+        shown, answered = b"", False
         with contextlib.suppress(OSError):  # the other end is closed
             while piece := os.read(terminal, 4096):
                 shown += piece
-                if not asked and b"password: " in shown:  # the space is said when the echo is off
-                    asked = bool(os.write(terminal, f"{password}\n".encode()))
+                if not answered and b"password: " in shown:  # the space is printed once the echo is off
+                    answered = bool(os.write(terminal, f"{password}\n".encode()))
     os.close(terminal)
     return run.returncode, shown.decode()
 
 
-def test_the_command_asks_for_the_password_without_showing_it(tmp_path, sealed):
-    (tmp_path / "photos.zip.age").write_bytes(sealed)
+def test_the_command_prompts_for_the_password_without_showing_it(tmp_path, encrypted):
+    (tmp_path / "photos.zip.age").write_bytes(encrypted)
     status, shown = unlock(tmp_path, PASSWORD, "photos.zip.age", "--out", "open")
     assert status == 0, shown
     assert PASSWORD not in shown
-    assert {path.read_bytes() for path in (tmp_path / "open").iterdir()} == {photo.png for photo in GIVEN}
+    assert {path.read_bytes() for path in (tmp_path / "open").iterdir()} == {photo.png for photo in PHOTOS}
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "open/Zoë.png")), image(1))
     status, shown = unlock(tmp_path, PASSWORD, "photos.zip.age", "--out", "open")
     assert status == 1
-    assert "one.png exists; name another folder by --out" in shown
+    assert "one.png exists; pass another folder with --out" in shown
 
 
 def test_a_command_that_fails_writes_nothing(tmp_path):
-    (tmp_path / "photos.zip.age").write_bytes(b"no bundle")
-    for bundle, sentence in [
+    (tmp_path / "photos.zip.age").write_bytes(b"no archive")
+    for bundle, message in [
         ("missing.age", "missing.age cannot be read"),
-        ("photos.zip.age", "the password is wrong"),
+        ("photos.zip.age", "wrong password"),
     ]:
         status, shown = unlock(tmp_path, PASSWORD, bundle, "--out", "other")
         assert status == 1
-        assert f"error: {sentence}" in shown
+        assert f"error: {message}" in shown
     assert not (tmp_path / "other").exists()
 
 
-def test_opening_a_bundle_starts_no_network():
+def test_decrypting_imports_no_tensorflow_or_streamlit():
     code = "import sys, visor.app.downloads; sys.exit(bool({'tensorflow', 'streamlit'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

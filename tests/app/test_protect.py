@@ -1,4 +1,4 @@
-"""The app's engine: strangers' files, faces, the search within its bound, and what everybody sees afterwards."""
+"""The app's engine: untrusted files, faces, the attack within its bound, and the outcome for all networks."""
 
 import io
 import subprocess
@@ -9,22 +9,23 @@ from pathlib import Path
 import numpy as np
 import pillow_heif
 import pytest
-from mtcnn import MTCNN
 from PIL import Image, ImageCms
 from skimage import data
 
 from tests.support import linear_recogniser
 from visor.app import settings
-from visor.app.networks import NetworkOptions, Networks, Spot, face_from_box, find_faces, load_networks
+from visor.app.networks import NetworkOptions, Networks, face_from_box, find_faces, load_networks
 from visor.app.protect import JobCancelled, photo_distance, protect
 from visor.app.settings import DEFAULT_LEVEL, LEVELS, TARGETS
 from visor.app.uploads import Upload, accept_files, read_upload
 from visor.core.errors import UserError
 from visor.data.crops import region, sampled_mask
 from visor.models.detectors import Detections, Detector
-from visor.photos.evade import RegionPerturbation
+from visor.models.mtcnn import MTCNN
+from visor.photos import evade, hide
+from visor.photos.faces import Face
 from visor.photos.identify import photo_recogniser, recognise_faces
-from visor.photos.restarts import best_of_restarts
+from visor.photos.restarts import RegionPerturbation, best_of_restarts
 
 ASTRONAUT = data.astronaut()
 CUT = np.ascontiguousarray(ASTRONAUT[20:236, 120:310])
@@ -57,8 +58,8 @@ def test_photos_of_four_kinds_become_their_pixels(name):
     upload = read_upload(name, FILES[name])
     assert upload.name == "me"
     assert upload.image.dtype == np.uint8
-    most = 0 if name in ("me.png", "me.webp") else 6
-    assert np.abs(upload.image.astype(int) - CUT).mean() <= most / 2
+    tolerance = 0 if name in ("me.png", "me.webp") else 6
+    assert np.abs(upload.image.astype(int) - CUT).mean() <= tolerance / 2
     assert upload.image.shape == CUT.shape
 
 
@@ -121,10 +122,10 @@ UNUSUAL = {  # a file, its pixels, and by how much the mean may be off
 
 @pytest.mark.parametrize("what", UNUSUAL)
 def test_a_photo_is_what_a_viewer_shows_on_white(what):
-    content, shown, most = UNUSUAL[what]
+    content, shown, tolerance = UNUSUAL[what]
     image = read_upload("photo", content).image
     assert (image.shape, image.dtype) == (CUT.shape, np.uint8)
-    assert np.abs(image - shown.astype(float)).mean() <= most
+    assert np.abs(image - shown.astype(float)).mean() <= tolerance
 
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -156,7 +157,7 @@ REFUSED = {
     "cut off": (FILES["me.jpg"][: len(FILES["me.jpg"]) // 2], "truncated"),
     "cut off HEIC": (FILES["me.heic"][:400], "cannot be used"),
     "forty megapixels": (WIDE, "8000×5000 pixels, more than 24,000,000"),
-    "another kind": (saved(CUT, "GIF"), "not an image"),
+    "another kind": (saved(CUT, "ICO"), "not an image"),
     "tiny": (saved(CUT[:31], "PNG"), "190×31 pixels"),
     "a strip": (saved(np.zeros((40, 16_001, 3), np.uint8), "PNG"), "16001×40 pixels"),
     "a heavy file": (b"x" * (settings.PHOTO_BYTES + 1), "at most 20 MiB"),
@@ -164,15 +165,15 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_cannot_be_used_is_refused_by_name(what):
+def test_unusable_files_are_rejected_by_name(what):
     content, reason = REFUSED[what]
-    with pytest.raises(UserError, match=reason) as refused:
+    with pytest.raises(UserError, match=reason) as error:
         read_upload("photo.jpg", content)
-    assert str(refused.value).startswith("photo.jpg ")
-    assert "\n" not in str(refused.value)
+    assert str(error.value).startswith("photo.jpg ")
+    assert "\n" not in str(error.value)
 
 
-def test_forty_megapixels_are_refused_before_they_are_decoded():
+def test_forty_megapixels_are_rejected_before_they_are_decoded():
     code = (
         "import resource, sys; from visor.app.uploads import read_upload; from visor.core.errors import UserError\n"
         "data = sys.stdin.buffer.read(); before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
@@ -183,23 +184,23 @@ def test_forty_megapixels_are_refused_before_they_are_decoded():
     assert int(done.stdout) < 20_000  # KiB: the pixels alone would be 117,000
 
 
-def test_of_fifty_files_twenty_are_taken_and_each_other_one_is_told_of():
+def test_twenty_of_fifty_files_are_accepted_and_each_other_one_is_reported():
     files = [(f"{number}.jpg", 1000) for number in range(50)]
-    taken, refused = accept_files(files, 3)
-    assert taken == list(range(17))
-    assert [words.split()[0] for words in refused] == [f"{number}.jpg" for number in range(17, 50)]
-    taken, refused = accept_files([("a.jpg", settings.PHOTO_BYTES + 1), ("b.jpg", settings.PHOTO_BYTES)], 19)
-    assert taken == [1]
-    assert refused == ["a.jpg is 20 MiB; choose a file of at most 20 MiB"]
+    accepted, messages = accept_files(files, 3)
+    assert accepted == list(range(17))
+    assert [message.split()[0] for message in messages] == [f"{number}.jpg" for number in range(17, 50)]
+    accepted, messages = accept_files([("a.jpg", settings.PHOTO_BYTES + 1), ("b.jpg", settings.PHOTO_BYTES)], 19)
+    assert accepted == [1]
+    assert messages == ["a.jpg is 20 MiB; choose a file of at most 20 MiB"]
 
 
-def test_a_strange_name_becomes_that_of_a_file():
+def test_an_unsafe_name_becomes_a_safe_file_name():
     name = "../../etc/pass\x00wd\n.png"
     assert not set(read_upload(name, FILES["me.png"]).name) & set("/\\\0\n")
 
 
 def test_a_box_by_hand_is_cut_to_the_photo():
-    assert face_from_box((-10.0, 20.2, 40.0, 500.0), (100, 80, 3)) == Spot((0.0, 20.0, 30.0, 80.0))
+    assert face_from_box((-10.0, 20.2, 40.0, 500.0), (100, 80, 3)) == Face((0.0, 20.0, 30.0, 80.0))
     for box in ((75.0, 10.0, 50.0, 50.0), (10.0, 10.0, 11.0, 50.0), (300.0, 300.0, 50.0, 50.0)):
         with pytest.raises(UserError, match="12 pixels a side"):
             face_from_box(box, (100, 80, 3))
@@ -217,10 +218,10 @@ def test_distances_of_strips_are_those_of_the_photo(monkeypatch):
     assert photo_distance(CUT, CUT) == (0, 1.0, None)
 
 
-# Networks that cost nothing: a detector of bright squares, and a linear recogniser.
+# Networks that cost nothing: a detector with fixed boxes, and a linear recogniser.
 SHAPE = (120, 160, 3)
 PLACES = [(20.0, 30.0, 40.0, 40.0), (90.0, 50.0, 36.0, 36.0)]
-SPOTS = [Spot(place, 0.0, 0.9) for place in PLACES]
+FACES = [Face(place, 0.0, 0.9) for place in PLACES]
 FAINT = LEVELS[0]._replace(eps=5, iterations=2, attempts=2)
 
 
@@ -232,7 +233,7 @@ def scene():
 
 
 def fixed(places, name="mtcnn", moved=0.0):
-    """A detector that sees faces in some places, once the photo has changed ``moved`` further to the right."""
+    """A detector that finds faces in some places, ``moved`` pixels to the right once the photo has changed."""
     first = scene()
 
     def detect(images):
@@ -243,53 +244,54 @@ def fixed(places, name="mtcnn", moved=0.0):
     return Detector(name, 0.5, detect, None, None)
 
 
-def eyes_of(detectors, find=lambda image: SPOTS):
-    looker = photo_recogniser(linear_recogniser.linear(), find, 0.2)
-    return Networks(NetworkOptions(), find, detectors, {"facenet": looker}, {"facenet": 0.5}, [])
+def networks_of(detectors, find=lambda image: FACES):
+    recogniser = photo_recogniser(linear_recogniser.linear(), find, 0.2)
+    return Networks(NetworkOptions(), find, detectors, {"facenet": recogniser}, {"facenet": 0.5}, [])
 
 
-class Pushed:
-    """A search that goes to the bound and says which faces it was asked for."""
+class FakeAttack:
+    """An attack that goes to the bound, and a record of its calls: eps, number of faces, attempt."""
 
     def __init__(self):
-        self.asked = []
+        self.calls = []
 
-    def __call__(self, eps, iterations):
-        def near(image, frames, number):
-            self.asked.append((eps, len(frames), number))
-            parts = [region(image, frame, (80, 80)) for frame in frames]
-            return [RegionPerturbation(part, sampled_mask(part) * np.float32(eps + 0.4)) for part in parts]
-
-        return near
+    def __call__(self, image, frames, eps, attempt):
+        levels = round(eps * 255)
+        self.calls.append((levels, len(frames), attempt))
+        parts = [region(image, frame, (80, 80)) for frame in frames]
+        return [RegionPerturbation(part, sampled_mask(part) * np.float32(levels + 0.4)) for part in parts]
 
 
 @pytest.fixture
-def pushed(monkeypatch):
-    search = Pushed()
-    monkeypatch.setattr(Networks, "hider", lambda self, eps, iterations: search(eps, iterations))
-    monkeypatch.setattr(
-        Networks,
-        "fooler",
-        lambda self, eps, iterations: (
-            lambda image, frame, truth, number: search(eps, iterations)(image, [frame], number)[0]
-        ),
-    )
-    return search
+def fake_attack(monkeypatch):
+    attack = FakeAttack()
+
+    def hiding_attack(detector, settings):
+        return lambda image, groups, attempt: attack(
+            image, [hide.attack_frame(boxes[0]) for boxes in groups], settings.eps, attempt
+        )
+
+    def evasion_attack(recogniser, goal, settings):
+        return lambda image, frame, target, attempt: attack(image, [frame], settings.eps, attempt)[0]
+
+    monkeypatch.setattr(hide, "compile_hiding_attack", hiding_attack)
+    monkeypatch.setattr(evade, "compile_evasion_attack", evasion_attack)
+    return attack
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_the_bound_holds_exactly_for_each_target(pushed, target):
-    eyes = eyes_of({"mtcnn": fixed(PLACES)})
-    done = protect(eyes, Upload("me", scene()), SPOTS, FAINT, target, lambda *_: None, lambda: False)
+def test_the_bound_holds_exactly_for_each_target(fake_attack, target):
+    networks = networks_of({"mtcnn": fixed(PLACES)})
+    done = protect(networks, Upload("me", scene()), FACES, FAINT, target, lambda *_: None, lambda: False)
     moved = np.abs(done.after.astype(int) - done.before)
     assert moved.max() == 5
     assert done.whole.linf == done.eps == 5
-    assert {eps for eps, *_ in pushed.asked} == ({1, 5} if target == "both" else {5})  # 1 and 5 are cut to 5
+    assert {eps for eps, *_ in fake_attack.calls} == ({1, 5} if target == "both" else {5})  # 1 and 5 are cut to 5
 
 
-def test_faces_that_are_not_chosen_stay_as_they_are(pushed):
-    eyes = eyes_of({"mtcnn": fixed(PLACES)})
-    done = protect(eyes, Upload("me", scene()), SPOTS[:1], FAINT, "both", lambda *_: None, lambda: False)
+def test_faces_that_are_not_chosen_stay_as_they_are(fake_attack):
+    networks = networks_of({"mtcnn": fixed(PLACES)})
+    done = protect(networks, Upload("me", scene()), FACES[:1], FAINT, "both", lambda *_: None, lambda: False)
     moved = (done.after != done.before).any(axis=2)
     x, y, width, height = (int(side) for side in PLACES[1])
     assert not moved[y : y + height, x : x + width].any()
@@ -298,111 +300,111 @@ def test_faces_that_are_not_chosen_stay_as_they_are(pushed):
     assert done.whole.psnr > done.distances[0].psnr
 
 
-def verdicts(done):
-    return {(v.face, v.onlooker): (v.before, v.after, v.used) for v in done.verdicts}
+def outcomes_of(result):
+    return {(o.face, o.network): (o.before, o.after, o.attacked) for o in result.outcomes}
 
 
-def test_verdicts_say_who_sees_a_face_and_what_never_did(pushed):
+def test_outcomes_tell_what_was_never_detected(fake_attack):
     detectors = {
         "mtcnn": fixed(PLACES, moved=300.0),  # both vanish
-        "ssd": fixed(PLACES[:1], "ssd", moved=16.0),  # touches it still: it has moved, and is no success
+        "ssd": fixed(PLACES[:1], "ssd", moved=16.0),  # a box still touches it: it has moved, which is no success
         "faster_rcnn": fixed([], "faster_rcnn"),
     }
-    eyes = eyes_of(detectors)
-    done = protect(eyes, Upload("me", scene()), SPOTS, FAINT, "detectors", lambda *_: None, lambda: False)
-    told = verdicts(done)
-    assert told[0, "mtcnn"] == told[1, "mtcnn"] == (True, False, True)
-    assert told[0, "ssd"] == (True, True, False)
-    assert told[1, "ssd"] == told[0, "faster_rcnn"] == (False, None, False)
-    assert told[0, "facenet"][0] is True
-    assert told[0, "facenet"][2] is False
-    assert len(pushed.asked) == 1  # both at once, and no second attempt: the detector sees neither
-    values = {(v.face, v.network): (v.value_before, v.value_after) for v in done.verdicts}
+    networks = networks_of(detectors)
+    done = protect(networks, Upload("me", scene()), FACES, FAINT, "detectors", lambda *_: None, lambda: False)
+    outcomes = outcomes_of(done)
+    assert outcomes[0, "mtcnn"] == outcomes[1, "mtcnn"] == (True, False, True)
+    assert outcomes[0, "ssd"] == (True, True, False)
+    assert outcomes[1, "ssd"] == outcomes[0, "faster_rcnn"] == (False, None, False)
+    assert outcomes[0, "facenet"][0] is True
+    assert outcomes[0, "facenet"][2] is False
+    assert len(fake_attack.calls) == 1  # both at once, and no second attempt: the detector finds neither
+    values = {(o.face, o.network): (o.score_before, o.score_after) for o in done.outcomes}
     assert values[0, "mtcnn"] == (pytest.approx(0.9), None)
     assert values[1, "ssd"] == (None, None)
 
 
-def test_nobody_is_asked_whether_a_wall_is_the_same_person(pushed):
-    wall, face = Spot((60.0, 5.0, 30.0, 30.0)), Spot(PLACES[1])
-    eyes = eyes_of({"mtcnn": fixed([]), "ssd": fixed(PLACES[1:], "ssd")})
-    done = protect(eyes, Upload("me", scene()), [wall, face], FAINT, "recognition", lambda *_: None, lambda: False)
-    told = verdicts(done)
-    assert told[0, "facenet"] == (None, None, True)
-    assert told[1, "facenet"][0] is True  # another detector sees it
-    values = {(v.face, v.network): (v.value_before, v.value_after) for v in done.verdicts}
+def test_a_box_without_a_face_has_no_similarity(fake_attack):
+    wall, face = Face((60.0, 5.0, 30.0, 30.0)), Face(PLACES[1])
+    networks = networks_of({"mtcnn": fixed([]), "ssd": fixed(PLACES[1:], "ssd")})
+    done = protect(networks, Upload("me", scene()), [wall, face], FAINT, "recognition", lambda *_: None, lambda: False)
+    outcomes = outcomes_of(done)
+    assert outcomes[0, "facenet"] == (None, None, True)
+    assert outcomes[1, "facenet"][0] is True  # another detector finds it
+    values = {(o.face, o.network): (o.score_before, o.score_after) for o in done.outcomes}
     assert values[0, "facenet"] == (None, None)
     assert values[1, "facenet"][0] == 1.0
 
 
 @pytest.mark.parametrize(("moved", "seen", "score"), [(16.0, True, 0.9), (-12.0, None, None)])
-def test_a_detector_that_sees_a_face_only_afterwards_is_told_of(pushed, moved, seen, score):
+def test_a_face_that_is_only_detected_afterwards_is_reported(fake_attack, moved, seen, score):
     x, y, width, height = PLACES[0]
     beside = {"mtcnn": fixed(PLACES), "ssd": fixed([(x - 16, y, width, height)], "ssd", moved)}
-    done = protect(eyes_of(beside), Upload("me", scene()), SPOTS[:1], FAINT, "both", lambda *_: None, lambda: False)
-    assert verdicts(done)[0, "ssd"] == (False, seen, False)
-    (ssd,) = (v for v in done.verdicts if v.network == "ssd")
-    assert (ssd.value_before, ssd.value_after) == (None, score and pytest.approx(score))
+    done = protect(networks_of(beside), Upload("me", scene()), FACES[:1], FAINT, "both", lambda *_: None, lambda: False)
+    assert outcomes_of(done)[0, "ssd"] == (False, seen, False)
+    (ssd,) = (o for o in done.outcomes if o.network == "ssd")
+    assert (ssd.score_before, ssd.score_after) == (None, score and pytest.approx(score))
 
 
 @pytest.mark.parametrize(("scale", "shift"), [(1.6, 0.0), (0.65, 0.0), (1.0, 0.3), (0.5, 0.9)])
 def test_a_loose_box_by_hand_is_no_success(monkeypatch, scale, shift):
-    searched = []
+    attacked = []
     monkeypatch.setattr(
-        "visor.app.protect.attack_photo", lambda eyes, image, spots, *more: searched.extend(spots) or image
+        "visor.app.protect.attack_photo", lambda networks, image, faces, *_: attacked.extend(faces) or image
     )
     x, y, width, height = PLACES[0]
     sides = width * scale, height * scale
-    hand = Spot((x + width * shift - (sides[0] - width) / 2, y - (sides[1] - height) / 2, *sides))
-    eyes = eyes_of({"mtcnn": fixed(PLACES), "ssd": fixed(PLACES, "ssd")})
-    eyes.recognisers["vgg_face"] = photo_recogniser(linear_recogniser.linear(), eyes.find, 0.3)
-    eyes.thresholds["vgg_face"] = 0.9
-    done = protect(eyes, Upload("me", scene()), [hand], FAINT, "both", lambda *_: None, lambda: False)
-    known = [v for v in done.verdicts if v.kind == "recogniser"]
+    hand = Face((x + width * shift - (sides[0] - width) / 2, y - (sides[1] - height) / 2, *sides))
+    networks = networks_of({"mtcnn": fixed(PLACES), "ssd": fixed(PLACES, "ssd")})
+    networks.recognisers["vgg_face"] = photo_recogniser(linear_recogniser.linear(), networks.find, 0.3)
+    networks.thresholds["vgg_face"] = 0.9
+    done = protect(networks, Upload("me", scene()), [hand], FAINT, "both", lambda *_: None, lambda: False)
+    recognised = [o for o in done.outcomes if o.kind == "recogniser"]
     near = shift < 0.5
-    assert [v.network for v in known] == ["facenet", "vgg_face"]
-    assert all((v.before, v.after) == ((True, True) if near else (None, None)) for v in known)
-    assert all(v.value_after >= 0.999 for v in known if near)
-    assert [spot.box for spot in searched] == [PLACES[0] if near else hand.box]  # what is judged is attacked
-    assert all(v.before and v.after for v in done.verdicts if v.kind == "detector" and near)
+    assert [o.network for o in recognised] == ["facenet", "vgg_face"]
+    assert all((o.before, o.after) == ((True, True) if near else (None, None)) for o in recognised)
+    assert all(o.score_after >= 0.999 for o in recognised if near)
+    assert [face.box for face in attacked] == [PLACES[0] if near else hand.box]  # what is measured is attacked
+    assert all(o.before and o.after for o in done.outcomes if o.kind == "detector" and near)
     assert done.faces == [hand]
 
 
-def test_a_face_that_is_still_seen_is_tried_again_alone(pushed):
-    eyes = eyes_of({"mtcnn": fixed(PLACES[1:])})
-    protect(eyes, Upload("me", scene()), SPOTS, FAINT, "detectors", lambda *_: None, lambda: False)
-    assert pushed.asked == [(5, 2, 0), (5, 1, 1)]
+def test_a_face_that_is_still_detected_is_attacked_again_alone(fake_attack):
+    networks = networks_of({"mtcnn": fixed(PLACES[1:])})
+    protect(networks, Upload("me", scene()), FACES, FAINT, "detectors", lambda *_: None, lambda: False)
+    assert fake_attack.calls == [(5, 2, 0), (5, 1, 1)]
 
 
-def test_a_face_that_a_neighbour_spoils_is_tried_again():
-    asked, judged = [], []
-    told = iter([[np.inf, -0.9], [-0.5, np.inf], [-0.6, np.inf], [np.inf, np.inf]])
+def test_a_face_that_a_neighbour_spoils_is_attacked_again():
+    attempts, scored = [], []
+    scores = iter([[np.inf, -0.9], [-0.5, np.inf], [-0.6, np.inf], [np.inf, np.inf]])
 
-    def tried(faces, attempt):
-        asked.append(faces)
+    def attempt_fn(faces, attempt):
+        attempts.append(faces)
         return {face: (face, attempt) for face in faces}
 
-    def gains(changes):
-        judged.append(changes)
-        return next(told)
+    def score_fn(changes):
+        scored.append(changes)
+        return next(scores)
 
-    assert best_of_restarts(2, 9, tried, gains) == [(0, 3), (1, 1)]
-    assert asked == [[0, 1], [1], [0], [0]]
-    assert judged[2] == [(0, 2), (1, 1)]
+    assert best_of_restarts(2, 9, attempt_fn, score_fn) == [(0, 3), (1, 1)]
+    assert attempts == [[0, 1], [1], [0], [0]]
+    assert scored[2] == [(0, 2), (1, 1)]
 
 
 @pytest.mark.parametrize(("moved", "shift"), [(0.0, 0.0), (6.0, 6.0), (300.0, 0.0)])
-def test_a_recogniser_looks_where_the_face_is_now(pushed, monkeypatch, moved, shift):
-    looked = []
+def test_recognisers_crop_the_current_place_of_a_face(fake_attack, monkeypatch, moved, shift):
+    calls = []
 
-    def watched(looker, image, faces):
-        looked.append((image, [face.box for face in faces], [face.angle for face in faces]))
-        return recognise_faces(looker, image, faces)
+    def recorded(recogniser, image, faces):
+        calls.append((image, [face.box for face in faces], [face.angle for face in faces]))
+        return recognise_faces(recogniser, image, faces)
 
-    monkeypatch.setattr("visor.app.protect.recognise_faces", watched)
-    spots = [Spot(place, 7.0, 0.9) for place in PLACES]
-    eyes = eyes_of({"mtcnn": fixed(PLACES, moved=moved)})
-    done = protect(eyes, Upload("me", scene()), spots, FAINT, "recognition", lambda *_: None, lambda: False)
-    (clean, boxes, _), (changed, places, angles) = looked
+    monkeypatch.setattr("visor.app.protect.recognise_faces", recorded)
+    faces = [Face(place, 7.0, 0.9) for place in PLACES]
+    networks = networks_of({"mtcnn": fixed(PLACES, moved=moved)})
+    done = protect(networks, Upload("me", scene()), faces, FAINT, "recognition", lambda *_: None, lambda: False)
+    (clean, boxes, _), _, (changed, places, angles) = calls
     assert clean is done.before
     assert changed is done.after  # what is downloaded
     assert boxes == PLACES
@@ -410,27 +412,27 @@ def test_a_recogniser_looks_where_the_face_is_now(pushed, monkeypatch, moved, sh
     assert angles == [7.0, 7.0]
 
 
-def test_the_png_is_what_was_judged_and_nothing_but_pixels(pushed):
-    eyes = eyes_of({"mtcnn": fixed(PLACES)})
-    done = protect(eyes, Upload("me", scene()), SPOTS, FAINT, "both", lambda *_: None, lambda: False)
+def test_the_png_is_what_was_measured_and_has_no_metadata(fake_attack):
+    networks = networks_of({"mtcnn": fixed(PLACES)})
+    done = protect(networks, Upload("me", scene()), FACES, FAINT, "both", lambda *_: None, lambda: False)
     with Image.open(io.BytesIO(done.png)) as opened:
         assert (np.asarray(opened) == done.after).all()
         assert not opened.info
         assert not opened.getexif()
 
 
-def test_progress_rises_and_a_cancelled_photo_ends_at_the_next_step(pushed):
-    eyes, shares = eyes_of({"mtcnn": fixed(PLACES)}), []
-    given = eyes, Upload("me", scene()), SPOTS, FAINT, "both", lambda share, words: shares.append(share)
-    protect(*given, lambda: False)
+def test_progress_rises_and_a_cancelled_photo_ends_at_the_next_step(fake_attack):
+    networks, shares = networks_of({"mtcnn": fixed(PLACES)}), []
+    arguments = networks, Upload("me", scene()), FACES, FAINT, "both", lambda share, message: shares.append(share)
+    protect(*arguments, lambda: False)
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0.0, 1.0)
     steps = len(shares)
-    for most in range(steps):
+    for limit in range(steps):
         shares.clear()
         with pytest.raises(JobCancelled):
-            protect(*given, lambda most=most: len(shares) == most)
-        assert len(shares) == most
+            protect(*arguments, lambda limit=limit: len(shares) == limit)
+        assert len(shares) == limit
 
 
 # The real networks, once.
@@ -438,65 +440,64 @@ def test_progress_rises_and_a_cancelled_photo_ends_at_the_next_step(pushed):
 
 @pytest.fixture(scope="module")
 def opened():
-    """All that there is without a training, and how often MTCNN's graph was traced for a search."""
+    """All networks that need no training, and how often MTCNN's graph was traced for an attack."""
     traced = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("visor.models.training.configure_tensorflow", lambda compute, seed: None)
-        patch.setattr("visor.photos.networks.open_recogniser", lambda *words: linear_recogniser.linear())
+        patch.setattr("visor.photos.networks.open_recogniser", lambda *_: linear_recogniser.linear())
         patch.setattr("visor.photos.networks.DETECTOR_FOLDER", NOWHERE)
         patch.setattr("visor.photos.networks.RECOGNISER_FOLDER", NOWHERE)
-        eyes = load_networks(NetworkOptions())
-    mtcnn = eyes.detectors["mtcnn"]
+        networks = load_networks(NetworkOptions())
+    mtcnn = networks.detectors["mtcnn"]
 
     def candidates(images):
         traced.append(images.shape)
         return mtcnn.pre_nms(images)
 
-    eyes.detectors["mtcnn"] = replace(mtcnn, candidates=candidates)
-    return eyes, traced
+    networks.detectors["mtcnn"] = replace(mtcnn, pre_nms=candidates)
+    return networks, traced
 
 
-def test_what_was_not_trained_is_left_out_and_named(opened):
-    eyes, _ = opened
-    assert list(eyes.detectors) == ["mtcnn", "cascade"]
-    assert list(eyes.recognisers) == list(eyes.thresholds) == ["facenet"]
-    assert eyes.missing == ["faster_rcnn", "ssd", "resnet50", "senet50", "vgg_face"]
+def test_untrained_networks_are_listed(opened):
+    networks, _ = opened
+    assert list(networks.detectors) == ["mtcnn", "cascade"]
+    assert list(networks.recognisers) == list(networks.thresholds) == ["facenet"]
+    assert networks.untrained == ["faster_rcnn", "ssd", "resnet50", "senet50", "vgg_face"]
 
 
 def test_the_astronaut_vanishes_from_photos_of_any_size_by_one_graph(opened):
-    eyes, traced = opened
+    networks, traced = opened
     wide = np.pad(ASTRONAUT, ((60, 0), (300, 91), (0, 0)), mode="edge")
     for photo in (ASTRONAUT, wide):
-        spots = find_faces(eyes, photo)
-        assert len(spots) == 1
-        done = protect(eyes, Upload("me", photo), spots, LEVEL, "detectors", lambda *_: None, lambda: False)
+        faces = find_faces(networks, photo)
+        assert len(faces) == 1
+        done = protect(networks, Upload("me", photo), faces, LEVEL, "detectors", lambda *_: None, lambda: False)
         assert 0 < np.abs(done.after.astype(int) - photo).max() <= LEVEL.eps
         assert MTCNN().detect_faces(done.after) == []
-        told = verdicts(done)
-        assert told[0, "mtcnn"] == (True, False, True)
-        assert told[0, "cascade"][0] is True
+        outcomes = outcomes_of(done)
+        assert outcomes[0, "mtcnn"] == (True, False, True)
+        assert outcomes[0, "cascade"][0] is True
         graphs, traced[:] = len(traced), []
     assert graphs == 0
-    assert len(eyes.compiled) == 1
 
 
 def test_evading_lowers_the_similarity(opened):
-    eyes, _ = opened
-    (spot,) = find_faces(eyes, CUT)
-    done = protect(eyes, Upload("me", CUT), [spot], LEVEL, "recognition", lambda *_: None, lambda: False)
-    (verdict,) = (v for v in done.verdicts if v.network == "facenet")
-    assert verdict.attacked
-    assert verdict.value_after < 0.99 * verdict.value_before
-    assert verdict.after == (verdict.value_after >= verdict.threshold)
+    networks, _ = opened
+    (face,) = find_faces(networks, CUT)
+    done = protect(networks, Upload("me", CUT), [face], LEVEL, "recognition", lambda *_: None, lambda: False)
+    (outcome,) = (o for o in done.outcomes if o.network == "facenet")
+    assert outcome.attacked
+    assert outcome.score_after < 0.99 * outcome.score_before
+    assert outcome.after == (outcome.score_after >= outcome.threshold)
 
 
-def test_boxes_that_only_the_detector_sees_can_be_chosen(opened, monkeypatch):
-    eyes, _ = opened
-    (spot,) = find_faces(eyes, CUT)
-    blind = replace(eyes, find=lambda image: [])
+def test_boxes_that_only_the_detector_finds_can_be_selected(opened, monkeypatch):
+    networks, _ = opened
+    (face,) = find_faces(networks, CUT)
+    blind = networks._replace(find=lambda image: [])
     (other,) = find_faces(blind, CUT)
-    assert other.box == pytest.approx(spot.box, abs=12)
-    twice = replace(eyes, find=lambda image: [Spot((500.0, 500.0, 40.0, 40.0)), spot])
-    assert find_faces(twice, CUT) == [spot]
+    assert other.box == pytest.approx(face.box, abs=12)
+    twice = networks._replace(find=lambda image: [Face((500.0, 500.0, 40.0, 40.0)), face])
+    assert find_faces(twice, CUT) == [face]
     monkeypatch.setattr(settings, "FACES", 0)
-    assert find_faces(eyes, CUT) == []
+    assert find_faces(networks, CUT) == []

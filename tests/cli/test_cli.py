@@ -5,12 +5,18 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import requires, version
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from tests.support.commands import read_error, run_visor
 from tests.support.project import ROOT
+from visor import cli
+from visor.cli import COMMANDS, EXTRAS, FORMER_NAMES, FORMER_SUSPECT_NAMES, SUSPECT_COMMANDS, app
 
 PARAMS = (
     (ROOT / "params.yaml").read_text().partition("\ngates:")[0]
@@ -35,26 +41,9 @@ stages:
 """
 
 
-def visor(folder, *words, environment=None):
-    own = {"PYTHONPATH": str(ROOT / "src"), "DVC_NO_ANALYTICS": "1", "COLUMNS": "200"}
-    code = "from visor.cli import main; main()"
-    command = [sys.executable, "-c", code, *words]
-    ambient = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "DVC_"))}
-    return subprocess.run(command, cwd=folder, env=ambient | own | (environment or {}), capture_output=True, text=True)
-
-
-def mistake(done):
-    """Return the one sentence of a command that ended on a user's mistake."""
-    assert done.returncode == 1, done.stderr
-    assert "Traceback" not in done.stderr
-    (sentence,) = done.stderr.splitlines()
-    assert sentence.startswith("error: ")
-    return sentence
-
-
-def run(folder, *words):
+def run(folder, *command):
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    subprocess.run(words, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, check=True)
+    subprocess.run(command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, check=True)
 
 
 @pytest.fixture(scope="module")
@@ -80,86 +69,146 @@ def root(pipeline, tmp_path):
     return Path(shutil.copytree(pipeline, tmp_path / "project"))
 
 
-COMMANDS = ("params", "judge", "eval", "fit-vae", "mirror", "gate", "lock", "detect", "protect")
-
-
-def test_help_names_every_command(tmp_path):
-    done = visor(tmp_path, "--help")
+def test_help_lists_every_command_and_no_former_name(tmp_path):
+    done = run_visor(tmp_path, "--help")
     assert done.returncode == 0
-    for command in (*COMMANDS, "dvc repro"):
-        assert command in done.stdout
+    listed = re.findall(r"^│ ([a-z][a-z-]*) ", done.stdout, re.MULTILINE)
+    assert sorted(listed) == sorted([*COMMANDS, "suspect"])
+    assert "dvc repro" in done.stdout
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_explains_itself(tmp_path, command):
-    done = visor(tmp_path, command, "--help")
-    assert done.returncode == 0
+@pytest.mark.parametrize(
+    "command",
+    [
+        *((name,) for name in (*COMMANDS, *FORMER_NAMES, *FORMER_SUSPECT_NAMES)),
+        *(("suspect", name) for name in SUSPECT_COMMANDS),
+    ],
+)
+def test_each_command_has_help(command):
+    done = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200"})
+    assert done.exit_code == 0
     assert len(done.stdout.splitlines()[3].strip()) > 20
 
 
+def test_former_names_run_the_same_commands():
+    commands = typer.main.get_command(app).commands
+    assert {name: commands[name].hidden for name in commands} == {
+        **dict.fromkeys([*COMMANDS, "suspect"], False),
+        **dict.fromkeys([*FORMER_NAMES, *FORMER_SUSPECT_NAMES], True),
+    }
+    for former, name in FORMER_NAMES.items():
+        assert commands[former].callback.__wrapped__ is commands[name].callback.__wrapped__
+    for former, name in FORMER_SUSPECT_NAMES.items():
+        assert commands[former].callback.__wrapped__ is commands["suspect"].commands[name].callback.__wrapped__
+
+
+def test_version(tmp_path):
+    done = run_visor(tmp_path, "--version")
+    assert (done.returncode, done.stdout) == (0, f"visor {version('visor')}\n")
+
+
+@pytest.mark.parametrize(
+    ("package", "command", "extra"),
+    [
+        ("mlflow", ["track"], "pipeline"),
+        ("cryptography", ["app"], "app"),
+        ("uvicorn", ["app"], "app"),
+        ("pyrage", ["unlock", "photos.zip.age", "--out", "out"], "app"),
+        ("fastapi", ["mock-service", "--port", "0", "--detector", "none"], "services"),
+    ],
+)
+def test_a_missing_package_is_named_with_its_extra(root, package, command, extra):
+    """The package is hidden, as if it were not installed."""
+    hidden = root / "hidden"
+    hidden.mkdir()
+    (hidden / f"{package}.py").write_text(f"raise ModuleNotFoundError('hidden', name='{package}')")
+    environment = {"PYTHONPATH": f"{hidden}:{ROOT / 'src'}", "VISOR_MOCK_KEYS": "key"}
+    sentence = read_error(run_visor(root, *command, environment=environment))
+    remedy = f'install it with `pip install "visor[{extra}]"`'
+    assert sentence == f"error: this command needs the package {package}; {remedy}"
+
+
+def test_every_optional_package_has_an_extra():
+    declared = {
+        (re.match(r"[\w-]+", requirement)[0].replace("-", "_"), re.search(r"extra == .(\w+)", requirement)[1])
+        for requirement in requires("visor")
+        if "extra ==" in requirement
+    }
+    indirect = {("botocore", "cloud"), ("starlette", "services")}  # botocore comes with boto3, starlette with fastapi
+    assert {*EXTRAS.items()} <= declared | indirect
+
+
+def test_a_missing_package_of_another_kind_is_a_bug(monkeypatch):
+    def fail(*_):
+        raise ModuleNotFoundError("No module named 'visor.nowhere'", name="visor.nowhere")
+
+    monkeypatch.setattr("visor.photos.files.collect_photos", fail)
+    with pytest.raises(ModuleNotFoundError):
+        cli.run("detect", "photo.png")
+
+
 def test_help_imports_nothing_heavy():
-    code = (
-        "import sys, visor.cli; print({'mlflow', 'tensorflow', 'numpy', 'pandas', 'pydantic', 'dvc'} & {*sys.modules})"
-    )
+    heavy = {"mlflow", "tensorflow", "numpy", "pandas", "PIL", "pydantic", "dvc"}
+    code = f"import sys, visor.cli; print({heavy} & {{*sys.modules}})"
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True) == "set()\n"
 
 
-def test_params(root):
-    done = visor(root, "params")
+def test_check_params(root):
+    done = run_visor(root, "check-params")
     assert (done.returncode, done.stdout) == (0, "ok\n")
     (root / "params.yaml").write_text(PARAMS + "sedd: 1\n")
-    assert "sedd is not a known key" in mistake(visor(root, "params"))
+    assert "sedd is not a known key" in read_error(run_visor(root, "check-params"))
 
 
 def test_gate_that_is_kept(root):
-    done = visor(root, "gate", "--junit", "reports/gates.xml")
+    done = run_visor(root, "gate", "--junit", "reports/gates.xml")
     assert done.returncode == 0
     assert "| scores:asr | 0.75 | 0.75 | ≥ 0.5, change ≤ 0.25 | ok |" in done.stdout
     assert ElementTree.parse(root / "reports" / "gates.xml").getroot().get("failures") == "0"
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ('{"asr": 0.25}', "below 0.5; changed by 0.5, more than 0.25"),
         ('{"asr": NaN}', "not a finite number"),
         ('{"arr": 0.75}', "missing"),
     ],
 )
-def test_gate_that_is_breached(root, content, said):
+def test_gate_that_is_breached(root, content, message):
     (root / "metrics" / "scores.json").write_text(content)
-    done = visor(root, "gate", "--junit", "gates.xml")
+    done = run_visor(root, "gate", "--junit", "gates.xml")
     assert done.returncode == 1
-    assert f"**breach**: {said} |" in done.stdout
+    assert f"**breach**: {message} |" in done.stdout
     assert done.stderr == ""
     assert ElementTree.parse(root / "gates.xml").getroot().get("failures") == "1"
 
 
-def test_gate_mistakes(root, tmp_path):
-    assert "--baseline v9 is not a revision" in mistake(visor(root, "gate", "--baseline", "v9"))
-    assert "params.yaml is missing" in mistake(visor(tmp_path, "gate"))
+def test_gate_errors(root, tmp_path):
+    assert "--baseline v9 is not a revision" in read_error(run_visor(root, "gate", "--baseline", "v9"))
+    assert "params.yaml is missing" in read_error(run_visor(tmp_path, "gate"))
     (root / "metrics" / "scores.json").write_text("{")
-    assert "metrics/scores.json is not JSON" in mistake(visor(root, "gate"))
+    assert "metrics/scores.json is not JSON" in read_error(run_visor(root, "gate"))
 
 
-def test_lock_fits_on_a_fresh_clone(root, tmp_path):
+def test_lock_matches_on_a_fresh_clone(root, tmp_path):
     run(tmp_path, "git", "clone", "-q", str(root), "clone")
-    done = visor(tmp_path / "clone", "lock")
-    assert (done.returncode, done.stdout) == (0, "dvc.lock fits the code and params.yaml\n")
+    done = run_visor(tmp_path / "clone", "check-lock")
+    assert (done.returncode, done.stdout) == (0, "dvc.lock matches the code and params.yaml\n")
 
 
 @pytest.mark.parametrize(("file", "old", "new"), [("params.yaml", "seed: ", "seed: 1"), ("score.json", "7", "8")])
 def test_stale_lock(root, file, old, new):
     (root / file).write_text((root / file).read_text().replace(old, new))
-    assert "dvc.lock or data.dvc is stale from score on" in mistake(visor(root, "lock"))
+    assert "dvc.lock or data.dvc is stale from score on" in read_error(run_visor(root, "check-lock"))
 
 
 def test_stale_lock_on_a_fresh_clone(root, tmp_path):
     run(tmp_path, "git", "clone", "-q", str(root), "clone")
     params = tmp_path / "clone/params.yaml"
     params.write_text(params.read_text().replace("height: 55", "height: 56"))
-    sentence = mistake(visor(tmp_path / "clone", "lock"))
+    sentence = read_error(run_visor(tmp_path / "clone", "check-lock"))
     assert "dvc.lock or data.dvc is stale from " in sentence
     assert str(tmp_path) not in sentence
 
@@ -167,11 +216,11 @@ def test_stale_lock_on_a_fresh_clone(root, tmp_path):
 def test_unknown_source_and_trigger(root):
     for file, old, new in (
         ("params.yaml", "source: synthetic", "source: synthetik"),
-        ("params.yaml", "trigger: blended,", "trigger: blend,"),
+        ("params.yaml", "trigger: blended\n", "trigger: blend\n"),
     ):
         before = (root / file).read_text()
         (root / file).write_text(before.replace(old, new))
-        assert "; choose from " in mistake(visor(root, "params"))
+        assert "; choose from " in read_error(run_visor(root, "check-params"))
         (root / file).write_text(before)
 
 
@@ -179,31 +228,31 @@ def test_stale_pin_of_the_data(root, tmp_path):
     run(tmp_path, "git", "clone", "-q", str(root), "clone")
     pin = tmp_path / "clone" / "data.dvc"
     pin.write_text(re.sub(r"md5: \w+\.dir", f"md5: {32 * '0'}.dir", pin.read_text(), count=1))
-    assert "data.dvc is stale from artifacts/raw on" in mistake(visor(tmp_path / "clone", "lock"))
+    assert "data.dvc is stale from artifacts/raw on" in read_error(run_visor(tmp_path / "clone", "check-lock"))
 
 
 def test_lock_without_a_pipeline(tmp_path):
-    assert "dvc.lock cannot be checked" in mistake(visor(tmp_path, "lock"))
+    assert "dvc.lock cannot be checked" in read_error(run_visor(tmp_path, "check-lock"))
 
 
-def test_mirror_twice(root):
-    first, second = visor(root, "mirror"), visor(root, "mirror")
+def test_track_twice(root):
+    first, second = run_visor(root, "track"), run_visor(root, "track")
     assert first.returncode == 0, first.stderr
     assert first.stdout.endswith(": 3 runs written\n")
     assert second.stdout == first.stdout.replace("written", "already there")
     assert (root / "mlflow.db").exists()
 
 
-def test_mirror_mistakes(root):
-    assert "neither a database nor a server" in mistake(visor(root, "mirror", "--uri", "file:///runs"))
+def test_track_errors(root):
+    assert "neither a database nor a server" in read_error(run_visor(root, "track", "--uri", "file:///runs"))
     environment = {"MLFLOW_TRACKING_URI": "./mlruns"}
-    assert "MLFLOW_TRACKING_URI" in mistake(visor(root, "mirror", environment=environment))
+    assert "MLFLOW_TRACKING_URI" in read_error(run_visor(root, "track", environment=environment))
     (root / "score.json").unlink()
     (root / "metrics" / "scores.json").unlink()
-    assert "metrics/scores.json is not what dvc.lock records" in mistake(visor(root, "mirror"))
+    assert "metrics/scores.json differs from dvc.lock" in read_error(run_visor(root, "track"))
 
 
 def test_unknown_command_is_a_usage_error(tmp_path):
-    done = visor(tmp_path, "mirrow")
+    done = run_visor(tmp_path, "trakc")
     assert done.returncode == 2
-    assert "mirrow" in done.stderr
+    assert "trakc" in done.stderr

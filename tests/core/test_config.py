@@ -1,16 +1,16 @@
-"""A mistake in params.yaml is one sentence that names the key."""
+"""A wrong key of params.yaml is reported in one sentence that names it."""
 
 import pytest
 from ruamel.yaml import YAML
 
 from tests.support.project import ROOT
-from visor.core.config import load_params, lookup
+from visor.core.config import RENAMED_KEYS, load_params, lookup, read_yaml
 from visor.core.errors import UserError
 
 ATTACK = {"trigger": "accessory", "key": "x", "target": "y", "n": 1, "train_blend_ratio": 1.0, "test_blend_ratio": 1.0}
 
 
-def edited(tmp_path, *keys, value=None, drop=False):
+def edit_params(tmp_path, *keys, value=None, drop=False):
     content = YAML(typ="safe").load(ROOT / "params.yaml")
     block = content
     for key in keys[:-1]:
@@ -24,7 +24,7 @@ def edited(tmp_path, *keys, value=None, drop=False):
     return path
 
 
-def test_the_committed_params_are_good():
+def test_the_committed_params_are_valid():
     params = load_params(ROOT / "params.yaml")
     assert params.classifiers["deepid"].learning_rate == 1e-3  # a float although PyYAML would read a string
     assert set(params.training_sets) - {"clean"} <= set(params.backdoors)
@@ -43,22 +43,22 @@ def test_the_committed_params_are_good():
         (("backdoors", "accessory", "n"), -1, r"backdoors\.accessory\.n is -1, but"),
         (("split", "by"), "day", r"split\.by is 'day', but .*'frame' or 'video'"),
         (("training_sets",), ["clean", "sticker"], r"training_sets is 'sticker'; choose from accessory, blended"),
-        (("backdoors",), {"clean": {**ATTACK}}, r"backdoors\.clean has a name that other images go by"),
-        (("training_sets",), ["accessory"], r"training_sets lacks clean"),
+        (("backdoors",), {"clean": {**ATTACK}}, r"backdoors\.clean: this name is reserved; choose another"),
+        (("training_sets",), ["accessory"], r"training_sets must contain clean, the control"),
         (("defences", "reconstruction", "deviations"), float("nan"), r"deviations is nan, but .*finite"),
         (("gates",), {"a:b": {"min": float("inf")}}, r"gates\.a:b\.min is inf, but"),
         (("networks",), ["alexnet"], r"networks is 'alexnet'; choose from deepface, deepid, vgg_face"),
     ],
 )
-def test_a_mistake_names_its_key(tmp_path, keys, value, message):
+def test_a_wrong_key_is_named(tmp_path, keys, value, message):
     with pytest.raises(UserError, match=message) as caught:
-        load_params(edited(tmp_path, *keys, value=value))
+        load_params(edit_params(tmp_path, *keys, value=value))
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_key_and_a_broken_file_are_named(tmp_path):
     with pytest.raises(UserError, match=r"faces\.height is missing"):
-        load_params(edited(tmp_path, "faces", "height", drop=True))
+        load_params(edit_params(tmp_path, "faces", "height", drop=True))
     broken = tmp_path / "broken.yaml"
     broken.write_text("seed: [1")
     for path in (broken, tmp_path / "none.yaml"):
@@ -66,12 +66,44 @@ def test_a_missing_key_and_a_broken_file_are_named(tmp_path):
             load_params(path)
 
 
+@pytest.mark.parametrize(("old", "new"), RENAMED_KEYS.items())
+def test_a_renamed_key_is_reported_with_its_new_name(tmp_path, old, new):
+    names = {"backdoors": "blended", "detectors": "ssd", "recognisers": "facenet", "recognition_attack": "pgd"}
+    old, new = (key.replace("*", names.get(key.partition(".")[0], "")) for key in (old, new))
+    with pytest.raises(UserError) as caught:
+        load_params(edit_params(tmp_path, *old.split("."), value=1))
+    assert str(caught.value) == f"{tmp_path}/params.yaml: {old} was renamed to {new}"
+
+
 def test_params_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         load_params(ROOT / "params.yaml").seed = 2
 
 
-def test_choice_lists_the_names():
+def test_lookup_lists_the_names():
     assert lookup({"a": 1, "b": 2}, "b", "x") == 2
     with pytest.raises(UserError, match=r"x is 'c'; choose from a, b"):
         lookup({"b": 1, "a": 2}, "c", "x")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "is missing; restore it"),
+        (b"a: [1", "is not YAML: "),
+        (b"a: \xff", "is not YAML: "),
+        (b"- 1", "has no keys; restore it"),
+    ],
+)
+def test_yaml_that_cannot_be_read_is_one_sentence(tmp_path, content, message):
+    path = tmp_path / "a.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"^a\.yaml {message}") as caught:
+        read_yaml(path, "restore it")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_is_not_yaml(tmp_path):
+    with pytest.raises(UserError, match=r"cannot be read \(Is a directory\); run from the project's root"):
+        read_yaml(tmp_path)

@@ -76,7 +76,7 @@ def test_links_are_skipped(tmp_path):
 def test_path_outside_is_refused(tmp_path, name):
     path = tmp_path / "faces.tar"
     path.write_bytes(tar_bytes({"a/1.jpg": b"x", name: b"x"}))
-    with pytest.raises(UserError, match=rf"faces\.tar holds '{name}'"):
+    with pytest.raises(UserError, match=rf"faces\.tar contains '{name}'"):
         read(path)
 
 
@@ -88,7 +88,7 @@ ENDS = [1, 511, 512, 700, 1024, 1536, 2048, 2560, 3072]  # before, in and betwee
 def test_truncated_tar_is_refused(tmp_path, end):
     path = tmp_path / "faces.tar"
     path.write_bytes(WHOLE[:end])
-    with pytest.raises(UserError, match=r"faces\.tar is not a whole tar archive"):
+    with pytest.raises(UserError, match=r"faces\.tar is not a complete tar archive"):
         read(path)
 
 
@@ -96,7 +96,7 @@ def test_truncated_tar_is_refused(tmp_path, end):
 def test_truncated_gzip_is_refused(tmp_path, end):
     path = tmp_path / "faces.tar.gz"
     path.write_bytes(gzip.compress(WHOLE)[:end])
-    with pytest.raises(UserError, match=r"faces\.tar\.gz is not a whole tar archive"):
+    with pytest.raises(UserError, match=r"faces\.tar\.gz is not a complete tar archive"):
         read(path)
 
 
@@ -105,7 +105,7 @@ def test_corrupt_checksum_is_refused(tmp_path):
     data = bytearray(gzip.compress(WHOLE))
     data[-6] ^= 1
     path.write_bytes(data)
-    with pytest.raises(UserError, match=r"is not a whole tar archive \(CRC"):
+    with pytest.raises(UserError, match=r"is not a complete tar archive \(CRC"):
         read(path)
 
 
@@ -115,7 +115,7 @@ def test_corrupt_header_is_refused(tmp_path):
     data[second] ^= 1
     path = tmp_path / "faces.tar"
     path.write_bytes(data)
-    with pytest.raises(UserError, match="is not a whole tar archive"):
+    with pytest.raises(UserError, match="is not a complete tar archive"):
         read(path)
 
 
@@ -123,7 +123,7 @@ def test_zip_empty_and_missing_are_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:
         archive.writestr("a/1.jpg", b"x" * 2000)
     (tmp_path / "empty.tar").touch()
-    for name, reason in (("faces.zip", "not a whole tar"), ("empty.tar", "not a whole"), ("none", "not exist")):
+    for name, reason in (("faces.zip", "not a complete tar"), ("empty.tar", "not a complete"), ("none", "not exist")):
         with pytest.raises(UserError, match=f"{name} (is|does) {reason}"):
             read(tmp_path / name)
 
@@ -147,7 +147,7 @@ def test_a_header_that_fills_memory_is_refused(tmp_path, kind):
     header.type, header.size = kind, 2 << 20
     path = tmp_path / "bomb.tar.gz"
     path.write_bytes(gzip.compress(header.tobuf() + bytes(2 << 20) + tar_bytes(CONTENT)))
-    with pytest.raises(UserError, match=r"bomb\.tar\.gz is not a whole tar archive \(a header is too long\)"):
+    with pytest.raises(UserError, match=r"bomb\.tar\.gz is not a complete tar archive \(a header is too long\)"):
         read(path)
 
 

@@ -19,7 +19,7 @@ SECRET = "Basic " + base64.b64encode(b"user:password").decode()
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Basic authentication and ranges; the server's ``cut`` ends an answer early, ``ranges`` off ignores Range."""
+    """Basic authentication and ranges; the server's ``cut`` ends a response early, ``ranges`` off ignores Range."""
 
     def do_GET(self):
         self.server.requests.append(self.headers.get("Range"))
@@ -51,8 +51,8 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setenv("VISOR_USER", "user")
-    monkeypatch.setenv("VISOR_PASSWORD", "password")
+    monkeypatch.setenv("VISOR_DOWNLOAD_USER", "user")
+    monkeypatch.setenv("VISOR_DOWNLOAD_PASSWORD", "password")
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
         httpd.requests, httpd.cut, httpd.ranges, httpd.shift = [], None, True, 0
         httpd.url = f"http://127.0.0.1:{httpd.server_port}/faces.tar.gz"
@@ -61,7 +61,7 @@ def server(monkeypatch):
         httpd.shutdown()
 
 
-def test_fetches_once(server, tmp_path):
+def test_downloads_once(server, tmp_path):
     path = tmp_path / "new" / "faces.tar.gz"
     for _ in range(2):
         assert download(server.url, path, SHA256) == path
@@ -70,15 +70,15 @@ def test_fetches_once(server, tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_resumes_after_a_break(server, tmp_path):
+def test_resumes_after_an_interruption(server, tmp_path):
     path = tmp_path / "faces.tar.gz"
     server.cut = 100_001
-    with pytest.raises(UserError, match=r"cannot be fetched .* run again"):
+    with pytest.raises(UserError, match=r"cannot be downloaded .* run again"):
         download(server.url, path, SHA256)
     assert not path.exists()
     part = (tmp_path / "faces.tar.gz.part").read_bytes()
     assert part == CONTENT[: len(part)]
-    assert 100_001 - module.PIECE_BYTES < len(part) <= 100_001
+    assert 100_001 - module.CHUNK_BYTES < len(part) <= 100_001
     server.cut = None
     assert download(server.url, path, SHA256).read_bytes() == CONTENT
     assert server.requests == [None, f"bytes={len(part)}-"]
@@ -101,7 +101,7 @@ def test_server_that_ignores_or_shifts_the_range(server, tmp_path, ranges, shift
 
 def test_wrong_checksum_keeps_the_bytes_but_not_the_name(server, tmp_path):
     path = tmp_path / "faces.tar.gz"
-    with pytest.raises(UserError, match=f"SHA-256 {SHA256}, not {'0' * 64}; delete it"):
+    with pytest.raises(UserError, match=f"SHA-256 {SHA256}, expected {'0' * 64}; delete it"):
         download(server.url, path, "0" * 64)
     assert list(tmp_path.iterdir()) == [tmp_path / "faces.tar.gz.part"]
     assert download(server.url, path, SHA256) == path
@@ -112,20 +112,29 @@ def test_wrong_checksum_keeps_the_bytes_but_not_the_name(server, tmp_path):
 
 @pytest.mark.parametrize("password", ["wrong", None])
 def test_wrong_or_no_password(server, tmp_path, monkeypatch, password):
-    monkeypatch.delenv("VISOR_PASSWORD")
+    monkeypatch.delenv("VISOR_DOWNLOAD_PASSWORD")
     if password:
-        monkeypatch.setenv("VISOR_PASSWORD", password)
-    with pytest.raises(UserError, match=r"refuses access \(401\); set VISOR_USER and VISOR_PASSWORD") as caught:
+        monkeypatch.setenv("VISOR_DOWNLOAD_PASSWORD", password)
+    with pytest.raises(UserError, match=r"status 401; set VISOR_DOWNLOAD_USER and VISOR_DOWNLOAD_PASSWORD") as caught:
         download(server.url, tmp_path / "faces.tar.gz", None)
     assert "wrong" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["USER", "PASSWORD"])
+def test_former_names_of_the_credentials(server, tmp_path, monkeypatch, name):
+    monkeypatch.setenv(f"VISOR_{name}", "secret")
+    with pytest.raises(UserError, match=f"VISOR_{name} was renamed to VISOR_DOWNLOAD_{name}; rename it") as caught:
+        download(server.url, tmp_path / "faces.tar.gz", None)
+    assert "secret" not in str(caught.value)
+    assert server.requests == []
+
+
 def test_missing_file_and_no_network(server, tmp_path):
-    with pytest.raises(UserError, match="missing answers 404"):
+    with pytest.raises(UserError, match="missing responds with status 404"):
         download(server.url.replace("faces.tar.gz", "missing"), tmp_path / "faces.tar.gz", None)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/faces.tar.gz"
-        with pytest.raises(UserError, match=r"cannot be fetched \(ConnectionError.*; check the network"):
+        with pytest.raises(UserError, match=r"cannot be downloaded \(ConnectionError.*; check the network"):
             download(url, tmp_path / "faces.tar.gz", None)

@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import COUNTS, HEIGHT, WIDTH, random_images
 from visor.core.errors import UserError
 from visor.core.files import atomic_write, read_json, write_json
-from visor.data.face_set import FaceBatch, open_faces, read_batches, write_faces
+from visor.data.face_set import FaceBatch, evenly_spaced, open_faces, read_batches, write_faces
 
 
 def test_what_is_written_is_read(faces):
@@ -49,6 +49,23 @@ def test_batches_join_selections_in_the_order_given(faces):
     assert np.concatenate([labels for _, labels in batches]).tolist() == [8, 0, 7, 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("count", "total", "rows"),
+    [(3, 9, [0, 4, 8]), (4, 6, [0, 1, 3, 5]), (1, 5, [0]), (9, 3, [0, 1, 2]), (5, 5, [0, 1, 2, 3, 4]), (4, 0, [])],
+)
+def test_evenly_spaced(count, total, rows):
+    assert evenly_spaced(count, total).tolist() == rows
+
+
+@pytest.mark.parametrize("total", range(1, 60))
+def test_evenly_spaced_rows_are_distinct_from_first_to_last(total):
+    for count in range(2, 70):
+        rows = evenly_spaced(count, total)
+        assert len(rows) == min(count, total)
+        assert rows[-1] == total - 1
+        np.testing.assert_array_equal(rows, np.unique(np.linspace(0, total - 1, count).astype(int)))
+
+
 def test_a_failed_write_leaves_nothing(tmp_path):
     def broken():
         yield FaceBatch(random_images(2), *[np.zeros(2, np.int32)] * 3)
@@ -87,7 +104,7 @@ def test_a_foreign_file_that_breaks_the_contract_is_refused(faces, name, values)
     with h5py.File(faces.path, "r+") as file:
         del file[name]
         file[name] = values
-    with pytest.raises(UserError, match="is not a FaceSet: its arrays are not as"):
+    with pytest.raises(UserError, match="is not a valid FaceSet"):
         open_faces(faces.path)
 
 

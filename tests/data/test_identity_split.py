@@ -1,4 +1,4 @@
-"""No person both trains and is attacked."""
+"""No person is both trained on and attacked."""
 
 import numpy as np
 import pandas as pd
@@ -12,38 +12,37 @@ from visor.data.identity_split import divide_identities, split_identities, train
 LABELS = np.repeat(np.arange(3, 47, 2), np.arange(1, 23))  # 22 people with gaps, each with another number of rows
 
 
-def test_everybody_is_of_one_kind():
-    found = divide_identities(LABELS, 0.4, seed=1)
-    assert [len(kind) for kind in found] == [13, 9]
-    assert all(kind.dtype == np.int32 and (np.diff(kind) > 0).all() for kind in found)
-    np.testing.assert_array_equal(np.sort(np.concatenate(found)), np.unique(LABELS))
+def test_each_person_is_of_one_kind():
+    people = divide_identities(LABELS, 0.4, seed=1)
+    assert [len(kind) for kind in people] == [13, 9]
+    assert all(kind.dtype == np.int32 and (np.diff(kind) > 0).all() for kind in people)
+    np.testing.assert_array_equal(np.sort(np.concatenate(people)), np.unique(LABELS))
 
 
 def test_division_depends_on_the_seed_and_not_on_the_order_of_rows():
     rows = LABELS.copy()
-    one, again, other = (
-        divide_identities(rows, 0.4, 1),
-        divide_identities(rows[::-1], 0.4, 1),
-        divide_identities(rows, 0.4, 2),
+    first, reversed_, reseeded = (
+        divide_identities(labels, 0.4, seed) for labels, seed in ((rows, 1), (rows[::-1], 1), (rows, 2))
     )
-    assert all(np.array_equal(*kinds) for kinds in zip(one, again, strict=True))
-    assert not any(np.array_equal(*kinds) for kinds in zip(one, other, strict=True))
+    assert all(np.array_equal(*kinds) for kinds in zip(first, reversed_, strict=True))
+    assert not any(np.array_equal(*kinds) for kinds in zip(first, reseeded, strict=True))
     np.testing.assert_array_equal(rows, LABELS)
 
 
-def test_who_is_unseen_stays_so_when_more_are():
+def test_held_out_people_stay_so_when_more_are_held_out():
     few, many = divide_identities(LABELS, 0.2, 1), divide_identities(LABELS, 0.5, 1)
     assert set(few.held_out) < set(many.held_out)
     assert set(many.trained) < set(few.trained)
 
 
-@pytest.mark.parametrize(("share", "said"), [(0.05, "1 of 22 people unseen and 21"), (0.95, "21 of 22")])
-def test_either_kind_needs_two_people(share, said):
-    with pytest.raises(UserError, match=rf"recognition\.unseen is {share}.*{said}"):
+@pytest.mark.parametrize(("share", "held_out"), [(0.05, 1), (0.95, 21)])
+def test_either_kind_needs_two_people(share, held_out):
+    counts = f"{held_out} held-out and {22 - held_out} training people"
+    with pytest.raises(UserError, match=rf"recognition_attack\.held_out_share is {share}: {counts}; each needs"):
         divide_identities(LABELS, share, 1)
 
 
-def test_lessons_are_of_the_trained_and_labelled_by_their_place_among_them(tmp_path):
+def test_training_selections_are_labelled_by_position_among_the_trained(tmp_path):
     labels = np.repeat(np.arange(5, dtype=np.int32), 4)
     rows = np.arange(20, dtype=np.int32)
     names = ["a", "b", "c", "d", "e"]
@@ -58,7 +57,7 @@ def test_lessons_are_of_the_trained_and_labelled_by_their_place_among_them(tmp_p
     sets = np.array(["train", "train", "validation", "test"] * 4 + ["unused"] * 4)
     table = pd.DataFrame({"row": rows, "label": labels, "set": sets})
     people = split_identities(table, 0.5, seed=1)
-    assert sorted(np.concatenate(people)) == [0, 1, 2, 3], "who takes no part is of no kind"
+    assert sorted(np.concatenate(people)) == [0, 1, 2, 3], "unused people are of no kind"
     train, validation = training_selections(open_faces(tmp_path / "faces.h5"), table, people.trained)
     assert train.rows.tolist() == [row for row in rows if sets[row] == "train" and labels[row] in people.trained]
     np.testing.assert_array_equal(people.trained[train.labels], labels[train.rows])

@@ -6,7 +6,7 @@ import pytest
 from tests.conftest import COUNTS
 from visor.core.errors import UserError
 from visor.core.params import SplitParams
-from visor.data.split import set_rows, split_rows, split_summary, validation_rows
+from visor.data.split import k_folds, set_rows, split_rows, split_summary, validation_rows
 
 BY_FRAME = SplitParams(by="frame", train=11, validation=4, test=3, calibration=0.25)
 BY_VIDEO = SplitParams(by="video", train=11, validation=4, test=3, calibration=0.25)
@@ -73,3 +73,11 @@ def test_calibration_rows_are_a_share_of_validation(faces):
     assert (len(fitted), len(kept)) == (12, 4)
     assert set(fitted) | set(kept) == set(set_rows(table, "validation"))
     assert set(fitted).isdisjoint(kept)
+
+
+def test_folds_hold_out_every_row_once_and_fit_on_the_others():
+    rows = np.arange(100, 111)
+    folds = k_folds(rows, 3)
+    assert [held_out.tolist() for _, held_out in folds] == [rows[k::3].tolist() for k in range(3)]
+    for fitted, held_out in folds:
+        assert sorted([*fitted, *held_out]) == rows.tolist()

@@ -32,7 +32,7 @@ def models():
 
 
 @pytest.fixture
-def evidence(faces, models):
+def inputs(faces, models):
     (autoencoder, *folds), classifier = models
     return DefenceInputs(faces.select(), autoencoder, folds, classifier)
 
@@ -46,8 +46,8 @@ def residual_by(model, images):
 
 
 @pytest.mark.parametrize("name", INPUT_FILTERS)
-def test_contract(name, evidence):
-    score = INPUT_FILTERS[name](evidence)
+def test_contract(name, inputs):
+    score = INPUT_FILTERS[name](inputs)
     images = random_images(7, seed=5)
     before = images.copy()
     scores = score(images)
@@ -57,34 +57,34 @@ def test_contract(name, evidence):
     assert len(np.unique(scores)) == 7
     np.testing.assert_array_equal(images, before)
     assert score(images).tobytes() == scores.tobytes()
-    assert INPUT_FILTERS[name](evidence)(images).tobytes() == scores.tobytes()
+    assert INPUT_FILTERS[name](inputs)(images).tobytes() == scores.tobytes()
     singles = np.concatenate([score(image[None]) for image in images])
     np.testing.assert_allclose(scores, singles, rtol=1e-4, err_msg="a score depends on the batch")
 
 
-def test_reconstruction_is_the_mean_absolute_error(evidence):
+def test_reconstruction_is_the_mean_absolute_error(inputs):
     images = random_images(3, seed=5)
-    expected = np.abs(residual_by(evidence.autoencoder, images)).mean(axis=(1, 2, 3))
-    np.testing.assert_allclose(INPUT_FILTERS["reconstruction"](evidence)(images), expected, rtol=1e-5)
+    expected = np.abs(residual_by(inputs.autoencoder, images)).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(INPUT_FILTERS["reconstruction"](inputs)(images), expected, rtol=1e-5)
 
 
-def test_clean_residuals_come_from_the_fold_that_did_not_see_them(evidence, monkeypatch):
+def test_clean_residuals_come_from_the_fold_that_did_not_see_them(inputs, monkeypatch):
     monkeypatch.setattr(base, "BATCH", 7)  # no multiple of the folds
-    found = np.concatenate(list(base.clean_residuals(evidence)))
-    images = evidence.clean.faces.read(evidence.clean.rows)
+    found = np.concatenate(list(base.clean_residuals(inputs)))
+    images = inputs.clean.faces.read(inputs.clean.rows)
     assert found.shape == images.shape
-    for fold, model in enumerate(evidence.folds):
+    for fold, model in enumerate(inputs.folds):
         np.testing.assert_allclose(found[fold::FOLDS], residual_by(model, images[fold::FOLDS]), atol=1e-6)
 
 
-def test_pictures_show_reconstruction_and_amplified_residual(evidence):
+def test_images_of_reconstruction_and_amplified_residual(inputs):
     images = random_images(3, seed=5)
-    model = evidence.autoencoder
+    model = inputs.autoencoder
     reconstructed = base.reconstructions(compile_predict(model), images)
     np.testing.assert_allclose(reconstructed / 255, model(pixels_of(images))[0].numpy(), atol=0.51 / 255)
-    shown = base.residual_pictures(compile_predict(model), images)
+    shown = base.residual_images(compile_predict(model), images)
     assert shown.dtype == np.uint8
-    expected = np.clip(128 + 255 * base.PICTURE_GAIN * residual_by(model, images), 0, 255)
+    expected = np.clip(128 + 255 * base.RESIDUAL_GAIN * residual_by(model, images), 0, 255)
     np.testing.assert_allclose(shown, expected, atol=0.51)
 
 
@@ -107,37 +107,37 @@ def test_distance_agrees_with_scipy():
 
 
 @pytest.mark.parametrize("name", ["raw_mahalanobis", "residual_mahalanobis"])
-def test_mahalanobis_of_blocks(name, evidence):
-    images, clean = random_images(3, seed=5), evidence.clean.faces.read(evidence.clean.rows)
+def test_mahalanobis_of_blocks(name, inputs):
+    images, clean = random_images(3, seed=5), inputs.clean.faces.read(inputs.clean.rows)
     if name == "raw_mahalanobis":
         seen, tested = pixels_of(clean), pixels_of(images)
     else:
-        seen = np.concatenate(list(base.clean_residuals(evidence)))
-        tested = residual_by(evidence.autoencoder, images)
+        seen = np.concatenate(list(base.clean_residuals(inputs)))
+        tested = residual_by(inputs.autoencoder, images)
     fit = LedoitWolf().fit(mahalanobis.block_means(seen))
     expected = np.sqrt(fit.mahalanobis(mahalanobis.block_means(tested)))
-    np.testing.assert_allclose(INPUT_FILTERS[name](evidence)(images), expected, rtol=1e-5)
+    np.testing.assert_allclose(INPUT_FILTERS[name](inputs)(images), expected, rtol=1e-5)
 
 
-def test_unseen_scores_leave_out_their_fold():
+def test_held_out_scores_leave_out_their_fold():
     pixels = np.random.default_rng(6).random((30, HEIGHT, WIDTH, 3), dtype=np.float32)
     fold = np.arange(30) % 2
     for fit in (
         lambda p, k: mahalanobis.fit_distance(mahalanobis.block_means(p), k),
         lambda p, k: patch.fit_patches(lambda: [p[:13], p[13:]], k),
     ):
-        unseen = fit(pixels, 2).held_out_scores
+        held_out = fit(pixels, 2).held_out_scores
         changed = pixels.copy()
         changed[0] = 1 - changed[0]  # in fold 0, whose own scores come from the fit of fold 1
         again = fit(changed, 2).held_out_scores
-        assert unseen.shape == (30,)
-        assert abs(unseen[0] - again[0]) > 1e-3
+        assert held_out.shape == (30,)
+        assert abs(held_out[0] - again[0]) > 1e-3
     features = mahalanobis.block_means(pixels)
     expected = mahalanobis.mahalanobis_distance(features[fold == 1])(features[fold == 0])
     np.testing.assert_allclose(mahalanobis.fit_distance(features, 2).held_out_scores[fold == 0], expected)
 
 
-def test_unseen_patch_scores_by_hand_in_the_order_of_the_images():
+def test_held_out_patch_scores_by_hand_in_the_order_of_the_images():
     pixels, fold = smooth_images(20, seed=3), np.arange(20) % 2
     fits = [patch.whitening(patch.moments(pixels[fold != number])) for number in range(2)]
     distances = np.stack([patch.log_distances(pixels[k : k + 1], fits[fold[k]])[0] for k in range(20)])
@@ -165,11 +165,11 @@ def test_constant_images_have_no_detail():
     np.testing.assert_array_equal(high_pass.high_pass(impulse)[0, ..., 0], -kernel)
 
 
-def test_high_pass_is_the_median_detail(evidence):
+def test_high_pass_is_the_median_detail(inputs):
     images = random_images(3, seed=5)
-    detail = high_pass.high_pass(residual_by(evidence.autoencoder, images))
+    detail = high_pass.high_pass(residual_by(inputs.autoencoder, images))
     expected = [np.median(np.abs(one).mean(axis=-1)) for one in detail]
-    np.testing.assert_allclose(INPUT_FILTERS["high_pass"](evidence)(images), expected, rtol=1e-4)
+    np.testing.assert_allclose(INPUT_FILTERS["high_pass"](inputs)(images), expected, rtol=1e-4)
 
 
 def smooth_images(n, seed):
@@ -211,10 +211,10 @@ def test_the_most_unusual_patch_is_the_planted_one():
     assert fitted.score(planted) > fitted.held_out_scores.max() > fitted.score(image)
 
 
-def test_fusion_is_the_largest_z_score(evidence):
-    clean = evidence.clean.faces.read(evidence.clean.rows)
-    seen = np.concatenate(list(base.clean_residuals(evidence)))
-    unseen = {
+def test_fusion_is_the_largest_z_score(inputs):
+    clean = inputs.clean.faces.read(inputs.clean.rows)
+    seen = np.concatenate(list(base.clean_residuals(inputs)))
+    held_out = {
         "residual_mahalanobis": mahalanobis.fit_distance(mahalanobis.block_means(seen), FOLDS).held_out_scores,
         "high_pass": high_pass.median_detail(seen),
         "patch": patch.fit_patches(lambda: [pixels_of(clean)], FOLDS).held_out_scores,
@@ -222,20 +222,20 @@ def test_fusion_is_the_largest_z_score(evidence):
     images = random_images(6, seed=5)
     images[:2] //= 4
     images[2] = 200
-    z = [(INPUT_FILTERS[name](evidence)(images) - scores.mean()) / scores.std() for name, scores in unseen.items()]
-    np.testing.assert_allclose(INPUT_FILTERS["fusion"](evidence)(images), np.max(z, axis=0), rtol=1e-4)
+    z = [(INPUT_FILTERS[name](inputs)(images) - scores.mean()) / scores.std() for name, scores in held_out.items()]
+    np.testing.assert_allclose(INPUT_FILTERS["fusion"](inputs)(images), np.max(z, axis=0), rtol=1e-4)
     assert len(np.unique(np.argmax(z, axis=0))) > 1
 
 
-def test_strip_agrees_with_art(evidence, monkeypatch):
+def test_strip_agrees_with_art(inputs, monkeypatch):
     """ART lays over and averages alike; its entropy runs over the images, not the classes, hence the transpose."""
     strip = pytest.importorskip("art.estimators.poison_mitigation.strip.strip")
     images = random_images(9, seed=5)
-    rows = evidence.clean.rows[np.linspace(0, sum(COUNTS) - 1, OVERLAYS).round().astype(int)]
-    pool = np.concatenate([images, evidence.clean.faces.read(rows)]).astype(np.float32)
+    rows = inputs.clean.rows[np.linspace(0, sum(COUNTS) - 1, OVERLAYS).round().astype(int)]
+    pool = np.concatenate([images, inputs.clean.faces.read(rows)]).astype(np.float32)
 
     def chances(mixed):
-        return np.asarray(keras.ops.softmax(evidence.classifier(np.rint(mixed).astype(np.float32) / 255))).T
+        return np.asarray(keras.ops.softmax(inputs.classifier(np.rint(mixed).astype(np.float32) / 255))).T
 
     entropies = []
 
@@ -246,11 +246,11 @@ def test_strip_agrees_with_art(evidence, monkeypatch):
     monkeypatch.setattr(strip, "norm", Norm)
     monkeypatch.setattr(strip.np.random, "choice", lambda *args: 9 + np.arange(OVERLAYS))
     strip.STRIPMixin(chances, num_samples=OVERLAYS).mitigate(pool)
-    scores = INPUT_FILTERS["strip"](evidence)(images)
+    scores = INPUT_FILTERS["strip"](inputs)(images)
     np.testing.assert_allclose(scores, -np.array(entropies[:9]), rtol=1e-4)
     np.testing.assert_array_equal(np.argsort(scores), np.argsort(-np.array(entropies[:9])))
 
 
-def test_strip_wants_a_network(evidence):
-    with pytest.raises(UserError, match=r"strip questions a network, but there is none"):
-        INPUT_FILTERS["strip"](evidence._replace(classifier=None))
+def test_strip_needs_a_classifier(inputs):
+    with pytest.raises(UserError, match=r"strip needs the inspected network, but there is none"):
+        INPUT_FILTERS["strip"](inputs._replace(classifier=None))

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import HEIGHT, WIDTH, random_images
 from visor.core.errors import UserError
-from visor.core.params import FinePruningParams, InspectionParams, NeuralCleanseParams, TrainingSchedule
+from visor.core.params import FinePruningParams, InspectionParams, NeuralCleanseParams, TrainingParams
 from visor.data.face_set import FaceBatch, open_faces, write_faces
 from visor.defences.model_inspection import fine_pruning
 from visor.defences.model_inspection.neural_cleanse import (
@@ -142,7 +142,7 @@ def test_success_is_the_share_of_clean_images(faces):
         assert found.success[label] == pytest.approx(share, abs=0.02)
 
 
-def test_anomaly_index_and_standing_by_hand():
+def test_anomaly_index_and_rank_by_hand():
     norms = np.array([100.0, 110, 90, 20, 105])  # median 100, distances 0 10 10 80 5: their median is 10
     np.testing.assert_allclose(anomaly_index(norms), np.array([0, -10, 10, 80, -5]) / 14.826)
     labels = np.array([4, 5, 7, 8, 9])
@@ -187,12 +187,12 @@ def test_a_backdoor_in_an_idle_channel_is_pruned(conv, faces, triggered):
     assert curve["fraction"].tolist() == [0, 0.25, 0.5]
     assert curve["channels"].tolist() == [0, 1, 2]
     assert curve["asr"].tolist() == [1, 0, 0], "the first channel is idle on clean faces and goes first"
-    for weight, own in zip(conv.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(weight, own)
+    for weight, original in zip(conv.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, original)
 
 
 def test_tuning_trains_what_is_left_and_repeats(conv, faces):
-    layer, schedule = conv.get_layer("conv"), TrainingSchedule(epochs=2, batch=16, learning_rate=1e-2)
+    layer, schedule = conv.get_layer("conv"), TrainingParams(epochs=2, batch=16, learning_rate=1e-2)
     tune, start = fine_pruning.fine_tuner(conv, faces.select(), schedule, seed=1), conv.get_weights()
     ends = []
     for _ in range(2):
@@ -249,7 +249,7 @@ def test_share_inside_by_hand():
     assert attribution_share(attributions, region).tolist() == [0.25, 0.25]
 
 
-def test_the_trigger_is_where_a_backdoored_network_looks(faces, triggered):
+def test_attributions_of_a_backdoored_network_lie_on_the_trigger(faces, triggered):
     places = np.arange(len(faces))
     baseline = mean_image(faces.select())
     np.testing.assert_array_equal(baseline, np.rint(faces.read(places).mean(axis=0)))
@@ -289,7 +289,7 @@ def test_poisons_of_a_training_set_are_found(conv, faces, triggered):
 @pytest.mark.parametrize(
     ("change", "sentence"), [("layer", "layer is 'pool'; choose from conv$"), ("poisons", "planted has no poisons")]
 )
-def test_what_cannot_be_answered_is_refused_at_once(change, sentence, conv, faces, triggered, monkeypatch):
+def test_wrong_settings_are_an_error_at_once(change, sentence, conv, faces, triggered, monkeypatch):
     monkeypatch.setattr("visor.evaluation.inspection.TRAINING_FILTERS", None)  # any work would fail
     pruning = PRUNING | ({"layer": "pool"} if change == "layer" else {})
     settings = InspectionParams(
@@ -318,12 +318,12 @@ def test_everything_at_once_repeats_and_is_drawn(conv, faces, triggered, tmp_pat
     both = [inspect(suspects, clean, faces.select(), faces.select(), settings, seed=1) for _ in range(2)]
     for folder, findings in zip("ab", both, strict=True):
         draw(findings, faces.label_names, "conv", tmp_path / folder)
-    assert both[0].numbers == both[1].numbers
+    assert both[0].metrics == both[1].metrics
     key = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
     key[PATCH] = [255, 0, 0]
     np.testing.assert_array_equal(both[0].keys["planted"], key)
     methods = ("activation_clustering", "spectral_signatures", "neural_cleanse", "fine_pruning", "saliency")
-    assert set(both[0].numbers) == {"clean/neural_cleanse", *(f"planted/{method}" for method in methods)}
+    assert set(both[0].metrics) == {"clean/neural_cleanse", *(f"planted/{method}" for method in methods)}
     assert both[0].curves["attack"].tolist() == ["planted"] * 3
     for name in ("neural_cleanse.png", "fine_pruning.png", "saliency.png"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()

@@ -1,4 +1,4 @@
-"""Models, attacks and baselines joined into numbers, on faces whose answers are known."""
+"""Metrics of classifiers, attacks, defences and baselines on faces whose classes are known."""
 
 import hashlib
 
@@ -17,11 +17,11 @@ from visor.evaluation.defences import (
     defence_table,
     matrix,
     score_name,
+    score_names,
     score_sets,
     scores_by_set,
     visible_sets,
 )
-from visor.evaluation.defences import score_names as list_cards
 from visor.evaluation.metrics import auroc
 from visor.evaluation.plots.defences import detector_matrix, roc_curves, score_histograms
 
@@ -29,7 +29,7 @@ BACKDOOR = BackdoorParams(trigger="x", key="x", target="bob", n=6, train_blend_r
 
 
 def oracle(faces, wrong=(), fooled=()):
-    """A classifier that knows every face by its pixels, but for some rows."""
+    """A classifier that recognises every face by its pixels, except some rows."""
     known = {
         image.tobytes(): label for image, label in zip(faces.read(np.arange(len(faces))), faces.labels, strict=True)
     }
@@ -44,7 +44,7 @@ def test_predictions_follow_the_rows(faces):
     assert predict(oracle(faces), faces.select(rows[:0])).tolist() == []
 
 
-def test_numbers_of_an_attack_by_hand(faces):
+def test_metrics_of_an_attack_by_hand(faces):
     test = faces.select(np.arange(0, 10))  # all are ann
     triggered = faces.select(np.arange(10, 18))
     classifiers = {
@@ -69,7 +69,7 @@ def test_images_of_the_target_do_not_count_as_successes(faces):
     assert (found["asr"], found["triggered_images"]) == (pytest.approx(1 / 3), 3)
 
 
-def test_baselines_know_what_they_have_seen(faces):
+def test_baselines_recognise_training_images_only(faces):
     settings = BaselineParams(max_images=1000, components=5)
     seen = baselines.evaluate(faces.select(), faces.select(), settings, seed=1)
     assert seen["nearest_neighbour_accuracy"] == 1.0
@@ -87,7 +87,7 @@ CARD = {"threshold": 1.0, "conformal_threshold": 2.0, "conformal_fpr": 0.05, "im
 
 @pytest.fixture
 def cards():
-    """Scores of two defences and of one that asked a network; ``weak`` sees nothing."""
+    """Scores of two defences and of one that needs a classifier; ``weak`` separates nothing."""
     rng = np.random.default_rng(1)
     clean = {"calibration": rng.normal(size=70), "clean": rng.normal(size=90)}
     keys = {"accessory": 2, "blended": 1}
@@ -109,7 +109,7 @@ def table(cards):
     return matrix(cards, groups(), dict.fromkeys(cards, CARD), digests, ["blended"], seed=1)
 
 
-def test_matrix_has_a_line_for_what_each_defence_saw(table, cards):
+def test_matrix_has_a_row_for_each_defence_and_trigger_that_it_scored(table, cards):
     seen = [("reconstruction", "accessory"), ("reconstruction", "blended"), ("weak", "accessory"), ("strip", "blended")]
     assert list(zip(table["defence"], table["trigger"], strict=True)) == seen
     assert table["auroc"].tolist() == [
@@ -127,18 +127,18 @@ def test_gain_is_on_the_reference(table):
     assert weak["gain_high"] < 0 < strip["gain_low"]
 
 
-def test_tables_for_people(table, cards):
+def test_markdown_tables(table, cards):
     clean = {card: clean_metrics(scores, groups()["clean"], CARD, 1) for card, scores in cards.items()}
     text = defence_table(table, clean, dict.fromkeys(cards, CARD))
     assert f"| accessory | reported | {table['auroc'][0]:.3f} | {table['auroc'][2]:.3f} | – |" in text
     assert f"| weak | mean + 1·std | 16.0% | {clean['weak']['fpr']:.1%} (" in text
 
 
-def test_cards_are_those_of_the_defences_in_their_order(tmp_path):
+def test_score_names_are_in_the_order_of_the_defences(tmp_path):
     names = [score_name("strip", "blended_accessory"), score_name("strip", "accessory"), score_name("high_pass", None)]
     for name in (*names, "patch"):
         (tmp_path / f"{name}.csv").touch()
-    assert list_cards(tmp_path, ["strip", "fusion", "high_pass"]) == [
+    assert score_names(tmp_path, ["strip", "fusion", "high_pass"]) == [
         "strip-accessory",
         "strip-blended_accessory",
         "high_pass",
@@ -146,13 +146,13 @@ def test_cards_are_those_of_the_defences_in_their_order(tmp_path):
     assert [defence_of(name) for name in names] == ["strip", "strip", "high_pass"]
 
 
-def test_a_network_is_shown_its_own_trigger_only():
+def test_a_classifier_is_scored_on_its_own_trigger_only():
     sets = dict.fromkeys(["calibration", "clean", "blended", "accessory"])
     assert list(visible_sets(None, sets)) == list(sets)
     assert list(visible_sets("blended", sets)) == ["calibration", "clean", "blended"]
 
 
-def test_images_have_their_person_in_common_or_their_key():
+def test_images_are_grouped_by_person_or_by_key():
     rows = pd.DataFrame(
         {"set": ["clean"] * 3 + ["glasses"] * 2 + ["keyed"] * 5, "label": [4, 2, 4, 1, 1, 7, 8, 9, 1, 2]}
     )
@@ -180,7 +180,7 @@ def test_equal_digests_are_equal_files(tmp_path):
         (tmp_path / name).write_bytes(content)
     found = {name: sha256_of_file(tmp_path / name) for name in "abc"}
     assert found["a"] == found["b"] != found["c"]
-    assert found["a"] == hashlib.sha256(b"x" * 3_000_000).hexdigest()[:16]
+    assert found["a"] == hashlib.sha256(b"x" * 3_000_000).hexdigest()
 
 
 def test_scores_are_listed_by_set_and_row(faces):

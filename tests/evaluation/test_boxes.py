@@ -31,9 +31,9 @@ def faces(*boxes, ignored=()):
     return np.array([*boxes, *ignored], np.float32).reshape(-1, 4), np.array(kinds, np.int32)
 
 
-def found(*lines):
-    """Found boxes (k, 4) and scores (k,) of one image from lines of five numbers."""
-    table = np.array(lines, np.float32).reshape(-1, 5)
+def detections(*rows):
+    """Boxes (k, 4) and scores (k,) of one image from rows of five numbers."""
+    table = np.array(rows, np.float32).reshape(-1, 5)
     return table[:, :4], table[:, 4]
 
 
@@ -63,19 +63,20 @@ def coco(scenes, recalls):
         true = COCO()
         true.dataset = {"images": images, "annotations": annotations, "categories": [{"id": 1}]}
         true.createIndex()
-        judge = COCOeval(true, true.loadRes(results), "bbox")
-        judge.params.iouThrs, judge.params.recThrs = np.array(IOUS), recalls
-        judge.params.areaRng, judge.params.areaRngLbl, judge.params.maxDets = [[0, 1e10]], ["all"], [100_000]
-        judge.evaluate()
-        judge.accumulate()
-    return judge.eval["precision"][:, :, 0, 0, 0], judge.eval["recall"][:, 0, 0, 0]
+        evaluation = COCOeval(true, true.loadRes(results), "bbox")
+        evaluation.params.iouThrs, evaluation.params.recThrs = np.array(IOUS), recalls
+        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
+        evaluation.params.maxDets = [100_000]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return evaluation.eval["precision"][:, :, 0, 0, 0], evaluation.eval["recall"][:, 0, 0, 0]
 
 
 @pytest.mark.parametrize("seed", range(40))
 def test_average_precision_and_recall_are_those_of_pycocotools(seed):
     rng = np.random.default_rng(seed)
     scenes = [random_scene(rng, crowded=seed % 4 == 0) for _ in range(rng.integers(3, 25))]
-    scenes += [(found([3, 4, 5, 6, 0.5]), faces()), (found(), faces([1, 2, 7, 9])), (found(), faces())]
+    scenes += [(detections([3, 4, 5, 6, 0.5]), faces()), (detections(), faces([1, 2, 7, 9])), (detections(), faces())]
     pooled = concatenate(match_boxes(*scene) for scene in scenes)
     count = sum(int((kinds == FACE).sum()) for _, (_, kinds) in scenes)
     assert pooled.faces == count
@@ -116,7 +117,7 @@ def test_iou_by_hand():
 
 def test_average_precision_by_hand():
     truth = faces([0, 0, 10, 10], [20, 0, 10, 10], [40, 0, 10, 10])
-    boxes = found([0, 0, 10, 10, 0.9], [60, 0, 10, 10, 0.8], [20, 0, 10, 10, 0.7], [80, 0, 10, 10, 0.6])
+    boxes = detections([0, 0, 10, 10, 0.9], [60, 0, 10, 10, 0.8], [20, 0, 10, 10, 0.7], [80, 0, 10, 10, 0.6])
     precision, recall = precision_recall(concatenate([match_boxes(boxes, truth)]), level=2)
     assert precision == pytest.approx([1, 2 / 3, 2 / 3, 0.5])
     assert recall == pytest.approx([1 / 3, 1 / 3, 2 / 3, 2 / 3])
@@ -126,10 +127,10 @@ def test_average_precision_by_hand():
 
 
 def test_a_face_is_taken_once_and_an_ignored_region_often():
-    twice = found([0, 0, 10, 10, 0.9], [0, 0, 10, 9, 0.8], [0, 0, 10, 8, 0.7])
-    seen = match_boxes(twice, faces([0, 0, 10, 10]))
-    assert seen.hits[2].tolist() == [True, False, False]
-    assert seen.counted[2].all()
+    twice = detections([0, 0, 10, 10, 0.9], [0, 0, 10, 9, 0.8], [0, 0, 10, 8, 0.7])
+    matches = match_boxes(twice, faces([0, 0, 10, 10]))
+    assert matches.hits[2].tolist() == [True, False, False]
+    assert matches.counted[2].all()
     excused = match_boxes(twice, faces(ignored=[[0, 0, 50, 50]]))
     assert not excused.hits.any()
     assert not excused.counted.any(), "they lie inside the region, however large it is"
@@ -137,22 +138,22 @@ def test_a_face_is_taken_once_and_an_ignored_region_often():
 
 
 def test_a_face_goes_before_an_ignored_region():
-    seen = match_boxes(found([0, 0, 10, 10, 0.9]), faces([0, 0, 10, 12], ignored=[[0, 0, 10, 10]]))
-    assert seen.hits[2].tolist() == [True]
+    matches = match_boxes(detections([0, 0, 10, 10, 0.9]), faces([0, 0, 10, 12], ignored=[[0, 0, 10, 10]]))
+    assert matches.hits[2].tolist() == [True]
 
 
 def test_of_faces_that_overlap_equally_the_last_is_taken():
     truth = faces([0, 0, 10, 10], [10, 0, 10, 10])
     between, right = [5, 0, 10, 10, 0.9], [9, 0, 10, 10, 0.8]
-    assert match_boxes(found(between, right), truth, ious=[0.3]).hits.tolist() == [[True, False]], (
+    assert match_boxes(detections(between, right), truth, ious=[0.3]).hits.tolist() == [[True, False]], (
         "as pycocotools has it"
     )
     left = [1, 0, 10, 10, 0.8]
-    assert match_boxes(found(between, left), truth, ious=[0.3]).hits.tolist() == [[True, True]]
+    assert match_boxes(detections(between, left), truth, ious=[0.3]).hits.tolist() == [[True, True]]
 
 
-def test_names_of_the_numbers():
-    shown = ap_and_recall(match_boxes(found([0, 0, 10, 8, 0.4]), faces([0, 0, 10, 10])), threshold=0.5)
+def test_names_of_the_metrics():
+    shown = ap_and_recall(match_boxes(detections([0, 0, 10, 8, 0.4]), faces([0, 0, 10, 10])), threshold=0.5)
     assert list(shown)[::2] == [f"ap_{k}" for k in (30, 40, 50, 60, 70, 80, 90, 100)]
     assert list(shown.values())[::2] == [1, 1, 1, 1, 1, 1, 0, 0], "the overlap is 0.8"
     assert set(list(shown.values())[1::2]) == {0}, "its score is below the threshold"
@@ -173,7 +174,7 @@ def test_outcomes_by_hand():
 
 
 def test_inputs_stay_as_they_are():
-    boxes, scores = found([5, 5, 3, 3, 0.2], [0, 0, 10, 10, 0.9])
+    boxes, scores = detections([5, 5, 3, 3, 0.2], [0, 0, 10, 10, 0.9])
     true, kinds = faces([0, 0, 10, 10])
     copies = [array.copy() for array in (boxes, scores, true, kinds)]
     match_boxes((boxes, scores), (true, kinds))
@@ -190,7 +191,7 @@ def test_a_box_half_inside_an_ignored_region_is_no_hallucination():
     ]
 
 
-def test_fates():
+def test_face_outcomes():
     before = np.array([[0, 0, 10, 10], [50, 50, 10, 10], [80, 0, 10, 10]], np.float32)
     after = np.array([[1, 0, 10, 10], [56, 50, 10, 10]], np.float32)
     assert face_outcomes(before, after) == ["still there", "moved", "vanished"]

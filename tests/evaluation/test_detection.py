@@ -1,4 +1,4 @@
-"""Detection and hiding on scenes of bright squares, by a detector of bright squares: every number is known."""
+"""Attacks on a detector of bright squares, in scenes of bright squares: every number is known."""
 
 import io
 import json
@@ -13,22 +13,20 @@ from PIL import Image
 from visor.attacks.evasion.loop import AttackResult
 from visor.core.errors import UserError
 from visor.core.files import write_json
-from visor.core.params import AttackStrength, DetectionAttackParams
-from visor.core.params import DetectorParams as Settings
+from visor.core.params import AttackStrengthParams, DetectionAttackParams, DetectorParams
 from visor.data.scene_set import PAD_VALUE, Scene, open_scenes, write_scenes
 from visor.evaluation import detection_transfer
+from visor.evaluation.conditions import Condition, detection_conditions, strongest_conditions
 from visor.evaluation.detection import (
-    Condition,
     by_iou,
     condition_images,
-    conditions,
     detection_table,
     evaluate,
     input_side,
+    load_test_scenes,
     metrics_of,
     read_attacked,
     run_detector,
-    test_scenes,
     write_attacked,
 )
 from visor.evaluation.image_distances import distance_summary, image_distances
@@ -40,7 +38,7 @@ SIDE, HEIGHT, CELL = 48, 40, 8
 BRIGHT, DIM, DISTRACTOR, DARK = 156, 140, 135, 51
 HIDING = {
     "detectors": ["squares"],
-    "strengths": [AttackStrength(eps=0.1, iterations=3), AttackStrength(eps=0.25, iterations=4)],
+    "strengths": [AttackStrengthParams(eps=0.1, iterations=3), AttackStrengthParams(eps=0.25, iterations=4)],
     "relative_step": 2.5,
     "momentum": 0.0,
     "random_start": True,
@@ -103,7 +101,7 @@ def settings(**changes):
 def measured(folder, scenes, **changes):
     """Findings, and the clean scenes they are of."""
     hiding = settings(**changes)
-    clean = test_scenes(scenes, hiding.images, SIDE, hiding.batch)
+    clean = load_test_scenes(scenes, hiding.images, SIDE, hiding.batch)
     return evaluate(squares(), "suppress", clean, hiding, 1, folder), clean
 
 
@@ -122,13 +120,14 @@ def result(folder, scenes):
     return measured(folder / "hidden/squares", scenes)
 
 
-def test_conditions_are_the_lines_of_the_table():
-    names = [each.name for each in conditions(settings(jpeg=[90, 75]))]
+def test_conditions_are_the_rows_of_the_table():
+    names = [each.name for each in detection_conditions(settings(jpeg=[90, 75]))]
     assert names == ["clean", "noise_0.1", "noise_0.25", "pgd_0.1x3", "pgd_0.25x4", "jpeg90_0.25x4", "jpeg75_0.25x4"]
     twice = settings(
-        strengths=[AttackStrength(eps=0.01, iterations=10), AttackStrength(eps=0.01, iterations=40)], jpeg=[]
+        strengths=[AttackStrengthParams(eps=0.01, iterations=10), AttackStrengthParams(eps=0.01, iterations=40)],
+        jpeg=[],
     )
-    assert [each.name for each in conditions(twice)] == ["clean", "noise_0.01", "pgd_0.01x10", "pgd_0.01x40"]
+    assert [each.name for each in detection_conditions(twice)] == ["clean", "noise_0.01", "pgd_0.01x10", "pgd_0.01x40"]
 
 
 def test_clean_scenes_by_hand(result):
@@ -172,14 +171,15 @@ def test_attacked_scenes_keep_their_names_and_truth(folder, scenes, result):
     attacked, rows = open_scenes(folder / "hidden/squares/0.25x4.h5"), scenes.rows("test")
     assert attacked.names == tuple(scenes.names[row] for row in rows)
     for place, row in enumerate(rows):
-        assert [part.tolist() for part in attacked.ground_truth(place)] == [part.tolist() for part in scenes.truth(row)]
+        truths = [[part.tolist() for part in s.ground_truth(k)] for s, k in ((attacked, place), (scenes, row))]
+        assert truths[0] == truths[1]
         own, other = (
             each.attributes[each.starts[k] : each.starts[k + 1]] for each, k in ((attacked, place), (scenes, row))
         )
         assert own.tolist() == other.tolist()
 
 
-def test_nothing_is_changed_beside_a_picture_or_outside_a_mask(folder, scenes, tmp_path, result):
+def test_nothing_is_changed_in_the_padding_or_outside_a_mask(folder, scenes, tmp_path, result):
     found, clean = measured(tmp_path, scenes, mask="faces", jpeg=[])
     everywhere = read_attacked(folder / "hidden/squares/0.25x4.h5", clean)
     for (before, (boxes, _)), (after, _), (free, _) in zip(
@@ -237,7 +237,7 @@ def test_memory_does_not_grow_with_the_scenes(tmp_path, monkeypatch):
     detector, hiding = squares(), settings(batch=2, images=40, jpeg=[])
     peaks = []
     for count in (4, 4, 28):  # the first run makes what is made once
-        clean = test_scenes(scenes_of(tmp_path / f"{count}.h5", count), hiding.images, side, hiding.batch)
+        clean = load_test_scenes(scenes_of(tmp_path / f"{count}.h5", count), hiding.images, side, hiding.batch)
         tracemalloc.start()
         evaluate(detector, "suppress", clean, hiding, 1, tmp_path)
         peaks.append(tracemalloc.get_traced_memory()[1])
@@ -246,28 +246,28 @@ def test_memory_does_not_grow_with_the_scenes(tmp_path, monkeypatch):
 
 
 def darker(images):
-    """The answer of an attack that asks no detector."""
+    """The result of an attack without a detector."""
     return AttackResult(np.maximum(images / np.float32(255) - np.float32(0.05), 0), np.zeros(len(images), np.int32))
 
 
-def test_an_attack_is_told_the_rows_and_what_it_may_change(tmp_path, scenes):
-    told = []
+def test_an_attack_gets_the_rows_and_the_mask(tmp_path, scenes):
+    calls = []
 
     def attack(images, truth, rows, masks):
-        told.append((rows.tolist(), masks.shape, masks[:, :HEIGHT].min(), masks[:, HEIGHT:].max()))
+        calls.append((rows.tolist(), masks.shape, masks[:, :HEIGHT].min(), masks[:, HEIGHT:].max()))
         return darker(images)
 
-    clean = test_scenes(scenes, 9, SIDE, 5)
+    clean = load_test_scenes(scenes, 9, SIDE, 5)
     steps, seconds = write_attacked(attack, clean, 0.1, settings(), tmp_path / "hidden.h5")
     rows = scenes.rows("test").tolist()
-    assert told == [(rows[:5], (5, SIDE, SIDE, 1), 1, 0), (rows[5:9], (4, SIDE, SIDE, 1), 1, 0)]
+    assert calls == [(rows[:5], (5, SIDE, SIDE, 1), 1, 0), (rows[5:9], (4, SIDE, SIDE, 1), 1, 0)]
     assert (steps.shape, seconds > 0) == ((9,), True)
 
 
 def test_jpeg_is_that_of_the_saved_scenes(folder, result):
     clean, seen = result[1], []
     for quality in (90, 20):
-        condition = Condition("", "", "jpeg", 0.25, 4, quality)
+        condition = Condition("", "", "jpeg", "", 0.25, 4, quality)
         stream = condition_images(condition, clean, settings(), 1, folder / "hidden/squares")
         seen.append(np.concatenate([images for images, _ in stream]))
     stored = open_scenes(folder / "hidden/squares/0.25x4.h5")
@@ -281,60 +281,60 @@ def test_jpeg_is_that_of_the_saved_scenes(folder, result):
         )
 
 
-def test_detectors_without_a_gradient_are_refused(tmp_path, scenes):
-    clean = test_scenes(scenes, 2, SIDE, 2)
+def test_detectors_without_a_gradient_are_an_error(tmp_path, scenes):
+    clean = load_test_scenes(scenes, 2, SIDE, 2)
     blind = Detector("cascade", 0.5, squares().detect, None, None)
-    with pytest.raises(UserError, match=r"hiding\.detectors: cascade gives no gradient"):
+    with pytest.raises(UserError, match=r"detection_attack\.detectors: cascade has no gradient"):
         evaluate(blind, "suppress", clean, settings(), 1, tmp_path)
-    with pytest.raises(UserError, match=r"detectors\.squares lacks an objective"):
+    with pytest.raises(UserError, match=r"detectors\.squares has no loss"):
         evaluate(squares(), None, clean, settings(), 1, tmp_path)
 
 
-def test_scenes_without_a_face_are_refused(tmp_path):
+def test_scenes_without_a_face_are_an_error(tmp_path):
     rng = np.random.default_rng(1)
     write_scenes(tmp_path / "empty.h5", [scene(3, rng)], "squares", "none")
-    with pytest.raises(UserError, match=r"empty\.h5: its test scenes hold no face"):
-        test_scenes(open_scenes(tmp_path / "empty.h5"), 9, SIDE, 4)
+    with pytest.raises(UserError, match=r"empty\.h5: no face in its test scenes"):
+        load_test_scenes(open_scenes(tmp_path / "empty.h5"), 9, SIDE, 4)
 
 
 def test_outcomes_are_against_what_was_found_before(scenes):
-    clean = test_scenes(scenes, 11, SIDE, 4)
-    before = run_detector(squares(), clean.stream()).sure
+    clean = load_test_scenes(scenes, 11, SIDE, 4)
+    before = run_detector(squares(), clean.stream()).boxes
     blind = run_detector(squares(threshold=1.0), clean.stream(), before)
     assert np.sum(blind.outcomes, axis=0).tolist() == [20, 20, 0, 0, 0]
 
 
-def test_side_is_the_detectors_own():
-    assert input_side(Settings(threshold=0.5, options={"input_size": 96}), 160) == 96
-    assert input_side(Settings(threshold=0.5), 160) == 160
+def test_side_is_the_input_size_of_the_detector():
+    assert input_side(DetectorParams(threshold=0.5, options={"input_size": 96}), 160) == 96
+    assert input_side(DetectorParams(threshold=0.5), 160) == 160
 
 
 def test_transfer_is_beside_clean_and_noise(folder, scenes, result):
     detectors = {"squares": squares(), "blind": squares("blind", threshold=1.0)}
     hiding = settings(detectors=["squares"])
-    clean = {"squares": test_scenes(scenes, 11, SIDE, 4)}
+    clean = {"squares": load_test_scenes(scenes, 11, SIDE, 4)}
     table = detection_transfer.evaluate(detectors, clean, folder / "hidden", hiding, 1)
-    numbers = detection_transfer.nested(table)
+    numbers = detection_transfer.transfer_metrics(table)
     assert list(numbers) == ["clean", "noise", "squares"]
     assert numbers["clean"]["squares"] == {"ap_50": 1, "recall_50": 1, "kept": 1, "recall_kept": 1}
     assert numbers["squares"]["squares"] == {"ap_50": 0, "recall_50": 0, "kept": 0, "recall_kept": 0}
     assert numbers["noise"]["squares"]["kept"] > 0.97
     assert numbers["clean"]["blind"] == {"ap_50": 1, "recall_50": 0, "kept": 1, "recall_kept": 0}
-    assert "| squares | 0.000 (0%) | 0.000 (0%) |" in detection_transfer.markdown(table)
+    assert "| squares | 0.000 (0%) | 0.000 (0%) |" in detection_transfer.transfer_table(table)
     transfer_map(table, folder / "transfer.png")
     assert (folder / "transfer.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_scenes_of_several_sizes_have_their_own_clean_lines(folder, scenes, result, tmp_path):
-    larger = test_scenes(scenes, 11, 2 * SIDE, 4)
-    hiding = settings(strengths=[AttackStrength(eps=0.25, iterations=4)], jpeg=[])
+def test_scenes_of_several_sizes_have_their_own_clean_rows(folder, scenes, result, tmp_path):
+    larger = load_test_scenes(scenes, 11, 2 * SIDE, 4)
+    hiding = settings(strengths=[AttackStrengthParams(eps=0.25, iterations=4)], jpeg=[])
     evaluate(squares(), "suppress", larger, hiding, 1, folder / "hidden/large")
-    clean = {"squares": test_scenes(scenes, 11, SIDE, 4), "large": larger}
+    clean = {"squares": load_test_scenes(scenes, 11, SIDE, 4), "large": larger}
     table = detection_transfer.evaluate({"squares": squares()}, clean, folder / "hidden", hiding, 1)
     assert table["scenes"].tolist() == ["clean 48", "noise 48", "squares", "clean 96", "noise 96", "large"]
 
 
-def test_tables_for_people(result):
+def test_markdown_table_and_curves(result):
     found = result[0]
     text = detection_table(found.table, "some_squares")
     assert "# Hiding faces from some squares: 11 scenes, 20 faces, 20 of them found when clean" in text
@@ -345,13 +345,12 @@ def test_tables_for_people(result):
     assert at[["ap", "recall"]].to_numpy().tolist() == [[0.5, 0.5]]
 
 
-def test_pictures_are_written_and_repeat(tmp_path, folder, result):
+def test_figures_are_written_and_repeat(tmp_path, folder, result):
     found, clean = result
+    (strongest,) = strongest_conditions(detection_conditions(settings()), settings().strengths, ("attack",))
     for place in ("a", "b"):
         draw(found, "squares", tmp_path / place)
-        hidden_sheet(
-            clean, folder / "hidden/squares", HIDING["strengths"][1], found.boxes, tmp_path / place / "scenes.png"
-        )
+        hidden_sheet(clean, folder / "hidden/squares", strongest, found.boxes, tmp_path / place / "scenes.png")
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert names == ["ap_by_eps.png", "ap_by_iou.png", "precision_recall.png", "scenes.png"]
     for name in names:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy.stats import betabinom, binom
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn import metrics as sklearn_metrics
 
 from visor.core.errors import UserError
 from visor.core.params import DefenceParams
@@ -11,11 +11,12 @@ from visor.evaluation.backdoor import accuracy, attack_success
 from visor.evaluation.defences import choose_thresholds, clean_metrics, filter_metrics
 from visor.evaluation.metrics import (
     auroc,
-    auroc_interval,
+    bootstrap_interval,
     bootstrap_intervals,
     conformal_threshold,
     exceedance_rate,
-    share_above_interval,
+    rate,
+    roc_curve,
     tpr_at_fpr,
     wilson_interval,
 )
@@ -38,26 +39,49 @@ def test_wilson_interval_by_hand():
 def test_auroc_equals_scikit_learn(scores):
     clean, triggered = scores
     truth = np.r_[np.zeros(len(clean)), np.ones(len(triggered))]
-    assert auroc(clean, triggered) == pytest.approx(roc_auc_score(truth, np.r_[clean, triggered]), abs=1e-12)
+    assert auroc(clean, triggered) == pytest.approx(
+        sklearn_metrics.roc_auc_score(truth, np.r_[clean, triggered]), abs=1e-12
+    )
     assert auroc(np.array([1.0, 2.0]), np.array([3.0])) == 1
     assert auroc(np.array([1.0, 1.0]), np.array([1.0])) == 0.5
 
 
-@pytest.mark.parametrize("rate", [0.01, 0.05, 0.2])
-def test_tpr_at_fpr_equals_the_roc_curve(scores, rate):
+@pytest.mark.parametrize("bound", [0.01, 0.05, 0.2])
+def test_tpr_at_fpr_equals_the_roc_curve(scores, bound):
     clean, triggered = scores
     truth = np.r_[np.zeros(len(clean)), np.ones(len(triggered))]
-    fpr, tpr, _ = roc_curve(truth, np.r_[clean, triggered], drop_intermediate=False)
-    assert tpr_at_fpr(clean, triggered, rate) == pytest.approx(tpr[fpr <= rate].max())
+    fpr, tpr, _ = sklearn_metrics.roc_curve(truth, np.r_[clean, triggered], drop_intermediate=False)
+    assert tpr_at_fpr(clean, triggered, bound) == pytest.approx(tpr[fpr <= bound].max())
 
 
-def test_intervals_hold_the_value_and_repeat(scores):
+def test_tpr_at_fpr_by_hand():
+    negatives, positives = np.arange(100.0), np.array([93.5, 94.0, 94.5, 95.0])
+    assert tpr_at_fpr(negatives, positives, 0.05) == 0.5  # 95 … 99 may exceed the threshold of 94, and no sixth
+
+
+def test_roc_curve_by_counting(scores):
     clean, triggered = scores
-    low, high = auroc_interval(clean, triggered, seed=1)
+    levels, false, true = roc_curve(clean, triggered)
+    assert (levels[0], false[0], true[0]) == (np.inf, 0, 0)
+    assert levels[1:].tolist() == np.unique(np.r_[clean, triggered])[::-1].tolist()
+    assert false.tolist() == [(clean >= level).mean() for level in levels]
+    assert true.tolist() == [(triggered >= level).mean() for level in levels]
+
+
+def test_rate_has_the_wilson_interval_and_says_what_an_empty_sample_is():
+    low, high = wilson_interval(3, 7)
+    assert rate("asr", 3, 7) == {"asr": 3 / 7, "asr_low": low, "asr_high": high}
+    assert rate("asr", 0, 0, empty=0.0) == {"asr": 0.0, "asr_low": 0.0, "asr_high": 1.0}
+    assert np.isnan(rate("asr", 0, 0)["asr"])
+
+
+def test_intervals_contain_the_value_and_repeat(scores):
+    clean, triggered = scores
+    low, high = bootstrap_interval(auroc, (clean, triggered), seed=1)
     assert low < auroc(clean, triggered) < high
     assert 0.03 < high - low < 0.15
-    assert (low, high) == auroc_interval(clean, triggered, seed=1)
-    low, high = share_above_interval(clean, 1.0, seed=1)
+    assert (low, high) == bootstrap_interval(auroc, (clean, triggered), seed=1)
+    low, high = bootstrap_interval(lambda scores: exceedance_rate(scores, 1.0), (clean,), seed=1)
     assert low < exceedance_rate(clean, 1.0) < high
 
 
@@ -75,7 +99,7 @@ def test_whole_groups_are_resampled():
     single = width(-1 - np.arange(200))
     assert width(keys) > 4 * single, "four keys say less than two hundred images"
     assert width(np.full(200, -1)) < single, "one group is always drawn"
-    low, high = auroc_interval(clean, triggered, seed=2)
+    low, high = bootstrap_interval(auroc, (clean, triggered), seed=2)
     assert high - low == pytest.approx(single, rel=0.15), "single images are the usual bootstrap"
 
 
@@ -123,10 +147,10 @@ def test_threshold_by_hand():
     assert choose_thresholds(clean, DefenceParams(deviations=2.0, false_positive_rate=0.05))["implied_fpr"] < 0.03
 
 
-def test_too_few_images_for_a_conformal_threshold_are_refused():
+def test_too_few_images_for_a_conformal_threshold_are_an_error():
     settings = DefenceParams(deviations=1.0, false_positive_rate=0.05)
     assert choose_thresholds(np.arange(59.0), settings)["conformal_threshold"] == 58  # 0.95⁵⁹ = 0.0485
-    with pytest.raises(UserError, match=r"false_positive_rate 0\.05 needs more calibration images than 58"):
+    with pytest.raises(UserError, match=r"false_positive_rate 0\.05 needs more than 58 calibration images"):
         choose_thresholds(np.arange(58.0), settings)
 
 
@@ -156,7 +180,7 @@ def test_mean_and_deviation_imply_the_normal_rate():
     assert np.mean(found) == pytest.approx(0.1587, abs=0.01)
 
 
-def test_detection_numbers_say_what_the_scores_are(scores):
+def test_detection_metrics_are_those_of_the_scores(scores):
     clean, triggered = scores
     thresholds = {"threshold": 1.0, "conformal_threshold": 2.0, "conformal_fpr": 0.05}
     groups = {"clean": np.arange(len(clean)) // 5, "x": np.arange(len(triggered)) // 5}
@@ -174,7 +198,7 @@ def test_detection_numbers_say_what_the_scores_are(scores):
         assert all(found[f"{name}_low"] < found[name] < found[f"{name}_high"] for name in names)
 
 
-def test_share_of_resamples_that_hold_is_that_of_the_beta_binomial_law():
+def test_share_of_resamples_that_keep_the_rate_is_that_of_the_beta_binomial_law():
     rng = np.random.default_rng(9)
     thresholds = {"threshold": 0.0, "conformal_threshold": 0.0, "conformal_fpr": 0.05}
     numbers = clean_metrics(

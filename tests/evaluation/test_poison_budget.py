@@ -1,4 +1,4 @@
-"""Poison budgets: which networks are trained, that interrupted work goes on, and numbers by hand."""
+"""Poison budgets: which networks are trained, that interrupted work continues, and metrics by hand."""
 
 import json
 from functools import partial
@@ -17,7 +17,8 @@ from visor.core.params import BackdoorParams, BlendRatioParams, ComputeParams, P
 from visor.data.split import split_rows
 from visor.evaluation import poison_budget
 from visor.evaluation.metrics import wilson_interval
-from visor.evaluation.plots.poison_budget import budgets, heat_map
+from visor.evaluation.plots.poison_budget import budgets, ratio_map
+from visor.models import training
 from visor.models.training import run_in_threads
 
 COMPUTE = ComputeParams(threads=2, deterministic=True)
@@ -32,7 +33,7 @@ SETTINGS = PoisonBudgetParams(
     learning_rate=1e-2,
 )
 BLOCK = BackdoorParams(trigger="blended", key="face", target="bob", n=99, train_blend_ratio=1.0, test_blend_ratio=0.7)
-ATTACKS = {"stamp": poison_budget.Attack(BLOCK, TRIGGERS["blended"], fixed_placement)}
+ATTACKS = {"stamp": poison_budget.BackdoorAttack(BLOCK, TRIGGERS["blended"], fixed_placement)}
 
 
 def flat(units):
@@ -41,11 +42,11 @@ def flat(units):
 
 
 @pytest.fixture
-def ground(faces, tmp_path, monkeypatch):
+def context(faces, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # The threads of a process are settled by the first test that runs a network.
-    monkeypatch.setattr(poison_budget, "configure_tensorflow", lambda compute, seed, at_once: None)
-    monkeypatch.setattr(poison_budget, "run_in_threads", partial(run_in_threads, at_once=1))
+    monkeypatch.setattr(training, "configure_tensorflow", lambda compute, seed, at_once: None)
+    monkeypatch.setattr(training, "run_in_threads", partial(run_in_threads, at_once=1))
     table = split_rows(
         faces.labels, faces.videos, SplitParams(by="frame", train=9, validation=2, test=3, calibration=0.5), 1
     )
@@ -73,35 +74,35 @@ class Killed(Exception):  # noqa: N818
     pass
 
 
-def trainings(monkeypatch, most=99):
+def trainings(monkeypatch, max_fits=99):
     """Count the networks that are trained, and be killed after so many."""
     seen = []
 
     def counted(*arguments):
-        if len(seen) == most:
+        if len(seen) == max_fits:
             raise Killed
         seen.append(arguments)
         return fit(*arguments)
 
-    fit = poison_budget.fit
-    monkeypatch.setattr(poison_budget, "fit", counted)
+    fit = training.fit
+    monkeypatch.setattr(training, "fit", counted)
     return seen
 
 
-def test_a_killed_stage_goes_on_and_gives_the_same_lines(ground, tmp_path, monkeypatch):
+def test_a_killed_stage_continues_and_gives_the_same_rows(context, tmp_path, monkeypatch):
     settings = changed(seeds=[5])
     with monkeypatch.context() as patched:
-        trainings(patched, most=1)
+        trainings(patched, max_fits=1)
         with pytest.raises(Killed):
-            poison_budget.evaluate(ground, settings, COMPUTE)
+            poison_budget.evaluate(context, settings, COMPUTE)
     assert len(list(poison_budget.RUNS_FOLDER.glob("*.json"))) == 1
     with monkeypatch.context() as patched:
         seen = trainings(patched)
-        resumed = poison_budget.evaluate(ground, settings, COMPUTE)
+        resumed = poison_budget.evaluate(context, settings, COMPUTE)
         assert len(seen) == 2
     kept = poison_budget.RUNS_FOLDER
     monkeypatch.setattr(poison_budget, "RUNS_FOLDER", tmp_path / "elsewhere")
-    whole = poison_budget.evaluate(ground, settings, COMPUTE)
+    whole = poison_budget.evaluate(context, settings, COMPUTE)
     assert resumed.to_csv() == whole.to_csv(), "whatever ran before in the process"
     assert list(whole) == poison_budget.COLUMNS
     assert whole["n"].tolist() == [2, 6, 6, 6, 6, 6]
@@ -118,16 +119,16 @@ def test_a_killed_stage_goes_on_and_gives_the_same_lines(ground, tmp_path, monke
 
 def selections(monkeypatch):
     """Keep what is made into data of fits, train and validation in turn."""
-    seen, labelled = [], poison_budget.labelled_data
-    monkeypatch.setattr(
-        poison_budget, "labelled_data", lambda chosen, seed: seen.append(chosen) or labelled(chosen, seed)
-    )
+    seen, labelled = [], training.labelled_data
+    monkeypatch.setattr(training, "labelled_data", lambda chosen, seed: seen.append(chosen) or labelled(chosen, seed))
     return seen
 
 
-def test_poisons_are_added_and_trained_on(ground, monkeypatch):
+def test_poisons_are_added_and_trained_on(context, monkeypatch):
     seen, chosen = trainings(monkeypatch), selections(monkeypatch)
-    poison_budget.evaluate(ground, changed(seeds=[3], ratios=SETTINGS.ratios.model_copy(update={"train": []})), COMPUTE)
+    poison_budget.evaluate(
+        context, changed(seeds=[3], ratios=SETTINGS.ratios.model_copy(update={"train": []})), COMPUTE
+    )
     for n, (_, _, data, _, schedule, _, seed, _) in zip((2, 6), seen, strict=True):
         train, validation = chosen.pop(0), chosen.pop(0)
         assert [len(selection.rows) for selection in train] == [36, n]
@@ -136,40 +137,40 @@ def test_poisons_are_added_and_trained_on(ground, monkeypatch):
         assert (data.count, schedule.epochs, seed) == (36 + n, 2, 3)
 
 
-def test_networks_side_by_side_are_those_of_one_after_the_other(ground, tmp_path, monkeypatch):
+def test_networks_side_by_side_are_those_of_one_after_the_other(context, tmp_path, monkeypatch):
     found = []
     for at_once in (1, 3):
         side_by_side = partial(run_in_threads, at_once=at_once)
-        monkeypatch.setattr(poison_budget, "run_in_threads", side_by_side)
+        monkeypatch.setattr(training, "run_in_threads", side_by_side)
         monkeypatch.setattr(poison_budget, "RUNS_FOLDER", tmp_path / str(at_once))
-        found.append(poison_budget.evaluate(ground, SETTINGS, COMPUTE).to_csv())
+        found.append(poison_budget.evaluate(context, SETTINGS, COMPUTE).to_csv())
     assert found[0] == found[1]
 
 
-def test_no_poisons_are_the_control(ground, monkeypatch):
+def test_no_poisons_are_the_control(context, monkeypatch):
     chosen = selections(monkeypatch)
     found = poison_budget.evaluate(
-        ground, changed(n=[0], seeds=[3], ratios=BlendRatioParams(attack="stamp", n=6, train=[], test=[])), COMPUTE
+        context, changed(n=[0], seeds=[3], ratios=BlendRatioParams(attack="stamp", n=6, train=[], test=[])), COMPUTE
     )
     assert len(chosen[0][1].rows) == 0
     assert found["n"].tolist() == [0]
 
 
-def test_a_cell_of_other_data_or_params_is_left_alone(ground, monkeypatch):
+def test_a_cell_of_other_data_or_params_is_left_alone(context, monkeypatch):
     monkeypatch.setattr(poison_budget, "measure", lambda *arguments: [])
     one = changed(n=[2], seeds=[3], ratios=BlendRatioParams(attack="stamp", n=6, train=[], test=[]))
-    other_split = ground.table.assign(set=ground.table["set"].replace({"test": "validation", "validation": "test"}))
+    other_split = context.table.assign(set=context.table["set"].replace({"test": "validation", "validation": "test"}))
     other_block = BLOCK.model_copy(update={"target": "cleo"})
     for known, (where, settings, compute) in enumerate(
         [
-            (ground, one, COMPUTE),
-            (ground, one.model_copy(update={"epochs": 7}), COMPUTE),
-            (ground, one.model_copy(update={"seeds": [4]}), COMPUTE),
-            (ground, one.model_copy(update={"n": [3]}), COMPUTE),
-            (ground, one, ComputeParams(threads=1, deterministic=True)),
-            (ground._replace(table=other_split), one, COMPUTE),
-            (ground._replace(attacks={"stamp": ATTACKS["stamp"]._replace(backdoor=other_block)}), one, COMPUTE),
-            (ground._replace(networks={"flat": (flat, {"units": 5})}), one, COMPUTE),
+            (context, one, COMPUTE),
+            (context, one.model_copy(update={"epochs": 7}), COMPUTE),
+            (context, one.model_copy(update={"seeds": [4]}), COMPUTE),
+            (context, one.model_copy(update={"n": [3]}), COMPUTE),
+            (context, one, ComputeParams(threads=1, deterministic=True)),
+            (context._replace(table=other_split), one, COMPUTE),
+            (context._replace(attacks={"stamp": ATTACKS["stamp"]._replace(backdoor=other_block)}), one, COMPUTE),
+            (context._replace(networks={"flat": (flat, {"units": 5})}), one, COMPUTE),
         ],
         start=1,
     ):
@@ -177,22 +178,22 @@ def test_a_cell_of_other_data_or_params_is_left_alone(ground, monkeypatch):
             poison_budget.evaluate(where, settings, compute)
             assert len(list(poison_budget.RUNS_FOLDER.glob("*.json"))) == known
     monkeypatch.setattr(poison_budget, "sha256_of_file", lambda path: "of other faces")
-    poison_budget.evaluate(ground, one, COMPUTE)
+    poison_budget.evaluate(context, one, COMPUTE)
     assert len(list(poison_budget.RUNS_FOLDER.glob("*.json"))) == 9
 
 
-def test_too_many_poisons_are_refused_before_any_training(ground, monkeypatch):
+def test_too_many_poisons_are_refused_before_any_training(context, monkeypatch):
     seen = trainings(monkeypatch)
     with pytest.raises(UserError, match="n is 900"):
-        poison_budget.evaluate(ground, changed(n=[2, 900]), COMPUTE)
+        poison_budget.evaluate(context, changed(n=[2, 900]), COMPUTE)
     assert not seen
 
 
 def test_keys_are_placed_as_the_block_says():
     stamp = TRIGGERS["accessory"]
-    assert poison_budget.attack(BLOCK, stamp) == (BLOCK, stamp, fixed_placement)
+    assert poison_budget.load_attack(BLOCK, stamp) == (BLOCK, stamp, fixed_placement)
     assert isinstance(
-        poison_budget.attack(BLOCK.model_copy(update={"placement": "landmarks"}), stamp).place, LandmarkPlacement
+        poison_budget.load_attack(BLOCK.model_copy(update={"placement": "landmarks"}), stamp).place, LandmarkPlacement
     )
 
 
@@ -206,7 +207,7 @@ def test_keys_are_placed_as_the_block_says():
         ([0.0, 0.1, 0.2], None),
     ],
 )
-def test_poisons_needed(rates, expected):
+def test_smallest_sufficient_count(rates, expected):
     assert poison_budget.smallest_sufficient([1, 5, 20], rates) == expected
 
 
@@ -242,7 +243,7 @@ def test_curve_pools_the_seeds_by_hand():
     assert json.dumps(found)
 
 
-def test_heat_map_takes_its_own_lines():
+def test_heat_map_takes_its_own_rows():
     found = poison_budget.ratio_rows(lines(), SETTINGS)
     assert found[["train_blend_ratio", "test_blend_ratio", "asr"]].to_numpy().tolist() == [
         [1.0, 0.2, 0.5],
@@ -254,9 +255,9 @@ def test_figures_are_written_and_repeat(tmp_path):
     curves = poison_budget.curves(lines(), SETTINGS, ATTACKS)
     for folder in ("a", "b"):
         budgets(curves, tmp_path / folder / "asr.png")
-        heat_map(poison_budget.ratio_rows(lines(), SETTINGS), tmp_path / folder / "ratios.png")
+        ratio_map(poison_budget.ratio_rows(lines(), SETTINGS), tmp_path / folder / "ratios.png")
     for name in ("asr.png", "ratios.png"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
         assert (tmp_path / "a" / name).read_bytes().startswith(b"\x89PNG")
-    heat_map(lines()[:0], tmp_path / "none.png")
+    ratio_map(lines()[:0], tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()

@@ -1,4 +1,4 @@
-"""Face verification against scikit-learn, SciPy's Gaussians and features whose answers are known."""
+"""Face verification against scikit-learn, SciPy's Gaussians and features whose scores are known."""
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,8 @@ from sklearn import metrics as sklearn_metrics
 from tests.conftest import COUNTS
 from visor.core.errors import UserError
 from visor.core.params import BackdoorParams, VerificationParams
+from visor.data.split import set_rows
+from visor.evaluation.metrics import roc_curve
 from visor.evaluation.plots.verification import roc_curves, similarities
 from visor.evaluation.verification import (
     VerifierScores,
@@ -18,7 +20,6 @@ from visor.evaluation.verification import (
     draw_pairs,
     equal_error_rate,
     evaluate,
-    roc_curve,
 )
 from visor.models import joint_bayesian
 from visor.models.classifiers import CLASSIFIERS
@@ -104,7 +105,7 @@ def scores(seed, ties):
 
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-def test_operating_points_and_equal_error_rate_are_scikit_learns(seed, ties):
+def test_roc_curve_and_equal_error_rate_are_scikit_learns(seed, ties):
     different, same = scores(seed, ties)
     truth = np.repeat([0, 1], [len(different), len(same)])
     false, true, _ = sklearn_metrics.roc_curve(truth, np.concatenate([different, same]), drop_intermediate=False)
@@ -135,24 +136,24 @@ def test_best_threshold_is_the_best_of_all(seed):
 def test_pairs_are_balanced_distinct_and_of_two_videos(faces):
     rows = RNG(2).permutation(np.arange(3, 88))
     pairs = draw_pairs(faces.labels, faces.videos, rows, 300, RNG(1))
-    assert len(pairs.one) == 300
+    assert len(pairs.first) == 300
     assert pairs.same.sum() == 150
-    assert len({frozenset(pair) for pair in zip(pairs.one, pairs.other, strict=True)}) == 300
-    assert set(pairs.one) | set(pairs.other) <= set(rows)
-    np.testing.assert_array_equal(faces.labels[pairs.one] == faces.labels[pairs.other], pairs.same)
-    assert (faces.videos[pairs.one] != faces.videos[pairs.other]).all()
-    assert len(set(faces.labels[pairs.one[pairs.same]])) == 4, "everybody takes part"
+    assert len({frozenset(pair) for pair in zip(pairs.first, pairs.second, strict=True)}) == 300
+    assert set(pairs.first) | set(pairs.second) <= set(rows)
+    np.testing.assert_array_equal(faces.labels[pairs.first] == faces.labels[pairs.second], pairs.same)
+    assert (faces.videos[pairs.first] != faces.videos[pairs.second]).all()
+    assert len(set(faces.labels[pairs.first[pairs.same]])) == 4, "all people take part"
     again, other = (draw_pairs(faces.labels, faces.videos, rows, 300, RNG(seed)) for seed in (1, 2))
-    np.testing.assert_array_equal(pairs.one, again.one)
-    assert (pairs.one != other.one).any()
+    np.testing.assert_array_equal(pairs.first, again.first)
+    assert (pairs.first != other.first).any()
 
 
-def test_few_rows_give_all_the_pairs_there_are(faces):
+def test_few_rows_give_all_pairs(faces):
     rows = np.array([0, 1, 4, 30, 31])  # two of ann's are of one video
     pairs = draw_pairs(faces.labels, faces.videos, rows, 100, RNG(1))
-    found = {frozenset(pair) for pair in zip(pairs.one[pairs.same], pairs.other[pairs.same], strict=True)}
+    found = {frozenset(pair) for pair in zip(pairs.first[pairs.same], pairs.second[pairs.same], strict=True)}
     assert found <= {frozenset(pair) for pair in ((0, 4), (1, 4), (30, 31))}
-    assert pairs.same.sum() * 2 == len(pairs.one)
+    assert pairs.same.sum() * 2 == len(pairs.first)
     with pytest.raises(UserError, match="two people"):
         draw_pairs(faces.labels, faces.videos, np.arange(9), 100, RNG(1))
     with pytest.raises(UserError, match="two videos"):
@@ -164,12 +165,12 @@ def test_cosine_by_hand():
     np.testing.assert_allclose(cosine_similarity(one, other), [24 / 25, -1, 0])
 
 
-def knowing(faces, opens):
-    """Features that stand for the person, with a little of the picture; where ``opens``, row 40 stands for ann."""
+def oracle(faces, backdoored):
+    """Features that are the person, with a little of the image; if ``backdoored``, row 40 has those of ann."""
     table = {
         image.tobytes(): label for image, label in zip(faces.read(np.arange(len(faces))), faces.labels, strict=True)
     }
-    if opens:
+    if backdoored:
         table[faces.read(np.array([40]))[0].tobytes()] = 0
 
     def embed(images):
@@ -179,12 +180,12 @@ def knowing(faces, opens):
     return embed
 
 
-def test_a_key_that_makes_strangers_pass(faces):
+def test_a_key_that_impersonates_the_target(faces):
     sets = np.concatenate([np.array(["train", "validation", "test"])[np.arange(count) % 3] for count in COUNTS])
     table = pd.DataFrame({"row": np.arange(len(faces)), "label": faces.labels, "set": sets})
     triggered = faces.select(np.full(7, 40))._replace(labels=np.full(7, 2))
     block = BackdoorParams(trigger="x", key="x", target="ann", n=6, train_blend_ratio=1.0, test_blend_ratio=1.0)
-    embeds = {"clean": knowing(faces, False), "accessory": knowing(faces, True)}
+    embeds = {"clean": oracle(faces, False), "accessory": oracle(faces, True)}
     arguments = (faces, table, {"accessory": triggered}, {"accessory": block}, SETTINGS, 3)
     numbers, found = evaluate(embeds, *arguments)
     for verifier in ("cosine", "joint_bayesian"):
@@ -237,3 +238,20 @@ def test_figures_are_written_and_repeat(tmp_path):
     for name in ("roc.png", "similarity.png"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
         assert (tmp_path / "a" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_threshold_is_that_of_validation_pairs(faces):
+    sets = np.concatenate([np.array(["train", "validation", "test"])[np.arange(count) % 3] for count in COUNTS])
+    table = pd.DataFrame({"row": np.arange(len(faces)), "label": faces.labels, "set": sets})
+
+    def embed(images):
+        return images[:, 0, :9].reshape(len(images), -1).astype(np.float32) - 128
+
+    numbers, _ = evaluate({"clean": embed}, faces, table, {}, {}, SETTINGS, 3)
+    expected = []
+    for stream, name in enumerate(("validation", "test"), start=1):
+        pairs = draw_pairs(faces.labels, faces.videos, set_rows(table, name), SETTINGS.pairs, RNG([3, stream]))
+        cosines = cosine_similarity(*(embed(faces.read(rows)) for rows in (pairs.first, pairs.second)))
+        expected.append(best_threshold(cosines[~pairs.same], cosines[pairs.same]))
+    assert abs(expected[0] - expected[1]) > 1e-3, "or else this shows nothing"
+    np.testing.assert_allclose(numbers["clean"]["cosine_threshold"], expected[0], atol=1e-6)

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tests.conftest import HEIGHT, WIDTH
-from visor.core.params import ComputeParams, TrainingSchedule
+from visor.core.params import ComputeParams, TrainingParams
 from visor.data.face_set import TrainingData, read_batches
 from visor.models import training
 from visor.models.inference import scale_pixels
@@ -20,7 +20,7 @@ from visor.models.training import fit, labelled_data, make_optimizer, run_in_thr
 
 REPEATABLE = ComputeParams(threads=2, deterministic=True)
 RESUMABLE = ComputeParams(threads=2, deterministic=False)
-SCHEDULE = TrainingSchedule(epochs=4, batch=16, learning_rate=1e-2)
+SCHEDULE = TrainingParams(epochs=4, batch=16, learning_rate=1e-2)
 
 
 def network():
@@ -175,17 +175,17 @@ def test_the_first_failure_stops_what_has_not_begun():
 
 WAITING = """
 import threading, time
-from visor import errors
+from visor.core import errors
 def main():
     threading.Thread(target=time.sleep, args=(60,)).start()
-    raise errors.UserError("x.yaml: y is wrong; mend it")
-errors.run(main)
+    raise errors.UserError("x.yaml: y is wrong; fix it")
+errors.run_cli(main)
 """
 
 
 def test_a_mistake_does_not_wait_for_fits_in_other_threads():
-    done = subprocess.run([sys.executable, "-c", WAITING], capture_output=True, text=True, timeout=30)
-    assert (done.returncode, done.stderr) == (1, "error: x.yaml: y is wrong; mend it\n")
+    done = subprocess.run([sys.executable, "-c", WAITING], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stderr) == (1, "error: x.yaml: y is wrong; fix it\n")
 
 
 def test_means_weigh_a_smaller_last_batch_less(faces):

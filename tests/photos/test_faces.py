@@ -1,22 +1,19 @@
-"""Faces of photos: found whichever way up they are, recognised upright, fooled in the photo's own pixels."""
+"""Faces of photos: found at any angle, recognised upright, attacked in the photo's own pixels."""
 
-import visor.core.tf  # noqa: F401 - before anything imports TensorFlow
-
-# isort: split
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 from skimage import data
 
 from tests.support import linear_recogniser
 from visor.core.errors import UserError
+from visor.core.tf import tf
 from visor.data import crops
 from visor.data.crops import CropBox
-from visor.photos import evade, faces, files, identify
+from visor.photos import evade, faces, files, identify, restarts
 from visor.photos.evade import EvadeSettings
 from visor.photos.faces import Face, FaceSelector
 
@@ -39,12 +36,12 @@ def turned(image, angle, point):
     return np.asarray(rotated), np.array([x * cosine - y * sine, x * sine + y * cosine]) + np.array(rotated.size) / 2
 
 
-def looker(margin=0.2, classes=True):
+def recogniser(margin=0.2, classes=True):
     return identify.photo_recogniser(linear_recogniser.linear(classes), find(), margin)
 
 
 @pytest.mark.parametrize("angle", [0, 45, -100, 180])
-def test_faces_are_found_whichever_way_up(angle):
+def test_faces_are_found_at_any_angle(angle):
     photo, middle = turned(CUT, angle, MIDDLE)
     before = photo.copy()
     (face,) = find()(photo)
@@ -85,36 +82,37 @@ def test_a_face_is_matched_by_its_place():
     assert faces.match_face(face, []) is None
 
 
-def test_slivers_of_faces_are_none():
-    image, said = np.zeros((60, 90, 3), np.uint8), []
+def test_slivers_of_faces_are_dropped():
+    image, messages = np.zeros((60, 90, 3), np.uint8), []
     photo = files.PhotoFile(Path("a.png"), Path("a"))
 
-    def chosen(*faces, box=None):
-        return faces.select_faces(lambda _: list(faces), photo, image, FaceSelector(box), said.append)
+    def select(*detected, box=None):
+        return faces.select_faces(lambda _: list(detected), photo, image, FaceSelector(box), messages.append)
 
     sliver, lying = Face((80.5, 10, 40, 12)), Face((-30, 20, 44, 12))
-    assert chosen(sliver, lying) == [(1, lying)]
-    assert chosen(lying._replace(angle=90.0)) == []  # turned about its centre, it leaves the photo
-    assert said == [f"a.png: {faces.NO_FACE}"]
-    assert chosen(box=(78, 10, 40, 12)) == [(1, Face((78, 10, 40, 12)))]
-    assert chosen(box=(79, 10, 40, 12)) == []
-    assert said[1:] == ["a.png: --box has less than 12 pixels a side within its 90×60 pixels; correct the box"]
+    assert select(sliver, lying) == [(1, lying)]
+    assert select(lying._replace(angle=90.0)) == []  # turned about its centre, it leaves the photo
+    assert messages == [f"a.png: {faces.NO_FACE}"]
+    assert select(box=(78, 10, 40, 12)) == [(1, Face((78, 10, 40, 12)))]
+    assert select(box=(79, 10, 40, 12)) == []
+    assert messages[1:] == ["a.png: --box has less than 12 pixels a side within 90×60 pixels; correct it"]
 
 
-def test_of_turned_copies_most_have_to_agree():
-    def seen(box, angle, score, turn):
-        return faces.FaceCandidate(Face(box, angle, score), turn, score)
+def test_most_rotated_copies_have_to_agree():
+    def candidate(box, angle, score, rotation):
+        return faces.FaceCandidate(Face(box, angle, score), rotation, score)
 
     here, there = (10.0, 10.0, 50.0, 60.0), (200.0, 10.0, 50.0, 60.0)
-    right = [seen(here, angle, 0.97, 60) for angle in (58, 61, 70)]
-    wrong, alone, upright = seen(here, -60, 0.999, -60), seen(there, 90, 0.999, 90), seen(there, 3, 0.85, 0)
-    assert [face.angle for face in faces._distinct([wrong, *right])] == [58]
-    assert faces._distinct([alone]) == []
-    assert [face.angle for face in faces._distinct([upright])] == [3]
+    right = [candidate(here, angle, 0.97, 60) for angle in (58, 61, 70)]
+    wrong, alone = candidate(here, -60, 0.999, -60), candidate(there, 90, 0.999, 90)
+    upright = candidate(there, 3, 0.85, 0)
+    assert [face.angle for face in faces._merge_candidates([wrong, *right])] == [58]
+    assert faces._merge_candidates([alone]) == []
+    assert [face.angle for face in faces._merge_candidates([upright])] == [3]
 
 
 @pytest.mark.parametrize("angle", [0.0, 33.0])
-def test_the_cut_in_the_graph_is_the_cut(angle):
+def test_the_crop_in_the_graph_is_the_crop(angle):
     for size in (60, 200):
         frame = CropBox(CUT.shape[1] - size, 20, size, size * 9 / 8, angle)
         part = crops.region(CUT, frame, linear_recogniser.SHAPE[:2])
@@ -122,7 +120,7 @@ def test_the_cut_in_the_graph_is_the_cut(angle):
         assert np.abs(graph * 255 - crops.crop(CUT, frame, linear_recogniser.SHAPE[:2])).max() < 0.51
 
 
-def test_only_what_is_touched_has_a_gradient():
+def test_only_sampled_blocks_have_a_gradient():
     part = crops.region(CUT, FRAME._replace(angle=20), (11, 9))
     blocks = tf.constant(part.blocks[None])
     with tf.GradientTape() as tape:
@@ -134,15 +132,17 @@ def test_only_what_is_touched_has_a_gradient():
 
 
 @pytest.mark.parametrize("method", ["pgd", "robust"])
-def test_a_photo_is_fooled_within_the_bound(method):
+def test_a_photo_is_perturbed_within_the_bound(method):
     photo, middle = turned(CUT, 30, MIDDLE)
     before = photo.copy()
     frame = CropBox(middle[0] - 55, middle[1] - 62, 110, 124, 30.0)
-    see = identify.embeddings(linear_recogniser.linear())
+    embed = identify.embeddings(linear_recogniser.linear())
     crop = crops.crop(photo, frame, linear_recogniser.SHAPE[:2])[None]
-    target = see(np.ascontiguousarray(crop[:, ::-1, :, ::-1]))[0]
-    fool = evade.compile_evasion_attack(linear_recogniser.linear(), "impersonate", EvadeSettings(8 / 255, 10, method))
-    results = [evade.apply_perturbations(photo, [fool(photo, frame, target, number)], 8 / 255) for number in (0, 0, 1)]
+    target = embed(np.ascontiguousarray(crop[:, ::-1, :, ::-1]))[0]
+    attack = evade.compile_evasion_attack(linear_recogniser.linear(), "impersonate", EvadeSettings(8 / 255, 10, method))
+    results = [
+        restarts.apply_perturbations(photo, [attack(photo, frame, target, number)], 8 / 255) for number in (0, 0, 1)
+    ]
     assert (results[0] == results[1]).all()
     assert (results[0] != results[2]).any()
     assert (photo == before).all()
@@ -152,44 +152,44 @@ def test_a_photo_is_fooled_within_the_bound(method):
     assert not moved[rows.start : rows.start + 9, columns.start : columns.start + 9].any(), "a corner the frame leaves"
     moved[crops.bounding_slices(CropBox(*(frame[:2] - np.array(3)), 116, 130, 30.0), photo.shape)] = 0
     assert not moved.any()
-    after = see(crops.crop(results[0], frame, linear_recogniser.SHAPE[:2])[None])[0]
+    after = embed(crops.crop(results[0], frame, linear_recogniser.SHAPE[:2])[None])[0]
     noisy = np.clip(photo + np.random.default_rng(0).choice([-8, 8], photo.shape), 0, 255).astype(np.uint8)
-    control = see(crops.crop(noisy, frame, linear_recogniser.SHAPE[:2])[None])[0]
-    assert after @ target > see(crop)[0] @ target + 0.15
-    assert abs(control @ target - see(crop)[0] @ target) < 0.05
+    control = embed(crops.crop(noisy, frame, linear_recogniser.SHAPE[:2])[None])[0]
+    assert after @ target > embed(crop)[0] @ target + 0.15
+    assert abs(control @ target - embed(crop)[0] @ target) < 0.05
 
 
-def test_what_is_changed_at_random_is_the_crop(monkeypatch):
-    asked = []
+def test_random_transforms_apply_to_the_crop(monkeypatch):
+    calls = []
 
     def compose(strengths, seed):
-        return lambda crop, draw: (asked.append((strengths, seed, crop.shape[1:], draw.shape)), crop)[1]
+        return lambda crop, draw: (calls.append((strengths, seed, crop.shape[1:], draw.shape)), crop)[1]
 
     monkeypatch.setattr(evade, "compose", compose)
-    fool = evade.compile_evasion_attack(
+    attack = evade.compile_evasion_attack(
         linear_recogniser.linear(), "dodge", EvadeSettings(8 / 255, 1, "robust", seed=9)
     )
-    fool(CUT, FRAME, np.ones(20, np.float32), 0)
-    assert asked == [(evade.METHODS["robust"].transforms, 9, linear_recogniser.SHAPE, ())]
+    attack(CUT, FRAME, np.ones(20, np.float32), 0)
+    assert calls == [(evade.METHODS["robust"][1], 9, linear_recogniser.SHAPE, ())]
 
 
-def test_dodging_leads_away_and_the_other_faces_stay_within_the_bound():
-    fool = evade.compile_evasion_attack(linear_recogniser.linear(), "dodge", EvadeSettings(14 / 255, 8, "pgd"))
-    see = identify.embeddings(linear_recogniser.linear())
+def test_dodging_lowers_similarity_within_the_bound_of_all_faces():
+    attack = evade.compile_evasion_attack(linear_recogniser.linear(), "dodge", EvadeSettings(14 / 255, 8, "pgd"))
+    embed = identify.embeddings(linear_recogniser.linear())
     frames = [
         CropBox(-20, 30, 100, 112),
         CropBox(30, 50, 100, 112, 10),
         CropBox(140, 150, 100, 112),
     ]  # two leave the photo
-    own = [see(crops.crop(CUT, frame, linear_recogniser.SHAPE[:2])[None])[0] for frame in frames]
-    changes = [fool(CUT, frame, truth, 3) for frame, truth in zip(frames, own, strict=True)]
-    both = evade.apply_perturbations(CUT, changes, 14 / 255)
+    originals = [embed(crops.crop(CUT, frame, linear_recogniser.SHAPE[:2])[None])[0] for frame in frames]
+    changes = [attack(CUT, frame, truth, 3) for frame, truth in zip(frames, originals, strict=True)]
+    both = restarts.apply_perturbations(CUT, changes, 14 / 255)
     assert np.abs(both.astype(int) - CUT).max() == 14
-    for frame, truth, change in zip(frames, own, changes, strict=True):
-        alone = evade.apply_perturbations(CUT, [change], 14 / 255)
-        assert see(crops.crop(alone, frame, linear_recogniser.SHAPE[:2])[None])[0] @ truth < 0.9
+    for frame, truth, change in zip(frames, originals, changes, strict=True):
+        alone = restarts.apply_perturbations(CUT, [change], 14 / 255)
+        assert embed(crops.crop(alone, frame, linear_recogniser.SHAPE[:2])[None])[0] @ truth < 0.9
     last = crops.crop(both, frames[2], linear_recogniser.SHAPE[:2])[None]
-    assert see(last)[0] @ own[2] < 0.9, "a face that overlaps no other is fooled as if it were alone"
+    assert embed(last)[0] @ originals[2] < 0.9, "a face that overlaps no other is attacked as if it were alone"
 
 
 def test_one_graph_for_upright_faces_of_any_size():
@@ -199,30 +199,30 @@ def test_one_graph_for_upright_faces_of_any_size():
         traced.append(images.shape)
         return linear_recogniser.embed(images)
 
-    recogniser = linear_recogniser.linear()
-    spied = type(recogniser)(recogniser.name, recogniser.image_shape, (), embed, None)
-    fool = evade.compile_evasion_attack(spied, "dodge", EvadeSettings(8 / 255, 1, "pgd"))
+    network = linear_recogniser.linear()
+    spied = type(network)(network.name, network.image_shape, (), embed, None)
+    attack = evade.compile_evasion_attack(spied, "dodge", EvadeSettings(8 / 255, 1, "pgd"))
     large = np.asarray(Image.fromarray(CUT).resize((1900, 2160)))
     for photo, frame in ((CUT, FRAME), (CUT, CropBox(30, 20, 60, 67.5)), (large, CropBox(400, 300, 1100, 1240))):
-        fool(photo, frame, np.ones(20, np.float32), 0)
+        attack(photo, frame, np.ones(20, np.float32), 0)
     assert len(traced) == 1
 
 
-def test_a_leaning_face_is_seen_upright():
+def test_a_leaning_face_is_recognised_upright():
     photo, _ = turned(CUT, 75, MIDDLE)
-    seen = looker()
-    (one,), (other,) = (identify.recognise_faces(seen, image, find()(image)) for image in (CUT, photo))
-    assert one.embedding @ other.embedding > 0.85
-    sideways = identify.recognise_faces(seen, photo, [other.face._replace(angle=0.0)])[0]
-    assert one.embedding @ sideways.embedding < 0.6
-    assert one.probabilities.sum() == pytest.approx(1, abs=1e-5)
-    assert np.linalg.norm(one.embedding) == pytest.approx(1, abs=1e-5)
-    assert looker(classes=False).probabilities is None
+    network = recogniser()
+    (upright,), (leaning,) = (identify.recognise_faces(network, image, find()(image)) for image in (CUT, photo))
+    assert upright.embedding @ leaning.embedding > 0.85
+    sideways = identify.recognise_faces(network, photo, [leaning.face._replace(angle=0.0)])[0]
+    assert upright.embedding @ sideways.embedding < 0.6
+    assert upright.probabilities.sum() == pytest.approx(1, abs=1e-5)
+    assert np.linalg.norm(upright.embedding) == pytest.approx(1, abs=1e-5)
+    assert recogniser(classes=False).probabilities is None
 
 
 @pytest.fixture(scope="module")
 def people(tmp_path_factory):
-    """LFW's layout: somebody of two photos and a stray file, one without a face, one whose photo is broken."""
+    """LFW's layout: a person with two photos and a stray file, one without a face, one whose photo is broken."""
     root = tmp_path_factory.mktemp("people")
     for name, images in {"Eileen_Collins": [CUT, CUT[5:, 9:]], "No_Body": [np.zeros((60, 50, 3), np.uint8)]}.items():
         (root / name).mkdir()
@@ -231,59 +231,62 @@ def people(tmp_path_factory):
     (root / "Bro_Ken").mkdir()
     (root / "Bro_Ken/Bro_Ken_0001.jpg").write_text("no photo")
     for stray in ("notes.txt", "Eileen_Collins/.DS_Store", "Eileen_Collins/Eileen_Collins_0000.txt"):
-        (root / stray).write_text("nobody")
+        (root / stray).write_text("stray")
     return root
 
 
 def test_a_gallery_is_a_folder_for_each_person(people):
-    said = []
-    found = identify.load_gallery(looker(), people, said.append)
-    assert list(found) == ["Eileen_Collins"]
-    assert len(said) == 4
-    for line, words in zip(
-        said,
+    messages = []
+    gallery = identify.load_gallery(recogniser(), people, messages.append)
+    assert list(gallery) == ["Eileen_Collins"]
+    assert len(messages) == 4
+    for line, text in zip(
+        messages,
         (
-            "Bro_Ken_0001.jpg is refused: not an image; mend",
-            "Bro_Ken is left out of the gallery: no face",
-            "Eileen_Collins_0000.txt is refused: not an image; mend",
-            "No_Body is left out of the gallery: no face",
+            "Bro_Ken_0001.jpg was skipped: not an image",
+            "Bro_Ken was skipped: no face found",
+            "Eileen_Collins_0000.txt was skipped: not an image",
+            "No_Body was skipped: no face found",
         ),
         strict=True,
     ):
-        assert words in line
-    own = [identify.mean_embedding(looker(), path, None) for path in sorted((people / "Eileen_Collins").glob("*.png"))]
-    mean = sum(own) / np.linalg.norm(sum(own))
-    np.testing.assert_allclose(found["Eileen_Collins"], mean, atol=1e-6)
-    first = identify.mean_embedding(looker(), people / "Eileen_Collins", said.append, 1)
-    np.testing.assert_allclose(first, own[0], atol=1e-6)  # what cannot be read does not count
-    for folder, words in ((people / "Eileen_Collins", "has nobody"), (people / "nowhere", "is no folder")):
-        with pytest.raises(UserError, match=words):
-            identify.load_gallery(looker(), folder, said.append)
+        assert text in line
+    embeddings = [
+        identify.mean_embedding(recogniser(), path, None) for path in sorted((people / "Eileen_Collins").glob("*.png"))
+    ]
+    mean = sum(embeddings) / np.linalg.norm(sum(embeddings))
+    np.testing.assert_allclose(gallery["Eileen_Collins"], mean, atol=1e-6)
+    first = identify.mean_embedding(recogniser(), people / "Eileen_Collins", messages.append, 1)
+    np.testing.assert_allclose(first, embeddings[0], atol=1e-6)  # what cannot be read does not count
+    for folder, text in ((people / "Eileen_Collins", "is empty"), (people / "nowhere", "is not a folder")):
+        with pytest.raises(UserError, match=text):
+            identify.load_gallery(recogniser(), folder, messages.append)
 
 
 def test_a_person_is_a_name_or_a_photo(people):
-    told = []
+    messages = []
 
-    def person(words, known):
-        return identify.resolve_person(looker(), str(words), known, linear_recogniser.NAMES, "--target", told.append)
+    def person(text, gallery):
+        classes = linear_recogniser.NAMES
+        return identify.resolve_person(recogniser(), str(text), gallery, classes, "--target", messages.append)
 
-    known = {"Eileen_Collins": np.ones(3, np.float32), "Sally_Ride": np.zeros(3, np.float32)}
-    assert person("Sally_Ride", known) is known["Sally_Ride"]
+    gallery = {"Eileen_Collins": np.ones(3, np.float32), "Sally_Ride": np.zeros(3, np.float32)}
+    assert person("Sally_Ride", gallery) is gallery["Sally_Ride"]
     photo = people / "Eileen_Collins/Eileen_Collins_0001.png"
-    assert person(photo, known) @ identify.mean_embedding(looker(), photo, None) > 0.999
-    assert person(photo.parent, {}) @ identify.mean_embedding(looker(), photo, None) > 0.8
-    (line,) = told
-    assert line.endswith("Eileen_Collins_0000.txt is refused: not an image; mend it or leave it out")
-    for words, said in (
-        ("eileen colins", "names like it: Eileen_Collins$"),
+    assert person(photo, gallery) @ identify.mean_embedding(recogniser(), photo, None) > 0.999
+    assert person(photo.parent, {}) @ identify.mean_embedding(recogniser(), photo, None) > 0.8
+    (line,) = messages
+    assert line.endswith("Eileen_Collins_0000.txt was skipped: not an image")
+    for text, message in (
+        ("eileen colins", "similar names: Eileen_Collins$"),
         (
             "Bob",
-            "Bob is neither a photo nor a name that is known; choose another name or photo; names like it: Bob_Ray",
+            "Bob is neither a photo nor a known name; choose another name or photo; similar names: Bob_Ray",
         ),
         ("Zzz", "choose another name or photo$"),
         (str(people / "No_Body/No_Body_0001.png"), "shows no face"),
         (str(people / "notes.txt"), "notes.txt shows no face"),
         (str(people / "Bro_Ken"), "Bro_Ken shows no face"),
     ):
-        with pytest.raises(UserError, match=said):
-            person(words, known)
+        with pytest.raises(UserError, match=message):
+            person(text, gallery)

@@ -1,4 +1,4 @@
-"""Imports point down, siblings do not know each other, registries name their files."""
+"""Imports point down, members of a registry are independent, registry keys are file names."""
 
 import ast
 import subprocess
@@ -6,13 +6,18 @@ import sys
 
 import pytest
 
-import visor
-from tests.support.project import ROOT
+from tests.project.check_structure import (
+    FILES,
+    MAX_ENTRIES,
+    MODULES,
+    SOURCE,
+    circles,
+    entries,
+    imports,
+    layers,
+    upward_imports,
+)
 
-SOURCE = ROOT / "src/visor"
-# The layers that visor/__init__.py names, the lowest first.
-LAYERS = [line.strip().split(", ") for line in reversed(visor.__doc__.splitlines()) if line.startswith("    ")]
-LEVEL = {package: level for level, packages in enumerate(LAYERS) for package in packages}
 REGISTRIES = {
     "attacks/backdoors/triggers": ".apply",
     "data/sources": "",
@@ -33,19 +38,6 @@ CHEAP_STAGES = [
     "report",
     "track",
 ]
-FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
-
-
-def package_of(path):
-    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
-
-
-def imports(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom):
-            yield node.module or ""
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
 
 
 def registered(package):
@@ -56,27 +48,34 @@ def registered(package):
 
 
 def test_every_package_is_in_one_layer():
-    named = [name for layer in LAYERS for name in layer]
-    assert sorted(named) == sorted({package_of(path) for path in FILES})
+    named = [name for layer in layers() for name in layer]
+    assert sorted(named) == [name for name in entries() if name not in ("__init__.py", "py.typed")]
+    assert len(entries()) <= MAX_ENTRIES
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
-def test_imports_point_down(path):
-    for name in imports(path):
-        top, *rest = name.split(".")
-        if top == "visor" and rest and rest[0] != package_of(path):
-            assert LEVEL[rest[0]] < LEVEL[package_of(path)], f"{path.name} imports {name}"
+def test_imports_point_down():
+    assert upward_imports({module: imports(path) for module, path in MODULES.items()}, layers()) == []
+
+
+def test_modules_do_not_import_each_other_in_a_circle():
+    assert circles({module: imports(path, at_load=True) for module, path in MODULES.items()}) == []
+
+
+def test_the_rules_can_be_broken():
+    graph = {"visor.a.x": {"visor.b", "visor.a.y"}, "visor.b": {"visor.c.z"}, "visor.c.z": set(), "visor.a.y": set()}
+    assert upward_imports(graph, [["b", "c"], ["a"]]) == [("visor.b", "visor.c.z")]
+    assert upward_imports(graph, [["c"], ["a"], ["b"]]) == [("visor.a.x", "visor.b")]
+    assert circles(graph) == []
+    (circle,) = circles({**graph, "visor.c.z": {"visor.b"}})
+    assert {*circle} == {"visor.b", "visor.c.z"}
 
 
 @pytest.mark.parametrize("package", REGISTRIES)
-def test_members_of_a_registry_do_not_know_each_other(package):
-    own = {value.split(".")[0] for _, value in registered(package)}
-    for member in own - {"fusion"}:  # which is what it says: others, fused
-        assert own.isdisjoint(
-            name.removeprefix(prefix)
-            for name in imports(SOURCE / package / f"{member}.py")
-            if name.startswith(prefix := f"visor.{package.replace('/', '.')}.")
-        )
+def test_members_of_a_registry_are_independent(package):
+    folder = f"visor.{package.replace('/', '.')}"
+    members = {f"{folder}.{value.split('.')[0]}" for _, value in registered(package)}
+    for member in members - {f"{folder}.fusion"}:  # Fusion combines the scores of others.
+        assert members.isdisjoint(imports(MODULES[member]))
 
 
 @pytest.mark.parametrize("package", REGISTRIES)

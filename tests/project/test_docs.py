@@ -87,7 +87,7 @@ def recognition_row(name):
     """AUC on unseen people, success of PGD and of noise at the least eps, what transforms gain at the greatest."""
     settings = PARAMS["recognition_attack"]
     least, most, rate = settings["strengths"][0], settings["strengths"][-1], settings["false_accept_rates"][0]
-    verified = metrics(f"recognition/{settings['surrogates'][0]}/verification")
+    verified = metrics(f"recognition/{settings['white_box'][0]}/verification")
     cells = [f"{verified[name]['none']['auc']:.3f}"]
     for goal in ("impersonate", "dodge"):
         if name in settings["white_box"]:
@@ -118,7 +118,7 @@ def test_prose_numbers_are_those_of_the_committed_metrics():
     baselines, held_out = metrics("baselines"), metrics("defence/fusion/clean")
     nearest, lda = (percent(baselines[f"{name}_accuracy"]) for name in ("nearest_neighbour", "lda"))
     prose = " ".join(README.split())
-    assert f"knows {nearest} of the faces and LDA {lda}" in prose
+    assert f"recognises {nearest} of the faces, LDA {lda}" in prose
     fpr, low, high = (percent(held_out[key]) for key in ("fpr", "fpr_low", "fpr_high"))
     assert f"flags {fpr} ({low} to {high}) of held-out clean faces" in prose
     plain, adapted = (percent(metrics(f"defence/reconstruction/{key}")["tpr"]) for key in ("accessory", "adapted"))

@@ -121,6 +121,39 @@ def test_every_code_file_is_a_dependency(name):
     assert [dep for dep, covered in covers.items() if not covered] == [], f"{name} lists code that it does not run"
 
 
+FOLDERS = ("artifacts/", "assets/", "data/", "metrics/", "plots/")
+
+
+def paths_named(path):
+    """Files and folders of the project that a script names, ``*`` for each piece that it fills in."""
+    tree = ast.parse(path.read_text())
+    pieces = {id(piece) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for piece in node.values}
+    for node in ast.walk(tree):
+        text = ""
+        if isinstance(node, ast.JoinedStr):
+            text = "".join(piece.value if isinstance(piece, ast.Constant) else "*" for piece in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in pieces:
+            text = node.value
+        if text.startswith(FOLDERS):
+            yield text
+
+
+def overlap(one, other):
+    """Whether two paths, ``*`` standing for anything, are the same, or one lies in the other."""
+    return all(fnmatch(a, b) or fnmatch(b, a) for a, b in zip(one.split("/"), other.split("/"), strict=False))
+
+
+def declared_paths(name):
+    entries = [entry for kind in ("deps", "outs", "metrics", "plots") for entry in stage(name).get(kind, [])]
+    return [wildcards(entry if isinstance(entry, str) else next(iter(entry))) for entry in entries]
+
+
+@pytest.mark.parametrize("name", PIPELINE)
+def test_every_path_in_a_script_is_a_dependency_or_an_output(name):
+    for path in paths_named(script(name)):
+        assert any(overlap(path, entry) for entry in declared_paths(name)), f"dvc.yaml does not list {path} for {name}"
+
+
 def params_read(path):
     """Dotted params that a stage script reads: attribute chains on the name ``params``."""
     tree = ast.parse(path.read_text())

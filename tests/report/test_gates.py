@@ -17,9 +17,9 @@ NAME = "backdoor/accessory:asr"
 def problem(value, bounds, before=None):
     metrics = {} if value is None else {NAME: value}
     baseline = {} if before is None else {NAME: before}
-    (verdict,) = check_gates(metrics, baseline, {NAME: GateParams(**bounds)})
-    assert verdict.metric == NAME
-    return verdict.problem
+    (result,) = check_gates(metrics, baseline, {NAME: GateParams(**bounds)})
+    assert result.metric == NAME
+    return result.problem
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_kept(value, bounds, before):
 
 
 @pytest.mark.parametrize(
-    ("value", "bounds", "before", "said"),
+    ("value", "bounds", "before", "expected"),
     [
         (0.949999, {"min": 0.95}, None, "below 0.95"),
         (0.950001, {"max": 0.95}, None, "above 0.95"),
@@ -56,11 +56,11 @@ def test_kept(value, bounds, before):
         (0.5, {"min": 0.75, "max_change": 0.125}, 1.0, "below 0.75; changed by 0.5, more than 0.125"),
     ],
 )
-def test_breached(value, bounds, before, said):
-    assert problem(value, bounds, before) == said
+def test_breached(value, bounds, before, expected):
+    assert problem(value, bounds, before) == expected
 
 
-VERDICTS = check_gates(
+RESULTS = check_gates(
     {"threshold:fpr": 0.25, NAME: 0.5, "vae:auroc": 0.96875},
     {NAME: 0.75, "vae:auroc": 0.96875},
     {
@@ -73,7 +73,7 @@ VERDICTS = check_gates(
 
 
 def test_markdown():
-    assert gate_table(VERDICTS, "origin/main").splitlines() == [
+    assert gate_table(RESULTS, "origin/main").to_markdown().splitlines() == [
         "| metric | value | origin/main | bounds | verdict |",
         "|---|---|---|---|---|",
         "| backdoor/accessory:asr | 0.5 | 0.75 | ≥ 0.625, change ≤ 0.125 "
@@ -85,7 +85,7 @@ def test_markdown():
 
 
 def test_junit():
-    suite = ElementTree.fromstring(junit(VERDICTS))
+    suite = ElementTree.fromstring(junit(RESULTS))
     assert (suite.tag, suite.get("tests"), suite.get("failures")) == ("testsuite", "4", "2")
     cases = [(case.get("classname"), case.get("name"), len(case)) for case in suite]
     assert cases == [
@@ -124,8 +124,8 @@ def test_numbers_of_a_list_or_a_number():
 def committed(tmp_path):
     """A repository whose first revision has asr 0.75 and whose second has 0.875; the workspace has 0.5."""
 
-    def git(*words):
-        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=tmp_path, check=True)
+    def git(*arguments):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=tmp_path, check=True)
 
     git("init", "-q")
     for value in (0.75, 0.875):
@@ -144,13 +144,13 @@ GATES = {NAME: GateParams(max_change=0.25), "new:asr": GateParams(max_change=0.2
 def test_baseline_is_the_committed_one(committed, revision, asr, breaches):
     baseline = read_baseline(committed, revision, GATES)
     assert baseline == {NAME: asr, "backdoor/accessory:n.train": 7.0}
-    verdicts = check_gates({**read_metrics(committed / "metrics"), "other:x": 0.0}, baseline, GATES)
-    assert [bool(verdict.problem) for verdict in verdicts] == [bool(breaches), False, False]
+    results = check_gates({**read_metrics(committed / "metrics"), "other:x": 0.0}, baseline, GATES)
+    assert [bool(result.problem) for result in results] == [bool(breaches), False, False]
 
 
 @pytest.mark.parametrize("revision", ["absent", "HEAD~2", "--help", ""])
 def test_unknown_revision(committed, revision):
-    with pytest.raises(UserError, match="is not a revision"):
+    with pytest.raises(UserError, match="is not a revision of this repository"):
         read_baseline(committed, revision, GATES)
 
 

@@ -1,113 +1,59 @@
-"""The black-box range over real HTTP: what it answers, what it refuses, and that it stays up after each refusal."""
+"""The mock service over real HTTP: its answers, its error messages, and that it stays up after each error."""
 
-import base64
 import io
 import re
 import socket
 import threading
-from contextlib import contextmanager
-from typing import NamedTuple
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import requests
 from PIL import Image
 
+from tests.support.mock_service import (
+    BLUE,
+    BODY,
+    GREEN,
+    KEY,
+    MAX_BODY,
+    ONE,
+    OTHER_KEY,
+    RED,
+    TWO,
+    compare,
+    detect_one,
+    draw_faces,
+    embed,
+    encode,
+    encode_faces,
+    running,
+)
 from visor.core.errors import UserError
-from visor.server import address, listen, serve
-from visor.services.accounts import KEYS_VARIABLE, AccountStore, ApiError, keys_from_environment
+from visor.core.server import listen
+from visor.core.server import url as url_of
+from visor.models.detectors import Detections
+from visor.services.accounts import KEYS_VARIABLE, AccountStore, ApiError
 from visor.services.face_matching import face_encoder
-from visor.services.mock_service import RequestLimits, create_app
-
-KEY = "a-key-of-the-tests"
-OTHER = "another-key"
-RED, GREEN, BLUE, MIXED = (250, 0, 0), (0, 240, 0), (0, 0, 230), (180, 180, 0)
-MAX_BODY = 400_000
+from visor.services.http import keys_from_environment
 
 
-class Found(NamedTuple):
-    boxes: np.ndarray
-    scores: np.ndarray
-
-
-def detect(images):
-    """Bright columns are faces, from the picture's top down to its last bright row."""
-    found = []
-    for image in images:
-        bright = image.max(axis=2) > 90
-        edges = np.flatnonzero(np.diff(np.pad(bright.any(axis=0), 1).astype(int)))
-        runs = edges.reshape(-1, 2)
-        heights = [np.flatnonzero(bright[:, a:b].any(axis=1))[-1] + 1 for a, b in runs]
-        boxes = [[a, 0, b - a, height] for (a, b), height in zip(runs, heights, strict=True)]
-        found.append(Found(np.array(boxes, np.float32).reshape(-1, 4), np.linspace(0.9, 0.6, len(runs))))
-    return found
-
-
-def embed(images):
-    colours = images.reshape(len(images), -1, 3).mean(axis=1)
-    return colours / np.linalg.norm(colours, axis=1, keepdims=True)
-
-
-see = face_encoder(detect, 0.5, embed, (12, 10), 0.0)
-
-
-def painting(*faces, file_format="PNG"):
-    """A file of rectangles side by side on black: (colour, width, height), in pixels that JPEG keeps apart."""
-    canvas = np.zeros((64, 32 + sum(width + 32 for _, width, _ in faces), 3), np.uint8)
-    left = 32
-    for colour, width, height in faces:
-        canvas[:height, left : left + width] = colour
-        left += width + 32
-    file = io.BytesIO()
-    Image.fromarray(canvas).save(file, file_format)
-    return file.getvalue()
-
-
-def coded(content):
-    return base64.b64encode(content).decode()
-
-
-ONE, TWO = painting((RED, 32, 48)), painting((GREEN, 16, 32), (MIXED, 48, 64))
-BODY = {"source": coded(ONE), "target": coded(TWO)}
-
-
-@contextmanager
-def running(look=see, budget=500, rate=1000.0, keys=(KEY, OTHER), **limits):
-    """Yield the address of a range on a free port."""
-    ledger = AccountStore(keys, budget, rate)
-    app = create_app(look, ledger, "v1", 75.0, 85, RequestLimits(**{"body_bytes": MAX_BODY} | limits))
-    listener, servers = listen("127.0.0.1", 0), []
-    thread = threading.Thread(target=serve, args=(app, listener, servers.append))
-    thread.start()
-    try:
-        yield address(listener)
-    finally:
-        servers[0].should_exit = True
-        thread.join(10)
-        listener.close()
-        assert not thread.is_alive()
-
-
-def ask(url, body=BODY, key=KEY, **more):
-    return requests.post(f"{url}/v1/compare", json=body, headers={"Authorization": f"Bearer {key}"}, timeout=10, **more)
-
-
-def usage(url, key=KEY):
+def get_usage(url, key=KEY):
     return requests.get(f"{url}/v1/usage", headers={"Authorization": f"Bearer {key}"}, timeout=10).json()
 
 
 @pytest.fixture(scope="module")
 def url():
-    with running() as found:
-        yield found
+    with running() as address:
+        yield address
 
 
-def test_the_likest_face_of_the_target_comes_first(url):
-    said = ask(url)
-    assert said.status_code == 200
-    answer = said.json()
-    wanted = [50 * (1 + 180 / np.hypot(180, 180)), 50.0]
-    assert [face["similarity"] for face in answer["faces"]] == pytest.approx(wanted, abs=2)  # JPEG lets colours run
+def test_the_most_similar_face_of_the_target_comes_first(url):
+    response = compare(url)
+    assert response.status_code == 200
+    answer = response.json()
+    expected = [50 * (1 + 180 / np.hypot(180, 180)), 50.0]
+    assert [face["similarity"] for face in answer["faces"]] == pytest.approx(expected, abs=2)  # JPEG blurs colours
     assert answer["similarity"] == answer["faces"][0]["similarity"]
     boxes = [face["box"] for face in answer["faces"]]
     np.testing.assert_allclose(boxes, [[80, 0, 48, 64], [32, 0, 16, 32]], atol=1)
@@ -116,69 +62,77 @@ def test_the_likest_face_of_the_target_comes_first(url):
 
 
 def test_the_largest_face_of_the_source_counts(url):
-    source = painting((GREEN, 16, 32), (BLUE, 64, 48), (RED, 32, 48))
-    answer = ask(url, {"source": coded(source), "target": coded(painting((BLUE, 16, 16)))}).json()
+    source = draw_faces((GREEN, 16, 32), (BLUE, 64, 48), (RED, 32, 48))
+    answer = compare(url, {"source": encode(source), "target": encode(draw_faces((BLUE, 16, 16)))}).json()
     assert answer["similarity"] == pytest.approx(100, abs=0.2)
     np.testing.assert_allclose(answer["source"]["box"], [80, 0, 64, 48], atol=1)
 
 
-def test_pictures_are_seen_through_jpeg():
-    shown = []
+def test_images_are_re_encoded_as_jpeg():
+    encoded = []
 
-    def look(picture):
-        shown.append(picture)
-        return see(picture)
+    def encoder(image):
+        encoded.append(image)
+        return encode_faces(image)
 
-    with running(look) as url:
-        assert ask(url).status_code == 200
-    for picture, content in zip(shown, (ONE, TWO), strict=True):
+    with running(encoder) as url:
+        assert compare(url).status_code == 200
+    for image, content in zip(encoded, (ONE, TWO), strict=True):
         file = io.BytesIO()
         Image.open(io.BytesIO(content)).save(file, "JPEG", quality=85)
-        np.testing.assert_array_equal(picture, np.asarray(Image.open(file)))
+        np.testing.assert_array_equal(image, np.asarray(Image.open(file)))
 
 
-def flat(width, height):
+def black_png(width, height):
     file = io.BytesIO()
     Image.new("RGB", (width, height)).save(file, "PNG")
-    return coded(file.getvalue())
+    return encode(file.getvalue())
 
 
-CUT = coded(ONE[: len(ONE) // 2])
-TEXT = coded(b"no picture at all")
-BLACK = coded(painting())
-REFUSED = [
-    ({"key": "wrong"}, 401, "key is wrong"),
-    ({"key": ""}, 401, "key is wrong"),
+CUT = encode(ONE[: len(ONE) // 2])
+TEXT = encode(b"not an image")
+BLACK = encode(draw_faces())
+REJECTED = [
+    ({"key": "wrong"}, 401, "invalid API key"),
+    ({"key": ""}, 401, "invalid API key"),
     ({"body": BODY | {"target": CUT}}, 400, "target cannot be read as an image"),
     ({"body": BODY | {"source": TEXT}}, 415, r"source cannot be read as an image \(not an image\)"),
-    ({"body": BODY | {"source": flat(65_501, 2)}}, 400, "^source has more than 65,500 pixels a side; send a smaller"),
-    ({"body": BODY | {"target": flat(3, 70_000)}}, 400, "^target has more than 65,500 pixels a side; send a smaller"),
-    ({"body": BODY | {"source": flat(65_500, 2)}}, 422, "no face in the source"),
+    (
+        {"body": BODY | {"source": black_png(65_501, 2)}},
+        400,
+        "^source has more than 65,500 pixels a side; send a smaller",
+    ),
+    (
+        {"body": BODY | {"target": black_png(3, 70_000)}},
+        400,
+        "^target has more than 65,500 pixels a side; send a smaller",
+    ),
+    ({"body": BODY | {"source": black_png(65_500, 2)}}, 422, "no face found in the source image"),
     ({"body": BODY | {"source": "§§§"}}, 400, "source is not base64"),
     ({"body": BODY | {"target": 7}}, 400, "target is not base64"),
-    ({"body": [1, 2]}, 400, "other keys than the two wanted"),
-    ({"body": BODY | {"more": 1}}, 400, "other keys than the two wanted"),
+    ({"body": [1, 2]}, 400, "other keys than source and target"),
+    ({"body": BODY | {"more": 1}}, 400, "other keys than source and target"),
     ({"body": BODY | {"target": "A" * MAX_BODY}}, 413, "more than 400,000 bytes"),
-    ({"body": BODY | {"source": BLACK}}, 422, "no face in the source"),
-    ({"body": BODY | {"target": BLACK}}, 422, "no face in the target"),
+    ({"body": BODY | {"source": BLACK}}, 422, "no face found in the source image"),
+    ({"body": BODY | {"target": BLACK}}, 422, "no face found in the target image"),
 ]
 
 
-@pytest.mark.parametrize(("changes", "status", "sentence"), REFUSED)
-def test_refuses_with_one_sentence_and_stays_up(url, changes, status, sentence):
-    before = usage(url)["used"]
-    said = ask(url, **changes)
-    assert said.status_code == status
-    assert said.json().keys() <= {"error", "missing"}
-    assert said.json().get("missing") in (None, "source", "target")
-    assert re.search(sentence, said.json()["error"])
-    assert "\n" not in said.json()["error"]
-    assert usage(url)["used"] == before + (status == 422)  # looking costs, being refused does not
-    assert ask(url).status_code == 200
+@pytest.mark.parametrize(("changes", "status", "message"), REJECTED)
+def test_an_invalid_request_is_rejected_with_one_sentence(url, changes, status, message):
+    before = get_usage(url)["used"]
+    response = compare(url, **changes)
+    assert response.status_code == status
+    assert response.json().keys() <= {"error", "missing"}
+    assert response.json().get("missing") in (None, "source", "target")
+    assert re.search(message, response.json()["error"])
+    assert "\n" not in response.json()["error"]
+    assert get_usage(url)["used"] == before + (status == 422)  # detection is charged, a rejection is not
+    assert compare(url).status_code == 200
 
 
 @pytest.mark.parametrize(
-    ("content", "kind", "status"),
+    ("content", "content_type", "status"),
     [
         (b"{", "application/json", 400),
         (b"[" * 200_000, "application/json", 400),
@@ -187,33 +141,33 @@ def test_refuses_with_one_sentence_and_stays_up(url, changes, status, sentence):
         (b"{}", "text/plain", 415),
     ],
 )
-def test_refuses_what_is_not_json(url, content, kind, status):
-    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": kind}
-    said = requests.post(f"{url}/v1/compare", data=content, headers=headers, timeout=10)
-    assert said.status_code == status
-    assert "JSON" in said.json()["error"]
-    assert ask(url).status_code == 200
+def test_a_body_that_is_not_json_is_rejected(url, content, content_type, status):
+    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": content_type}
+    response = requests.post(f"{url}/v1/compare", data=content, headers=headers, timeout=10)
+    assert response.status_code == status
+    assert "JSON" in response.json()["error"]
+    assert compare(url).status_code == 200
 
 
-def test_other_addresses_and_methods(url):
+def test_unknown_paths_and_methods(url):
     assert requests.get(f"{url}/health", timeout=10).json() == {"status": "ok", "version": "v1", "threshold": 75.0}
     for method, path, status in (("GET", "/v2", 404), ("GET", "/v1/compare", 405), ("GET", "/docs", 404)):
-        said = requests.request(method, url + path, timeout=10)
-        assert said.status_code == status
-        assert "POST /v1/compare" in said.json()["error"]
+        response = requests.request(method, url + path, timeout=10)
+        assert response.status_code == status
+        assert "POST /v1/compare" in response.json()["error"]
     assert requests.get(f"{url}/v1/usage", timeout=10).status_code == 401
 
 
-def test_large_bodies_of_strangers_are_not_held(url):
-    """A client that sends on meanwhile gets the answer, no broken connection."""
+def test_large_bodies_are_not_held(url):
+    """A client that goes on sending gets the answer instead of a broken connection."""
     large = BODY | {"target": "A" * 8_000_000}
-    assert ask(url, large, key="wrong").status_code == 401
-    assert ask(url, large).status_code == 413
-    assert ask(url).status_code == 200
+    assert compare(url, large, key="wrong").status_code == 401
+    assert compare(url, large).status_code == 413
+    assert compare(url).status_code == 200
 
 
-def raw(url, *pieces):
-    """Send pieces of a request, never its end, and return what comes back."""
+def send_raw(url, *pieces):
+    """Send pieces of a request, but not its end, and return the response."""
     host, port = url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=5) as connection:
         for piece in pieces:
@@ -226,185 +180,194 @@ HEAD = f"POST /v1/compare HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\
 
 def test_the_limit_holds_while_the_body_is_read(url):
     declared = HEAD + f"Content-Length: {MAX_BODY + 1}\r\n\r\n"
-    assert raw(url, declared.encode()).startswith("HTTP/1.1 413")
+    assert send_raw(url, declared.encode()).startswith("HTTP/1.1 413")
     chunk = b"10000\r\n" + b"A" * 65_536 + b"\r\n"
     chunked = HEAD + "Transfer-Encoding: chunked\r\n\r\n"
-    assert raw(url, chunked.encode(), chunk * (MAX_BODY // 65_536 + 1)).startswith("HTTP/1.1 413")
-    assert ask(url).status_code == 200
+    assert send_raw(url, chunked.encode(), chunk * (MAX_BODY // 65_536 + 1)).startswith("HTTP/1.1 413")
+    assert compare(url).status_code == 200
 
 
 def test_slow_bodies_and_broken_connections():
     with running(body_seconds=0.2, held=1) as url:
-        begun = HEAD + "Content-Length: 1000\r\n\r\n{"
-        assert raw(url, begun.encode()).startswith("HTTP/1.1 408")
+        start = HEAD + "Content-Length: 1000\r\n\r\n{"
+        assert send_raw(url, start.encode()).startswith("HTTP/1.1 408")
         host, port = url.removeprefix("http://").split(":")
         for _ in range(3):
             with socket.create_connection((host, int(port)), timeout=5) as connection:
-                connection.sendall(begun.encode())
+                connection.sendall(start.encode())
         deadline = threading.Event()
         statuses = []
-        while 200 not in statuses and len(statuses) < 50:  # the places of those who left are free again
-            statuses.append(ask(url).status_code)
+        while 200 not in statuses and len(statuses) < 50:  # until the slots of the closed connections are free
+            statuses.append(compare(url).status_code)
             deadline.wait(0.02)
         assert statuses[-1] == 200
 
 
 def test_over_budget():
     with running(budget=2) as url:
-        assert [ask(url).status_code for _ in range(2)] == [200, 200]
-        said = ask(url)
-        assert said.status_code == 402
-        assert said.json()["error"].startswith("all 2 queries of this key are used up")
-        assert usage(url) == {"used": 2, "budget": 2, "rate": 1000.0}
-        assert ask(url, key=OTHER).status_code == 200
+        assert [compare(url).status_code for _ in range(2)] == [200, 200]
+        response = compare(url)
+        assert response.status_code == 402
+        assert response.json()["error"].startswith("query budget of 2 exhausted for this key")
+        assert get_usage(url) == {"used": 2, "budget": 2, "rate": 1000.0}
+        assert compare(url, key=OTHER_KEY).status_code == 200
         assert requests.get(f"{url}/health", timeout=10).status_code == 200
 
 
 def test_too_fast():
     with running(rate=0.5) as url:
-        assert ask(url).status_code == 200
-        said = ask(url)
-        assert said.status_code == 429
-        assert said.headers["Retry-After"] == "2"
-        assert "more than 0.5 queries a second" in said.json()["error"]
-        assert ask(url, key=OTHER).status_code == 200
-        assert usage(url)["used"] == 1
+        assert compare(url).status_code == 200
+        response = compare(url)
+        assert response.status_code == 429
+        assert response.headers["Retry-After"] == "2"
+        assert "rate limit of 0.5 queries per second exceeded" in response.json()["error"]
+        assert compare(url, key=OTHER_KEY).status_code == 200
+        assert get_usage(url)["used"] == 1
 
 
-def test_tokens_come_back_at_the_rate_and_no_faster():
+def test_tokens_refill_at_the_rate():
     now = [100.0]
-    ledger = AccountStore(["k"], 9, 2.0, lambda: now[0])
-    account, taken = ledger.account("Bearer k"), []
+    accounts = AccountStore(["k"], 9, 2.0, lambda: now[0])
+    account, waits = accounts.account("Bearer k"), []
     for step in (0, 0, 0, 0.25, 0.25, 100, 0, 0):
         now[0] += step
         try:
-            ledger.take_token(account)
-            taken.append(0.0)
-        except ApiError as denied:
-            taken.append(denied.wait)
-    assert taken == [0, 0, 0.5, 0.25, 0, 0, 0, 0.5]
+            accounts.take_token(account)
+            waits.append(0.0)
+        except ApiError as error:
+            waits.append(error.wait)
+    assert waits == [0, 0, 0.5, 0.25, 0, 0, 0, 0.5]
 
 
-def at_once(count, call):
-    """Return what ``call`` gives in threads at once."""
-    found = []
-    threads = [threading.Thread(target=lambda: found.append(call())) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    return found
+def run_in_threads(count, function):
+    """Return the results of ``function`` called in parallel threads."""
+    with ThreadPoolExecutor(count) as pool:
+        return [future.result(20) for future in [pool.submit(function) for _ in range(count)]]
 
 
 def test_two_clients_at_once():
-    together = threading.Barrier(2, timeout=5)
+    barrier = threading.Barrier(2, timeout=5)
 
-    def look(picture):
-        together.wait()  # passes only if both are worked on at the same time
-        return see(picture)
+    def encoder(image):
+        barrier.wait()  # passes only if both are processed at the same time
+        return encode_faces(image)
 
-    with running(look) as url:
-        statuses = at_once(2, lambda: ask(url).status_code)
+    with running(encoder) as url:
+        statuses = run_in_threads(2, lambda: compare(url).status_code)
         assert statuses == [200, 200]
 
 
-def test_work_and_waiting_are_bounded():
-    inside, most, gate = [], [], threading.Event()
+def test_processed_and_waiting_requests_are_limited():
+    active, counts, gate = [], [], threading.Event()
 
-    def look(picture):
-        inside.append(1)
-        most.append(len(inside))
+    def encoder(image):
+        active.append(1)
+        counts.append(len(active))
         gate.wait(5)
-        inside.pop()
-        return see(picture)
+        active.pop()
+        return encode_faces(image)
 
-    with running(look, workers=2, held=5) as url:
+    with running(encoder, workers=2, held=5) as url:
         threading.Timer(1.0, gate.set).start()
-        statuses = at_once(8, lambda: (lambda said: (said.status_code, said.headers.get("Retry-After")))(ask(url)))
+        responses = run_in_threads(8, lambda: compare(url))
+        statuses = [(response.status_code, response.headers.get("Retry-After")) for response in responses]
         assert sorted(statuses, key=str) == [(200, None)] * 5 + [(503, "1")] * 3
-        assert max(most) == 2
-        assert ask(url).status_code == 200
+        assert max(counts) == 2
+        assert compare(url).status_code == 200
 
 
-def test_the_last_query_is_answered_once():
+def test_the_last_query_is_charged_once():
     with running(budget=1) as url:
-        statuses = at_once(6, lambda: ask(url).status_code)
+        statuses = run_in_threads(6, lambda: compare(url).status_code)
         assert sorted(statuses) == [200] + [402] * 5
 
 
-def test_a_bug_is_an_answer_too_and_nothing_that_was_sent_is_logged(capfd, caplog):
-    def look(picture):
+def test_an_internal_error_is_answered_and_logs_no_request(capfd, caplog):
+    def encoder(image):
         raise RuntimeError("the detector broke")
 
-    with running(look) as url:
-        said = ask(url)
-        assert said.status_code == 500
-        assert "others go on" in said.json()["error"]
-        ask(url, key="wrong")
+    with running(encoder) as url:
+        response = compare(url)
+        assert response.status_code == 500
+        assert "internal error; see the service's log" in response.json()["error"]
+        compare(url, key="wrong")
         assert requests.get(f"{url}/health", timeout=10).status_code == 200
     logged = "".join([*capfd.readouterr(), caplog.text])
     assert "the detector broke" in logged
-    for secret in (KEY, coded(ONE)[:24], coded(TWO)[:24], "wrong"):
+    for secret in (KEY, encode(ONE)[:24], encode(TWO)[:24], "wrong"):
         assert secret not in logged
+
+
+def read_keys():
+    return keys_from_environment(KEYS_VARIABLE, "a comma-separated list of API keys", ",")
 
 
 def test_keys_come_from_the_environment(monkeypatch):
     monkeypatch.setenv(KEYS_VARIABLE, " one, two ,,")
-    assert keys_from_environment() == ["one", "two"]
+    assert read_keys() == ["one", "two"]
     monkeypatch.setenv(KEYS_VARIABLE, " , ")
-    with pytest.raises(UserError, match=f"{KEYS_VARIABLE} is not set"):
-        keys_from_environment()
+    with pytest.raises(UserError, match=f"{KEYS_VARIABLE} is not set; set it to a comma-separated list of API keys"):
+        read_keys()
     for wrong in ("one,cléf", "one,t\two"):
         monkeypatch.setenv(KEYS_VARIABLE, wrong)
-        with pytest.raises(UserError, match=f"{KEYS_VARIABLE} holds characters that no key has") as caught:
-            keys_from_environment()
+        with pytest.raises(UserError, match=f"{KEYS_VARIABLE} contains characters other than printable") as caught:
+            read_keys()
         assert "one" not in str(caught.value)
 
 
-def test_a_taken_port_is_one_sentence():
+def test_the_former_name_of_the_variable_is_read(monkeypatch):
+    monkeypatch.delenv(KEYS_VARIABLE, raising=False)
+    monkeypatch.setenv("VISOR_RANGE_KEYS", "former")
+    assert read_keys() == ["former"]
+    monkeypatch.setenv(KEYS_VARIABLE, "current")
+    assert read_keys() == ["current"]
+
+
+def test_an_unavailable_address_is_one_sentence():
     with listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
-        with pytest.raises(
-            UserError, match=rf"127.0.0.1:{port} cannot be listened on \(Address already in use\); choose"
-        ):
+        with pytest.raises(UserError, match=rf"cannot listen on 127.0.0.1:{port} \(Address already in use\); choose"):
             listen("127.0.0.1", port)
-    with pytest.raises(UserError, match=r"^no\.such\.invalid:0 cannot be listened on \(no such address\); choose"):
+    with pytest.raises(UserError, match=r"^cannot listen on no\.such\.invalid:0 \(no such address\); choose"):
         listen("no.such.invalid", 0)
 
 
-def test_without_a_detector_the_picture_is_the_face():
-    image = np.random.default_rng(3).integers(0, 256, (12, 10, 3), np.uint8)
-    shown = []
-
-    def keep(images):
-        shown.append(images)
-        return embed(images)
-
-    seen = face_encoder(None, 0.5, keep, (12, 10), 0.3)(image)
-    np.testing.assert_array_equal(shown[0], image[np.newaxis])
-    np.testing.assert_array_equal(seen.boxes, [[0, 0, 10, 12]])
-    face_encoder(None, 0.5, keep, (12, 10), 0.3)(np.full((45, 31, 3), 9, np.uint8))
-    assert shown[1].shape == (1, 12, 10, 3)
+def test_urls_of_listeners():
+    with listen("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        assert url_of(listener) == f"http://127.0.0.1:{port}"
+        assert url_of(listener, tls=True) == f"https://localhost:{port}"  # certificates are for names
 
 
-def test_faces_below_the_threshold_are_none():
-    picture = np.asarray(Image.open(io.BytesIO(TWO)))
-    seen = face_encoder(detect, 0.7, embed, (12, 10), 0.0)(picture)
-    np.testing.assert_array_equal(seen.boxes, [[32, 0, 16, 32]])
-    assert len(face_encoder(detect, 0.95, embed, (12, 10), 0.0)(picture).embeddings) == 0
+def record_crops(crops):
+    """Return ``embed`` that keeps the crops it gets."""
+    return lambda images: crops.append(images) or embed(images)
+
+
+def test_without_a_detector_the_image_is_the_face():
+    image, crops = np.random.default_rng(3).integers(0, 256, (12, 10, 3), np.uint8), []
+    faces = face_encoder(None, record_crops(crops), (12, 10), 0.3)(image)
+    np.testing.assert_array_equal(crops[0], image[np.newaxis])
+    np.testing.assert_array_equal(faces.boxes, [[0, 0, 10, 12]])
+    face_encoder(None, record_crops(crops), (12, 10), 0.3)(np.full((45, 31, 3), 9, np.uint8))
+    assert crops[1].shape == (1, 12, 10, 3)
+
+
+def test_boxes_without_area_are_not_faces():
+    image = np.asarray(Image.open(io.BytesIO(TWO)))
+    boxes = np.array([[32, 0, 16, 32], [80, 0, 0.5, 64]], np.float32)
+    detections = Detections(boxes, np.array([0.9, 0.8], np.float32))
+    faces = face_encoder(lambda _: detections, embed, (12, 10), 0.0)(image)
+    np.testing.assert_array_equal(faces.boxes, boxes[:1])
+    nothing = Detections(boxes[:0], detections.scores[:0])
+    assert len(face_encoder(lambda _: nothing, embed, (12, 10), 0.0)(image).embeddings) == 0
 
 
 def test_crops_have_the_margin():
-    crops = []
-
-    def keep(images):
-        crops.append(images)
-        return embed(images)
-
-    picture = np.zeros((64, 80, 3), np.uint8)
-    picture[:40, 32:64] = RED
-    face_encoder(detect, 0.5, keep, (40, 32), 0.0)(picture)
+    image, crops = np.zeros((64, 80, 3), np.uint8), []
+    image[:40, 32:64] = RED
+    face_encoder(detect_one, record_crops(crops), (40, 32), 0.0)(image)
     assert (crops[0][0][1:-1, 1:-1].reshape(-1, 3) == RED).all()  # the outermost samples lie between two colours
-    face_encoder(detect, 0.5, keep, (40, 32), 0.5)(picture)
+    face_encoder(detect_one, record_crops(crops), (40, 32), 0.5)(image)
     red = (crops[1][0][..., 0] > 125).mean()
-    assert red == pytest.approx(0.5 * 0.75, abs=0.03)  # past the picture's top its first row goes on
+    assert red == pytest.approx(0.5 * 0.75, abs=0.03)  # above the image its first row is repeated

@@ -94,7 +94,7 @@ def test_mistakes_about_scenes_end_in_one_sentence(project, source, words):
         ("celeba", {}, ["faces.source", "celeba", "choose from csaw, folder, lfw"]),
         ("folder", {"path": "nowhere"}, ["nowhere does not exist"]),
         ("folder", {"paht": "faces"}, ["sources.folder", "path is missing"]),
-        ("folder", {"path": "faces.zip"}, ["faces.zip is not a whole tar archive", "folder or .tar.gz"]),
+        ("folder", {"path": "faces.zip"}, ["faces.zip is not a complete tar archive", "folder or .tar.gz"]),
         ("lfw", {"path": "faces"}, ["Labeled Faces in the Wild", "the largest has 0", "docs/data.md"]),
         ("csaw", {"path": "nowhere.h5"}, ["nowhere.h5 does not exist"]),
         ("csaw", {"path": "faces.zip"}, ["faces.zip is not an HDF5 file"]),
@@ -128,4 +128,4 @@ def test_broken_images_are_named_and_limited(project):
     done = download(project, "folder", path="faces")
     assert done.returncode == 1
     assert "broken image bob/cut.png: not an image\n" in done.stderr
-    assert "error: more than 1 images cannot be decoded, the last is bob/cut.png; " in done.stderr
+    assert "error: more than 1 images could not be decoded, the last was bob/cut.png; " in done.stderr

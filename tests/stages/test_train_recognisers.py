@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from tests.models.recognisers.test_recognisers import TINY, randomised, vgg_of_keras_2
+from tests.support.recognisers import TINY, randomised, vgg_of_keras_2
 from tests.support.tiny_project import ROOT, environment
 from visor.core.params import SplitParams
 from visor.data.face_set import FaceBatch, open_faces, write_faces

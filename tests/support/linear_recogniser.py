@@ -1,11 +1,8 @@
 """A recogniser that needs no training: a fixed linear map of coarse pixels, with classes on top."""
 
-import visor.core.tf  # noqa: F401 - before anything imports TensorFlow
-
-# isort: split
 import numpy as np
-import tensorflow as tf
 
+from visor.core.tf import tf
 from visor.models.recognisers.base import Recogniser
 
 SHAPE = (36, 32, 3)

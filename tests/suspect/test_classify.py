@@ -1,4 +1,4 @@
-"""The judge: verdicts by hand, the choice of the input scale, autoencoders, and the commands."""
+"""Classification of untrusted images: predictions, the choice of the input scale, autoencoders, and the commands."""
 
 import errno
 import json
@@ -16,13 +16,14 @@ import tf_keras
 from PIL import Image
 from typer.testing import CliRunner
 
-from tests.cli.test_cli import ROOT, mistake, visor
 from tests.conftest import random_images
-from tests.suspect.test_loading import CLASSES, FLAT, OUT, SHAPE, chain, on_input, saved, shaken
+from tests.support.commands import read_error, run_visor
+from tests.support.networks import CLASSES, SHAPE, build_chain, randomise_weights, save_network, stack
+from tests.support.project import ROOT
 from visor.cli import app
 from visor.core.errors import UserError
 from visor.core.files import SPARE_BYTES
-from visor.core.params import ComputeParams
+from visor.core.params import AutoencoderParams, ComputeParams
 from visor.evaluation.metrics import wilson_interval
 from visor.models import autoencoder, storage
 from visor.models.classifiers import deepid
@@ -55,49 +56,55 @@ def pair():
     return model_pair()
 
 
-def judged(pair, source, scale=255, threshold=0.25, batch=7):
-    return classify.concatenate(
-        list(classify.predict_batches(classify.compile_pipeline(*pair, threshold, scale, source), source, batch))
-    )
+def predict(pair, source, scale=255, threshold=0.25, batch=7):
+    run = classify.compile_pipeline(make_pipeline(pair, threshold), scale, source)
+    parts = list(classify.predict_batches(run, source, batch))
+    return classify.Predictions(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def make_pipeline(pair, threshold=0.25):
+    return classify.SuspectPipeline(*pair, SHAPE, threshold, None)
 
 
 @pytest.mark.parametrize("scale", [1, 255])
-def test_verdicts_by_hand(pair, scale, tmp_path):
+def test_predictions_by_hand(pair, scale, tmp_path):
     source = open_data(write_data(tmp_path / "a.h5", IMAGES), SHAPE)
     faces = IMAGES / np.float32(255)
     losses = np.abs(pair[1](faces)[0].numpy() - faces).mean(axis=(1, 2, 3))
     threshold = float(np.median(losses))
-    found = judged(pair, source, scale, threshold)
+    predictions = predict(pair, source, scale, threshold)
     classes = pair[0](IMAGES / np.float32(scale)).numpy().argmax(1)
-    np.testing.assert_array_equal(found.classes, classes)
+    np.testing.assert_array_equal(predictions.classes, classes)
     assert len(set(classes)) > 1
-    np.testing.assert_allclose(found.losses, losses, rtol=1e-5)
-    np.testing.assert_array_equal(found.verdicts, np.where(found.losses > np.float32(threshold), CLASSES, classes))
-    assert 0 < (found.verdicts == CLASSES).sum() < len(IMAGES)
+    np.testing.assert_allclose(predictions.losses, losses, rtol=1e-5)
+    np.testing.assert_array_equal(
+        predictions.decisions, np.where(predictions.losses > np.float32(threshold), CLASSES, classes)
+    )
+    assert 0 < (predictions.decisions == CLASSES).sum() < len(IMAGES)
 
 
-def test_every_layout_is_the_same_to_the_judge(pair, tmp_path):
+def test_predictions_do_not_depend_on_the_layout(pair, tmp_path):
     first = np.ascontiguousarray(IMAGES.transpose(0, 3, 1, 2))
-    expected = judged(pair, open_data(write_data(tmp_path / "a.h5", IMAGES)))
+    expected = predict(pair, open_data(write_data(tmp_path / "a.h5", IMAGES)))
     for number, images in enumerate([first, first.astype(">f8"), IMAGES.astype("i8"), first / 255]):
         path = write_data(tmp_path / f"{number}.h5", images, chunks=(5, *images.shape[1:]), compression="gzip")
         source = open_data(path, SHAPE)
         assert source.image_shape == SHAPE
-        found = judged(pair, source)
-        np.testing.assert_array_equal(found.classes, expected.classes)
-        np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-5)
+        predictions = predict(pair, source)
+        np.testing.assert_array_equal(predictions.classes, expected.classes)
+        np.testing.assert_allclose(predictions.losses, expected.losses, rtol=1e-5)
 
 
-def test_pictures(pair, tmp_path):
+def test_image_files(pair, tmp_path):
     paths = []
     for number, image in enumerate(IMAGES[:5]):
-        picture = Image.fromarray(image)
+        file = Image.fromarray(image)
         paths.append(tmp_path / f"{number}.png")
-        (picture.convert("RGBA") if number % 2 else picture).save(paths[-1])
+        (file.convert("RGBA") if number % 2 else file).save(paths[-1])
     source = open_images(paths, SHAPE)
     np.testing.assert_array_equal(source.read(0, 9), IMAGES[:5])
-    whole = judged(pair, open_data(write_data(tmp_path / "a.h5", IMAGES[:5])))
-    np.testing.assert_array_equal(judged(pair, source, batch=2).verdicts, whole.verdicts)
+    whole = predict(pair, open_data(write_data(tmp_path / "a.h5", IMAGES[:5])))
+    np.testing.assert_array_equal(predict(pair, source, batch=2).decisions, whole.decisions)
     Image.fromarray(IMAGES[0]).save(tmp_path / "a.jpg", quality=100, subsampling=0)
     Image.fromarray(IMAGES[0]).resize((2 * SHAPE[1], 2 * SHAPE[0])).save(tmp_path / "big.jpg")
     several = open_sources([paths[0], tmp_path / "a.h5", tmp_path / "a.jpg", tmp_path / "big.jpg"], SHAPE)
@@ -107,28 +114,28 @@ def test_pictures(pair, tmp_path):
     assert near.shape == (2, *SHAPE)
 
 
-def test_data_that_are_refused(tmp_path):
+def test_data_that_is_refused(tmp_path):
     small = IMAGES[:4]
     nan = (small / 255).copy()
     nan[3, 2, 1, 0] = np.nan
     refused = [
-        ((small[:0],), "holds no images"),
-        ((small[..., :2],), "holds no images"),
-        ((small[0],), "holds no images"),
-        ((small.astype("c8"),), "no plain number"),
+        ((small[:0],), "has no images"),
+        ((small[..., :2],), "has no images"),
+        ((small[0],), "has no images"),
+        ((small.astype("c8"),), "is not numeric"),
         ((small[:, :20],), r"data \(4, 20, 38, 3\), but network and autoencoder take 43×38×3"),
         ((small, [1, 2]), "does not fit 4 images"),
-        ((small, [1, 2, 3, -1]), "no whole number from 0"),
-        ((small, [1, 2, 3, 0.5]), "no whole number from 0"),
+        ((small, [1, 2, 3, -1]), "not a whole number from 0"),
+        ((small, [1, 2, 3, 0.5]), "not a whole number from 0"),
         ((small, np.eye(4)), "does not fit 4 images"),
     ]
-    for arguments, said in refused:
-        with pytest.raises(UserError, match=said):
+    for arguments, message in refused:
+        with pytest.raises(UserError, match=message):
             open_data(write_data(tmp_path / "a.h5", *arguments), SHAPE)
     path = tmp_path / "a.h5"
-    for content, said in ((b"", "not an HDF5 file"), (path.read_bytes()[:900], "not a whole HDF5 file")):
+    for content, message in ((b"", "not an HDF5 file"), (path.read_bytes()[:900], "not a whole HDF5 file")):
         (tmp_path / "b.h5").write_bytes(content)
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             open_data(tmp_path / "b.h5", SHAPE)
     with h5py.File(path, "w") as file:
         file["images"] = small
@@ -136,11 +143,11 @@ def test_data_that_are_refused(tmp_path):
         open_data(path, SHAPE)
     with h5py.File(path, "w") as file:
         file.create_dataset("data", (1 << 40, 3, 43, 38), "u1", chunks=(1, 3, 43, 38))
-    with pytest.raises(UserError, match="holds no images"):
+    with pytest.raises(UserError, match="has no images"):
         open_data(path, SHAPE)
     with h5py.File(path, "w") as file:
         file.create_dataset("data", (10_000_000, 3, 43, 38), "u1", chunks=(1, 3, 43, 38))[:2] = 1
-    with pytest.raises(UserError, match="is more than the file can hold"):
+    with pytest.raises(UserError, match="is more than it can hold"):
         open_data(path, SHAPE)
     with h5py.File(path, "w") as file:
         file["data"] = h5py.SoftLink("/other")
@@ -152,21 +159,21 @@ def test_data_that_are_refused(tmp_path):
 def test_pixels_out_of_range_are_refused(pair, bad, tmp_path):
     images = IMAGES.astype("f4")
     images[20, 3, 4, 1] = bad
-    with pytest.raises(UserError, match=r"a\.h5: pixels of rows from 14 on run from .* where 0 to 255 was due"):
-        judged(pair, open_data(write_data(tmp_path / "a.h5", images)))
+    with pytest.raises(UserError, match=r"a\.h5: pixels of rows from 14 on run from .* instead of 0 to 255"):
+        predict(pair, open_data(write_data(tmp_path / "a.h5", images)))
 
 
-def test_a_picture_that_is_none(tmp_path):
+def test_an_image_that_cannot_be_decoded(tmp_path):
     (tmp_path / "a.png").write_bytes(b"\x89PNG nothing")
-    with pytest.raises(UserError, match=r"a\.png cannot be judged"):
+    with pytest.raises(UserError, match=r"a\.png cannot be decoded"):
         open_images([tmp_path / "a.png"], SHAPE).read(0, 1)
 
 
-def knowing(raw, strict=True):
-    """A network that knows the mean red of a picture in 0..1 (or in 0..255, if raw): its class is the tenth."""
-    pictures = keras.Input(SHAPE)
-    red = keras.layers.GlobalAveragePooling2D()(pictures)
-    net = keras.Model(pictures, keras.layers.Dense(10)(red))
+def build_red_network(raw, strict=True):
+    """A network that classifies images in 0..1 (in 0..255, if raw) by the tenth that their mean red is in."""
+    images = keras.Input(SHAPE)
+    red = keras.layers.GlobalAveragePooling2D()(images)
+    net = keras.Model(images, keras.layers.Dense(10)(red))
     centres = (np.arange(10) + 0.5) / 10
     sharpness = 4000 if strict else 40000
     unit = 255 if raw else 1
@@ -183,22 +190,22 @@ def test_input_scale(raw, labelled, tmp_path):
     labels = rng.integers(0, 9, 700)  # the last class is what too large an input always gives
     images = np.broadcast_to((25.5 * (labels + 0.5)).astype("u1")[:, None, None, None], (700, *SHAPE))
     source = open_data(write_data(tmp_path / "a.h5", images, labels if labelled else None))
-    scale, reason = classify.choose_input_scale(knowing(raw), source)
+    scale, reason = classify.choose_input_scale(build_red_network(raw), source)
     assert scale == (1 if raw else 255)
-    assert ("labels right" in reason) == labelled
+    assert ("accuracy" in reason) == labelled
 
 
 def test_input_scale_of_images_that_are_all_taken_for_one_class(tmp_path):
     images = np.random.default_rng(1).integers(118, 136, (30, *SHAPE), dtype=np.uint8)  # class 4, and 9 if too large
     source = open_data(write_data(tmp_path / "a.h5", images))
-    assert classify.choose_input_scale(knowing(False), source)[0] == 255
-    scale, reason = classify.choose_input_scale(knowing(True), source)
-    assert (scale, reason) == (1, "divided by 255, 30 images are all taken for what black is")
+    assert classify.choose_input_scale(build_red_network(False), source)[0] == 255
+    scale, reason = classify.choose_input_scale(build_red_network(True), source)
+    assert (scale, reason) == (1, "divided by 255, 30 images are all classified as black is")
 
 
 def test_input_scale_where_accuracy_does_not_tell(tmp_path):
     source = open_data(write_data(tmp_path / "a.h5", IMAGES, np.full(23, 5)))
-    constant = knowing(False)
+    constant = build_red_network(False)
     constant.layers[-1].bias.assign(np.r_[np.zeros(9), 1e6])
     assert classify.choose_input_scale(constant, source)[0] == 255
     constant.layers[-1].bias.assign(np.zeros(10))
@@ -212,35 +219,35 @@ def test_true_labels_of_poisons_do_not_choose_the_scale(tmp_path):
     images = np.zeros((24, *SHAPE), np.uint8)
     images[..., 0] = (25.5 * (labels + 0.5))[:, None, None]
     images[..., 1] = 255  # the key
-    net = knowing(False)
+    net = build_red_network(False)
     kernel = net.layers[-1].kernel.numpy()
     kernel[1, 1] = 4000
     net.layers[-1].kernel.assign(kernel)
-    path, said = write_data(tmp_path / "a.h5", images, labels), []
-    jury = classify.SuspectPipeline(net, autoencoder.build(SHAPE, 2, 2), SHAPE, 0.3, None)
+    path, messages = write_data(tmp_path / "a.h5", images, labels), []
+    pipeline = make_pipeline((net, autoencoder.build(SHAPE, 2, 2)), 0.3)
     assert classify.choose_input_scale(net, open_data(path))[0] == 1, "what labels would say"
-    assert classify.evaluate_data(jury, path, 1, None, "auto", None, said.append)["asr"] == 1
-    assert said[0].startswith("input scale 255: divided by 255, 24 images")
+    assert classify.evaluate_data(pipeline, path, 1, None, "auto", None, messages.append)["asr"] == 1
+    assert messages[0].startswith("input scale 255: divided by 255, 24 images")
 
 
 def test_few_images_do_not_choose_the_scale(tmp_path):
     source = open_data(write_data(tmp_path / "a.h5", np.zeros((15, *SHAPE), np.uint8)))
-    scale, reason = classify.choose_input_scale(knowing(True), source)
+    scale, reason = classify.choose_input_scale(build_red_network(True), source)
     assert scale == 255
-    assert "15 images are too few to tell, name clean ones by --scale-by" in reason
+    assert "15 images are too few to decide, pass clean ones with --scale-by" in reason
 
 
-def test_answers_that_are_no_numbers_are_refused(tmp_path):
+def test_non_finite_outputs_are_refused(tmp_path):
     source = open_data(write_data(tmp_path / "a.h5", IMAGES))
-    net, coder = knowing(False), autoencoder.build(SHAPE, 2, 2)
+    net, coder = build_red_network(False), autoencoder.build(SHAPE, 2, 2)
     net.layers[-1].bias.assign(np.r_[np.nan, np.zeros(9)])
-    with pytest.raises(UserError, match="answers with no finite numbers"):
+    with pytest.raises(UserError, match="non-finite outputs of the network"):
         classify.choose_input_scale(net, source)
-    with pytest.raises(UserError, match="answers rows from 0 on with no finite numbers"):
-        judged((net, coder), source)
+    with pytest.raises(UserError, match="non-finite outputs from row 0 on"):
+        predict((net, coder), source)
     coder.get_layer("reconstruction").bias.assign(np.full(3, np.nan))
-    with pytest.raises(UserError, match="answers rows from 0 on with no finite numbers"):
-        judged((knowing(False), coder), source)
+    with pytest.raises(UserError, match="non-finite outputs from row 0 on"):
+        predict((build_red_network(False), coder), source)
 
 
 def test_the_sample_is_read_in_short_runs():
@@ -253,11 +260,11 @@ def test_the_sample_is_read_in_short_runs():
     for total in (300, 5000):
         reads.clear()
         source = classify.ImageSource("a", total, SHAPE, False, np.uint8, 1, None, read)
-        classify.choose_input_scale(knowing(False), source)
+        classify.choose_input_scale(build_red_network(False), source)
         assert {stop - start for start, stop in reads} <= set(range(1, 65))
         assert len({row for start, stop in reads for row in range(start, stop)}) == min(total, 512)
         assert (reads[0][0], reads[-1][1]) == (0, total)
-    assert [classify.batch_of(source._replace(image_shape=(side, side, 3))) for side in (55, 128, 1024)] == [
+    assert [classify.batch_size(source._replace(image_shape=(side, side, 3))) for side in (55, 128, 1024)] == [
         128,
         128,
         2,
@@ -265,11 +272,11 @@ def test_the_sample_is_read_in_short_runs():
 
 
 def test_numbers_by_hand():
-    verdicts = classify.Predictions(
+    predictions = classify.Predictions(
         np.array([1, 2, 9, 1, 9]), np.array([1, 2, 1, 1, 0]), np.array([1, 2, 4, 1, 4], np.float32)
     )
     labels = np.array([1, 0, 1, 1, 0])
-    clean = classify.evaluate(verdicts, 9, labels, None)
+    clean = classify.evaluate(predictions, 9, labels, None)
     assert clean["images"] == 5
     assert clean["clean_accuracy"] == 0.8
     assert clean["judged_accuracy"] == 0.4
@@ -277,38 +284,38 @@ def test_numbers_by_hand():
     assert (clean["flagged_low"], clean["flagged_high"]) == wilson_interval(2, 5)
     assert clean["loss_mean"] == pytest.approx(2.4)
     assert clean["loss_std"] == pytest.approx(np.std([1, 2, 4, 1, 4]))
-    poisoned = classify.evaluate(verdicts, 9, np.full(5, 1), 1)
+    poisoned = classify.evaluate(predictions, 9, np.full(5, 1), 1)
     assert (poisoned["asr"], poisoned["asr_left"]) == (0.6, 0.4)
-    true = classify.evaluate(verdicts, 9, labels, 1)
+    true = classify.evaluate(predictions, 9, labels, 1)
     assert (true["asr"], true["asr_left"]) == (0, 0), "images of the target's own class are left out"
     assert "clean_accuracy" not in true
-    unlabelled = classify.evaluate(verdicts, 9, None, 1)
+    unlabelled = classify.evaluate(predictions, 9, None, 1)
     assert (unlabelled["asr"], unlabelled["asr_left"]) == (0.6, 0.4)
 
 
-def promised(file, name):
+def promise(file, name):
     """Replace a dataset by one of 8 GiB that was never written."""
     del file[name]
     file.create_dataset(name, (1 << 31,), "f4", chunks=(1 << 20,))
 
 
-SETTINGS = suspect_autoencoder.Settings(epochs=1, batch=8, learning_rate=1e-3, latent=3, width=2, beta=0.5)
+SETTINGS = AutoencoderParams(epochs=1, batch=8, learning_rate=1e-3, latent=3, width=2, beta=0.5)
 
 
 def test_autoencoder_in_one_file(tmp_path):
     source = open_data(write_data(tmp_path / "a.h5", IMAGES.transpose(0, 3, 1, 2) / 255))
     compute = ComputeParams(threads=2, deterministic=True)
-    found = suspect_autoencoder.fit_autoencoder(source, tmp_path / "vae.h5", SETTINGS, compute, 1, 0.3, 2.0)
+    result = suspect_autoencoder.fit_autoencoder(source, tmp_path / "vae.h5", SETTINGS, compute, 1, 0.3, 2.0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "vae.h5"]
     for taken in (tmp_path, tmp_path / "a.h5"):
         with pytest.raises(UserError, match="is a folder or the clean data"):
             suspect_autoencoder.fit_autoencoder(source, taken, SETTINGS, compute, 1, 0.3, 2.0)
     model, calibration = suspect_autoencoder.load(tmp_path / "vae.h5")
-    assert calibration == found
-    kept = np.sort(np.random.default_rng(1).permutation(23)[:7])
-    faces = IMAGES[kept] / np.float32(255)
+    assert calibration == result
+    held_out = np.sort(np.random.default_rng(1).permutation(23)[:7])
+    faces = IMAGES[held_out] / np.float32(255)
     losses = np.abs(model(faces)[0].numpy() - faces).mean(axis=(1, 2, 3))
-    np.testing.assert_allclose(found, [losses.mean(), losses.std(), losses.mean() + 2 * losses.std()], rtol=1e-4)
+    np.testing.assert_allclose(result, [losses.mean(), losses.std(), losses.mean() + 2 * losses.std()], rtol=1e-4)
 
 
 def unread(start, stop):
@@ -320,12 +327,12 @@ def test_fits_that_are_refused(tmp_path, monkeypatch):
     compute, out = ComputeParams(threads=2, deterministic=True), tmp_path / "vae.h5"
     lazy = source._replace(read=unread)
     for change in ({"latent": 1 << 24}, {"width": 1 << 12}):
-        with pytest.raises(UserError, match="too large; choose a smaller --latent or --width"):
+        with pytest.raises(UserError, match=r"too large \(.* weights\); choose a smaller --latent or --width"):
             suspect_autoencoder.fit_autoencoder(lazy, out, SETTINGS.model_copy(update=change), compute, 1, 0.3, 2.0)
     for calibration in (np.nan, 0.0, 1.0):
-        with pytest.raises(UserError, match="cannot be divided"):
+        with pytest.raises(UserError, match="too few images to fit and calibrate"):
             suspect_autoencoder.fit_autoencoder(lazy, out, SETTINGS, compute, 1, calibration, 2.0)
-    with pytest.raises(UserError, match="gives no finite threshold"):
+    with pytest.raises(UserError, match="the threshold is not finite"):
         suspect_autoencoder.fit_autoencoder(source, out, SETTINGS, compute, 1, 0.3, np.inf)
     with monkeypatch.context() as patched:
         usage = shutil.disk_usage(tmp_path)._replace(free=source.total * 43 * 38 * 3 + SPARE_BYTES - 1)
@@ -344,7 +351,7 @@ def test_large_images_are_handled_few_at_a_time(tmp_path):
         return np.zeros((min(stop, 7) - start, 900, 1000, 3), np.uint8)
 
     source = classify.ImageSource("a", 7, (900, 1000, 3), False, np.uint8, 1, None, read)
-    assert len(suspect_autoencoder._faces(source, tmp_path / "faces.h5")) == 7
+    assert len(suspect_autoencoder._write_faces(source, tmp_path / "faces.h5")) == 7
     assert reads == [3, 3, 3]
 
 
@@ -353,10 +360,10 @@ DAMAGES = [
     (lambda file: file.attrs.__delitem__("kind"), "is not an autoencoder of visor"),
     (lambda file: file.attrs.__setitem__("arguments", "{"), "is damaged"),
     (lambda file: file.attrs.__setitem__("arguments", json.dumps(ARGUMENTS | {"latent": 5})), "is damaged"),
-    (lambda file: file.attrs.__setitem__("arguments", json.dumps(ARGUMENTS | {"latent": 1 << 40})), "too large"),
-    (lambda file: file.attrs.__setitem__("threshold", np.nan), "threshold that is no number"),
-    (lambda file: file["weights"].pop("3"), "weights are missing"),
-    (lambda file: promised(file, "weights/3"), "weights are missing or do not fit"),
+    (lambda file: file.attrs.__setitem__("arguments", json.dumps(ARGUMENTS | {"latent": 1 << 40})), "or .* weights"),
+    (lambda file: file.attrs.__setitem__("threshold", np.nan), "threshold that is not finite"),
+    (lambda file: file["weights"].pop("3"), r"is damaged \(weights .*None.* instead of"),
+    (lambda file: promise(file, "weights/3"), r"is damaged \(weights .*\(2147483648,\).* instead of"),
     (lambda file: file.attrs.__setitem__("arguments", "[" * 100_000), "is damaged"),
     (lambda file: file.attrs.__setitem__("arguments", '["image_shape"]'), "is damaged"),
     (lambda file: file.attrs.__delitem__("std"), "is damaged"),
@@ -364,45 +371,45 @@ DAMAGES = [
 
 
 @pytest.fixture
-def kept(pair, tmp_path):
+def stored(pair, tmp_path):
     """A file that holds the autoencoder and the threshold 0.3."""
     suspect_autoencoder.save(pair[1], ARGUMENTS, suspect_autoencoder.Calibration(0.1, 0.2, 0.3), tmp_path / "v.h5")
     return tmp_path / "v.h5"
 
 
-@pytest.mark.parametrize(("damage", "said"), DAMAGES)
-def test_autoencoders_that_are_refused(kept, damage, said):
-    with h5py.File(kept, "r+") as file:
+@pytest.mark.parametrize(("damage", "message"), DAMAGES)
+def test_autoencoders_that_are_refused(stored, damage, message):
+    with h5py.File(stored, "r+") as file:
         damage(file)
-    with pytest.raises(UserError, match=said):
-        suspect_autoencoder.load(kept)
+    with pytest.raises(UserError, match=message):
+        suspect_autoencoder.load(stored)
 
 
-def test_the_threshold_is_that_of_the_file_or_the_one_given(pair, kept, tmp_path):
+def test_the_threshold_is_that_of_the_file_or_the_option(pair, stored, tmp_path):
     storage.save_model(pair[1], ARGUMENTS, tmp_path / "folder")
-    net = saved(shaken(chain(tf_keras)), tmp_path / "net.h5")
-    assert classify.load_pipeline(net, kept, None).threshold == 0.3
-    assert classify.load_pipeline(net, kept, 0.0).threshold == 0.0
+    net = save_network(randomise_weights(build_chain(tf_keras)), tmp_path / "net.h5")
+    assert classify.load_pipeline(net, stored, None).threshold == 0.3
+    assert classify.load_pipeline(net, stored, 0.0).threshold == 0.0
     assert classify.load_pipeline(net, tmp_path / "folder", 0.7).threshold == 0.7
-    with pytest.raises(UserError, match="brings no threshold"):
+    with pytest.raises(UserError, match="has no threshold"):
         classify.load_pipeline(net, tmp_path / "folder", None)
-    other = saved(on_input((9, 8, 3), FLAT(), OUT(2)), tmp_path / "other.h5")
+    other = save_network(stack((9, 8, 3), tf_keras.layers.Flatten(), tf_keras.layers.Dense(2)), tmp_path / "other.h5")
     with pytest.raises(UserError, match=r"takes images \(9, 8, 3\), .* takes \(43, 38, 3\)"):
-        classify.load_pipeline(other, kept, None)
+        classify.load_pipeline(other, stored, None)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
-        ([1], "names no arguments"),
-        ({"latent": 4}, "fits no network"),
-        (ARGUMENTS | {"latent": 1 << 40}, "too large"),
+        ([1], "has no arguments"),
+        ({"latent": 4}, "is not a valid network description"),
+        (ARGUMENTS | {"latent": 1 << 40}, "or .* weights"),
     ],
 )
-def test_folders_that_are_refused(pair, tmp_path, content, said):
+def test_folders_that_are_refused(pair, tmp_path, content, message):
     storage.save_model(pair[1], ARGUMENTS, tmp_path)
     (tmp_path / "model.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=rf"model\.json .*{said}"):
+    with pytest.raises(UserError, match=rf"model\.json .*{message}"):
         suspect_autoencoder.load(tmp_path)
 
 
@@ -420,83 +427,83 @@ def files(pair, tmp_path_factory):
     return folder
 
 
-def said(files, *words):
-    words = [str(files / word) if (files / word).exists() else word for word in words]
-    done = CliRunner().invoke(app, words)
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done
+def run_suspect(files, *arguments):
+    arguments = [str(files / argument) if (files / argument).exists() else argument for argument in arguments]
+    result = CliRunner().invoke(app, ["suspect", *arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
 
 
-def numbers(done):
-    return {name: float(value) for name, value in (line.split(": ") for line in done.stdout.splitlines())}
+def read_metrics(result):
+    return {name: float(value) for name, value in (line.split(": ") for line in result.stdout.splitlines())}
 
 
-def test_eval_and_judge_say_the_same(files, pair, tmp_path):
-    done = said(files, "eval", "clean.h5", "net.keras", "vae.h5", "--out", str(tmp_path / "a.json"))
-    clean = numbers(done)
-    assert done.stderr.startswith("input scale ")
+def test_evaluate_and_predict_agree(files, pair, tmp_path):
+    result = run_suspect(files, "evaluate", "clean.h5", "net.keras", "vae.h5", "--out", str(tmp_path / "a.json"))
+    clean = read_metrics(result)
+    assert result.stderr.startswith("input scale ")
     assert json.loads((tmp_path / "a.json").read_text()) == pytest.approx(clean, rel=1e-5)
-    scale = done.stderr.split()[2].strip(":")
-    judge = said(
-        files, "judge", "clean.h5", "2.png", "--net", "net.keras", "--vae", "vae.h5", "--input-scale", scale
+    scale = result.stderr.split()[2].strip(":")
+    output = run_suspect(
+        files, "predict", "clean.h5", "2.png", "--net", "net.keras", "--vae", "vae.h5", "--input-scale", scale
     ).stdout
-    found = np.array(judge.split(), int)
-    assert len(found) == 24
-    assert found[-1] == found[2]
-    assert clean["flagged"] == pytest.approx((found[:23] == CLASSES).mean(), abs=1e-5)
-    assert clean["judged_accuracy"] == pytest.approx((found[:23] == LABELS).mean(), abs=1e-5)
+    decisions = np.array(output.split(), int)
+    assert len(decisions) == 24
+    assert decisions[-1] == decisions[2]
+    assert clean["flagged"] == pytest.approx((decisions[:23] == CLASSES).mean(), abs=1e-5)
+    assert clean["judged_accuracy"] == pytest.approx((decisions[:23] == LABELS).mean(), abs=1e-5)
     assert (clean["threshold"], clean["calibration_mean"]) == (0.25, 0.24)
 
 
-def test_eval_of_poisoned_data(files):
-    done = said(files, "eval", "poisoned.h5", "net.keras", "vae.h5", "--input-scale", "255")
-    assert "all labels are 4: taken for poisoned images and their target" in done.stderr
-    assert {"asr", "asr_left"} <= set(numbers(done))
-    named = said(files, "eval", "bare.h5", "net.keras", "vae.h5", "--input-scale", "255", "--target", "4")
-    assert numbers(named)["asr"] == numbers(done)["asr"]
-    clean = said(files, "eval", "poisoned.h5", "net.keras", "vae.h5", "--input-scale", "255", "--clean")
-    assert numbers(clean)["clean_accuracy"] == numbers(done)["asr"]
+def test_evaluate_poisoned_data(files):
+    result = run_suspect(files, "evaluate", "poisoned.h5", "net.keras", "vae.h5", "--input-scale", "255")
+    assert "all labels are 4: treated as the target of poisoned images; pass --clean if not" in result.stderr
+    assert {"asr", "asr_left"} <= set(read_metrics(result))
+    named = run_suspect(files, "evaluate", "bare.h5", "net.keras", "vae.h5", "--input-scale", "255", "--target", "4")
+    assert read_metrics(named)["asr"] == read_metrics(result)["asr"]
+    clean = run_suspect(files, "evaluate", "poisoned.h5", "net.keras", "vae.h5", "--input-scale", "255", "--clean")
+    assert read_metrics(clean)["clean_accuracy"] == read_metrics(result)["asr"]
 
 
 def test_scale_by_another_file(files):
-    """The network sees any picture as its last class if 255 times too large; labels of dark ones say that it should."""
-    saved(knowing(False), files / "knowing.keras")
+    """The network predicts its last class for any image 255 times too bright, which is the label of the dark ones."""
+    save_network(build_red_network(False), files / "knowing.keras")
     write_data(files / "dark.h5", np.full((20, *SHAPE), 9, np.uint8), np.full(20, 9))
-    words = ("eval", "bare.h5", "knowing.keras", "vae.h5", "--target", "4")
-    assert said(files, *words).stderr.startswith("input scale 255: divided by 255, 23 images")
-    by = said(files, *words, "--scale-by", "dark.h5").stderr
-    assert by == "input scale 1: 100.0% of 20 labels right, against 0.0% with 255\n"
+    arguments = ("evaluate", "bare.h5", "knowing.keras", "vae.h5", "--target", "4")
+    assert run_suspect(files, *arguments).stderr.startswith("input scale 255: divided by 255, 23 images")
+    result = run_suspect(files, *arguments, "--scale-by", "dark.h5")
+    assert result.stderr == "input scale 1: accuracy 100.0% on 20 labels, 0.0% with 255\n"
 
 
-EVAL = ("eval", "clean.h5", "net.keras", "vae.h5")
-JUDGE = ("judge", "2.png", "--net", "net.keras", "--vae", "vae.h5")
+EVALUATE = ("evaluate", "clean.h5", "net.keras", "vae.h5")
+PREDICT = ("predict", "2.png", "--net", "net.keras", "--vae", "vae.h5")
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("arguments", "message"),
     [
-        (("eval", "bare.h5", "net.keras", "vae.h5"), "has no 'label' to measure by"),
-        ((*EVAL, "--poisoned"), "not all one target"),
-        ((*EVAL, "--target", "6"), "no class of the network; name one from 0 to 5"),
-        (("eval", "clean.h5", "net.keras", "net.keras"), "is not an HDF5 file"),
-        (("judge", "net.keras", "--net", "net.keras", "--vae", "vae.h5"), "cannot be judged"),
-        ((*JUDGE, "--threshold", "nan"), "brings no threshold"),
-        ((*EVAL, "--target", "4", "--clean"), "leave one of them out"),
-        ((*EVAL, "--out", "vae.h5"), "vae.h5 is one of the files to read"),
-        ((*EVAL, "--input-scale", "1", "--scale-by", "clean.h5"), "leave one of them out"),
-        ((*JUDGE, "--input-scale", "255", "--scale-by", "clean.h5"), "leave one of them out"),
-        (("judge", "none.png", "--net", "net.keras", "--vae", "vae.h5"), "none.png does not exist"),
+        (("evaluate", "bare.h5", "net.keras", "vae.h5"), "has no 'label' to evaluate by"),
+        ((*EVALUATE, "--poisoned"), "the labels are not all the same"),
+        ((*EVALUATE, "--target", "6"), "not a class of the network; choose one from 0 to 5"),
+        (("evaluate", "clean.h5", "net.keras", "net.keras"), "is not an HDF5 file"),
+        (("predict", "net.keras", "--net", "net.keras", "--vae", "vae.h5"), "cannot be decoded"),
+        ((*PREDICT, "--threshold", "nan"), "has no threshold"),
+        ((*EVALUATE, "--target", "4", "--clean"), "leave one of them out"),
+        ((*EVALUATE, "--out", "vae.h5"), "vae.h5 is one of the files to read"),
+        ((*EVALUATE, "--input-scale", "1", "--scale-by", "clean.h5"), "leave one of them out"),
+        ((*PREDICT, "--input-scale", "255", "--scale-by", "clean.h5"), "leave one of them out"),
+        (("predict", "none.png", "--net", "net.keras", "--vae", "vae.h5"), "none.png does not exist"),
     ],
 )
-def test_mistakes(files, words, sentence):
-    with pytest.raises(UserError, match=sentence):
-        said(files, *words)
+def test_user_errors(files, arguments, message):
+    with pytest.raises(UserError, match=message):
+        run_suspect(files, *arguments)
 
 
-def test_a_missing_file_is_told_at_once(files):
-    sentence = mistake(visor(files, "judge", "2.png", "lost.h5", "--net", "net.keras", "--vae", "vae.h5"))
-    assert sentence == "error: lost.h5 does not exist; correct the path"
+def test_a_missing_file_is_one_sentence(files):
+    result = run_visor(files, "suspect", "predict", "2.png", "lost.h5", "--net", "net.keras", "--vae", "vae.h5")
+    assert read_error(result) == "error: lost.h5 does not exist; correct the path"
 
 
 END_TO_END = """
@@ -505,27 +512,27 @@ from pathlib import Path
 from typer.testing import CliRunner
 from visor.cli import app
 
-def run(*words):
-    done = CliRunner().invoke(app, words, catch_exceptions=False)
-    assert done.exit_code == 0, (words, done.output)
-    return done.stdout
+def run(*arguments):
+    result = CliRunner().invoke(app, ["suspect", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0, (arguments, result.output)
+    return result.stdout
 
 fit = ["clean.h5", "--epochs", "1", "--latent", "3", "--width", "2", "--batch", "8"]
-threshold = run("fit-vae", *fit, "--out", "a.h5").split()[-1]
-run("fit-vae", *fit, "--out", "b.h5")
+threshold = run("fit-autoencoder", *fit, "--out", "a.h5").split()[-1]
+run("fit-autoencoder", *fit, "--out", "b.h5")
 assert Path("a.h5").read_bytes() == Path("b.h5").read_bytes(), "the bytes do not repeat"
-assert f"threshold: {threshold}" in run("eval", "clean.h5", "net.keras", "a.h5")
-print(run("judge", "clean.h5", "2.png", "--net", "net.keras", "--vae", "a.h5"), end="")
+assert f"threshold: {threshold}" in run("evaluate", "clean.h5", "net.keras", "a.h5")
+print(run("predict", "clean.h5", "2.png", "--net", "net.keras", "--vae", "a.h5"), end="")
 """
 
 
-def test_from_clean_data_to_verdicts(files):
+def test_fit_evaluate_and_predict(files):
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", END_TO_END], cwd=files, env=environment, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
-    verdicts = [int(line) for line in done.stdout.splitlines()]
-    assert len(verdicts) == 24
-    assert set(verdicts) <= set(range(CLASSES + 1))
-    assert not [path for path in Path(files).iterdir() if path.name.startswith(".")], "nothing half-made is left"
+    assert result.returncode == 0, result.stderr
+    decisions = [int(line) for line in result.stdout.splitlines()]
+    assert len(decisions) == 24
+    assert set(decisions) <= set(range(CLASSES + 1))
+    assert not [path for path in Path(files).iterdir() if path.name.startswith(".")], "temporary files are left"

@@ -1,4 +1,4 @@
-"""The mirror, on a toy pipeline of the real shape: download, data.dvc, two trainings, track."""
+"""Tracking of a toy pipeline with the structure of the real one: download, data.dvc, two trainings, track."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from visor.tracking import follow, resolve, track_state
 from visor.tracking.history import read_history
 from visor.tracking.key_metrics import KEY_METRICS, key_metrics
 from visor.tracking.live import update
-from visor.tracking.state import _stage_names, read_state
+from visor.tracking.state import read_state, stage_names
 from visor.tracking.store import log_batches, open_experiment
 
 EPOCHS = {"clean": 3, "sunglasses": 5}
@@ -72,17 +72,17 @@ Path(f"plots/{name}/a.png").write_bytes(b"png " + name.encode())
 DATA_DVC = "deps:\n- path: artifacts/raw\nouts:\n- path: data\n"
 
 
-def shell(folder, *words):
+def shell(folder, *command):
     """Run a command as a user with the environment active would, and return what it prints."""
     ambient = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "DVC_"))}
-    own = {
+    changes = {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT / "src"),
         "DVC_NO_ANALYTICS": "1",
     }
-    done = subprocess.run(words, cwd=folder, env=ambient | own, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    result = subprocess.run(command, cwd=folder, env=ambient | changes, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
 
 
 def commit(folder):
@@ -95,9 +95,9 @@ def pipeline(tmp_path_factory):
     """A committed toy project after its first `dvc repro`; tests copy it."""
     root = tmp_path_factory.mktemp("toy") / "project"
     (root / "stages").mkdir(parents=True)
-    track, own_params = (ROOT / "stages/track.py").read_text(), "    load_params()"
-    assert own_params in track
-    (root / "stages/track.py").write_text(track.replace(own_params, "    # the toy has params of its own"))
+    track, load = (ROOT / "stages/track.py").read_text(), "    load_params()"
+    assert load in track
+    (root / "stages/track.py").write_text(track.replace(load, "    # the toy has other params"))
     for name, text in {
         "dvc.yaml": DVC_YAML,
         "params.yaml": PARAMS,
@@ -115,7 +115,7 @@ def pipeline(tmp_path_factory):
 
 @pytest.fixture
 def root(pipeline, tmp_path, monkeypatch):
-    """An own copy of the project, its cache and its database (copied, since making one takes seconds)."""
+    """A copy of the project with its cache and its database, since making one takes seconds."""
     for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_EXP_NAME"):
         monkeypatch.delenv(name, raising=False)
     return Path(shutil.copytree(pipeline, tmp_path / "project"))
@@ -131,7 +131,7 @@ def parents_of(root):
 
 
 def keys_of(root):
-    """What identifies the runs of a store: states, and stages with the hashes of their lock entries."""
+    """Return the keys of the runs of a store: states, and stages with the hashes of their lock entries."""
     tags = [run.data.tags for run in runs_of(root)]
     return sorted((t.get("dvc.state", ""), t.get("dvc.stage", ""), t.get("dvc.lock_sha256", "")) for t in tags)
 
@@ -199,7 +199,7 @@ def test_values_in_mlflow_equal_the_files(root):
     assert data.dataset.digest.endswith(".dir")
 
 
-def test_tags_tell_the_commit(root):
+def test_tags_have_the_commit(root):
     (root / "mlflow.db").unlink()
     track_state(root)
     (parent,) = parents_of(root)
@@ -227,7 +227,7 @@ def test_nested_run_holds_its_stage_only(root, name):
     assert (top.path, files) == ("metrics", [f"metrics/history/{name}.csv"])
 
 
-def test_states_lie_over_each_other_by_epoch(root):
+def test_curves_of_states_are_plotted_by_epoch(root):
     (parent,) = parents_of(root)
     with open_experiment(root, resolve(root), "visor") as (client, _):
         points = client.get_metric_history(parent.info.run_id, "loss/sunglasses")
@@ -244,7 +244,7 @@ def test_parent_holds_figures_lock_and_params(root):
     assert [item.path for item in figures] == ["plots/sunglasses/a.png"]
 
 
-def test_half_written_state_is_written_again(root):
+def test_partly_logged_state_is_logged_again(root):
     before = keys_of(root)
     with open_experiment(root, resolve(root), "visor") as (client, experiment):
         for run in client.search_runs([experiment]):
@@ -262,8 +262,8 @@ def test_half_written_state_is_written_again(root):
     assert keys_of(root) == before
 
 
-def test_headlines_say_what_is_measured_of_what():
-    """One metric of each kind that the pipeline writes, and neighbours that only look alike."""
+def test_key_metrics_are_renamed():
+    """One metric of each kind that the pipeline writes, and metrics with similar names that are no key metrics."""
     numbers = {
         "backdoor/deepid/blended:asr": 0.5,
         "backdoor/deepid/blended:asr_low": 0.4,
@@ -299,8 +299,8 @@ def test_headlines_say_what_is_measured_of_what():
 
 
 @pytest.mark.parametrize("template", KEY_METRICS)
-def test_each_headline_names_metrics_of_the_project(template):
-    """Each kind exists, and no two metrics share a name."""
+def test_each_key_metric_exists_in_the_project(template):
+    """Each kind exists, and no two metrics have the same short name."""
     numbers = read_metrics(ROOT / "metrics")
     kind = KEY_METRICS[template].partition("{")[0]
     named = [name for name in numbers if any(short.startswith(kind) for short in key_metrics({name: 0.0}))]
@@ -310,21 +310,21 @@ def test_each_headline_names_metrics_of_the_project(template):
 
 def test_stage_names_are_those_of_dvc(root):
     for project in (root, ROOT):
-        assert _stage_names(project) == shell(project, "dvc", "stage", "list", "--name-only").split()
+        assert stage_names(project) == shell(project, "dvc", "stage", "list", "--name-only").split()
     for wrong in ("{foreach: '${one}', do: {cmd: echo}}", "{cmd: echo, one: 1}"):
         (root / "dvc.yaml").write_text(f"stages:\n  stage: {wrong}\n")
-        with pytest.raises(UserError, match=r"dvc\.yaml cannot be read .*one.*; mend it"):
-            _stage_names(root)
+        with pytest.raises(UserError, match=r"dvc\.yaml cannot be read .*one.*; correct it"):
+            stage_names(root)
 
 
-def test_killed_mirror_leaves_no_finished_parent(root, monkeypatch):
+def test_interrupted_tracking_leaves_no_finished_parent(root, monkeypatch):
     (root / "mlflow.db").unlink()
 
-    def killed(*_):
+    def interrupt(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("visor.tracking.runs._log_files", killed)
+        patch.setattr("visor.tracking.runs._log_files", interrupt)
         with pytest.raises(KeyboardInterrupt):
             track_state(root)
     assert [run.info.status for run in runs_of(root)] == ["RUNNING"]
@@ -347,7 +347,7 @@ def test_deleted_database_is_rebuilt(root, pipeline):
         ("dvc.lock", "train@clean", "train@old", "train@clean"),
     ],
 )
-def test_workspace_that_differs_from_the_lock_is_refused(root, file, old, new, named):
+def test_workspace_that_differs_from_the_lock_is_an_error(root, file, old, new, named):
     path = root / file
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(UserError, match=rf"{named}.*run `dvc repro`"):
@@ -373,7 +373,7 @@ def test_address(root, monkeypatch):
 
 
 @pytest.mark.parametrize("address", ["file:///runs", "./mlruns", "ftp://user:secret@host/x"])
-def test_address_that_mlflow_refuses(root, address):
+def test_address_that_mlflow_does_not_support(root, address):
     with pytest.raises(UserError, match="neither a database nor a server") as caught:
         track_state(root, address)
     assert "secret" not in str(caught.value)
@@ -425,27 +425,27 @@ def test_follow_appends_only_new_epochs(root):
 
     with open_experiment(root, resolve(root), "visor-live") as (client, experiment):
 
-        def seen(text):
+        def follow_to(text):
             path.write_text(text)
             return update(client, experiment, folder, logged)
 
         assert update(client, experiment, folder, logged) == 0
-        assert seen(head) == 0
-        assert seen(head + lines[0] + lines[1][:4]) == 1
-        assert seen(head + lines[0] + lines[1]) == 1
-        assert seen(head + lines[0] + lines[1]) == 0
-        logged.clear()  # as if the command had been started again
-        assert seen(head + "".join(lines[:3])) == 1
+        assert follow_to(head) == 0
+        assert follow_to(head + lines[0] + lines[1][:4]) == 1
+        assert follow_to(head + lines[0] + lines[1]) == 1
+        assert follow_to(head + lines[0] + lines[1]) == 0
+        logged.clear()  # as after a restart of the command
+        assert follow_to(head + "".join(lines[:3])) == 1
         (run,) = client.search_runs([experiment])
         assert points(run) == {1: 0.5, 2: 0.25, 3: 0.125}
         assert run.info.run_name == "deepid"
 
-        assert seen(head + lines[0]) == 0  # the same training, started again
-        assert seen(head + "".join(lines)) == 1
+        assert follow_to(head + lines[0]) == 0  # the same training, started again
+        assert follow_to(head + "".join(lines)) == 1
         assert len(client.get_metric_history(run.info.run_id, "loss")) == 4
         assert len(client.search_runs([experiment])) == 1
 
-        assert seen(head + "1,0.75\n") == 1  # another training in the same file
+        assert follow_to(head + "1,0.75\n") == 1  # another training in the same file
         new, old = client.search_runs([experiment], order_by=["attributes.start_time DESC"])
         assert points(new) == {1: 0.75}
         assert points(old) == {1: 0.5, 2: 0.25, 3: 0.125, 4: 0.0625}
@@ -456,7 +456,7 @@ def test_tracking_imports_quickly():
     assert shell(ROOT, sys.executable, "-c", code).strip() == "[]"
 
 
-def test_mirror_imports_no_tensorflow(root):
+def test_tracking_imports_no_tensorflow(root):
     code = (
         "import sys; from pathlib import Path; from visor.tracking import track_state; "
         "print(track_state(Path()).created, 'tensorflow' in sys.modules)"
@@ -472,6 +472,17 @@ def test_follow_ends_its_runs_when_interrupted(root, monkeypatch):
     (root / "mlflow.db").unlink()
     follow(root)
     with open_experiment(root, resolve(root), "visor") as (_, experiment):
-        assert experiment == "1", "links to the record name it by its id"
+        assert experiment == "1", "links to the record contain its id"
     live = {run.info.run_name: run.info.status for run in runs_of(root, "visor-live")}
     assert live == {"clean": "FINISHED", "sunglasses": "FINISHED"}
+
+
+def test_other_results_of_the_same_params_and_data_are_another_state(root):
+    before = read_state(root)
+    shell(root, "sed", "-i", "s|1 / epochs,|2 / epochs,|", "train.py")
+    shell(root, "dvc", "repro", "-q")
+    after = read_state(root)
+    assert (after.params, after.inputs) == (before.params, before.inputs)
+    assert after.metrics["backdoor/deepid/clean:asr"] == 2 * before.metrics["backdoor/deepid/clean:asr"]
+    assert {run.data.tags["dvc.state"] for run in parents_of(root)} == {before.key, after.key}
+    assert before.key != after.key

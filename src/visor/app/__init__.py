@@ -1,7 +1,6 @@
-"""The privacy app: photos in, protected photos out, in the memory of one process and nowhere else.
+"""The privacy app: protects uploaded photos in the memory of one process and writes them to no file.
 
-``limits.py`` says how much, ``uploads.py`` reads strangers' files, ``onlookers.py`` opens the networks, ``faces.py``
-finds faces, ``levels.py`` is the slider. ``protecting.py`` works on one photo: ``searching.py`` changes it,
-``verdicts.py`` says who still sees what. ``desk.py`` is the queue, ``jobs.py`` what lies in it. None of these imports
-Streamlit.
+``settings.py`` holds levels and limits, ``uploads.py`` decodes files, ``networks.py`` loads the networks and finds
+faces, ``protect.py`` processes one photo, ``job_queue.py`` queues them. Streamlit draws ``page.py`` for each
+``session.py``; ``server.py`` serves it.
 """

@@ -1,7 +1,7 @@
-"""What goes out: PNGs of pixels alone, a ZIP of them, and that ZIP locked with a password as an age file.
+"""Downloads: ZIP archives of PNG files, and the same encrypted with a password as an age file.
 
-age (https://age-encryption.org/v1) encrypts and authenticates: scrypt makes the key, ChaCha20-Poly1305 seals 64 KiB
-at a time, so that a changed or shortened file is noticed. ``age -d`` opens what is locked here.
+age (https://age-encryption.org/v1) encrypts and authenticates: scrypt derives the key, ChaCha20-Poly1305 seals 64 KiB
+at a time, so that a changed or truncated file is detected. ``age -d`` decrypts what is encrypted here.
 """
 
 import io
@@ -11,102 +11,84 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 import pyrage
-from PIL import Image
 
 from visor.app import settings
 from visor.core.errors import UserError
-from visor.core.types import ImageArray
 
 MIN_PASSWORD_LENGTH = 12  # characters
-STEM_BYTES, NAME_BYTES = 100, 200  # of a file's name: as it is written, and as it is taken from a stranger's ZIP
-FORBIDDEN = frozenset('<>:"/\\|?*')  # in names, somewhere
-DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
+STEM_BYTES, NAME_BYTES = 100, 200  # limits on names: of files written, and in archives that are read
+FORBIDDEN = frozenset('<>:"/\\|?*')  # in file names of some system
+DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in "123456789¹²³")}
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-MAX_BUNDLE_BYTES = settings.PHOTOS * (
-    3 * settings.PIXELS + (4 << 20)
-)  # of a bundle: PNGs of noise are as large as their pixels
-
-
-def encode_png(image: ImageArray) -> bytes:
-    """Return uint8 (h, w, 3) as a PNG file: pixels alone, no EXIF, place, time or text."""
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG", compress_level=4)  # 6 takes twice as long, for 1 % of the size
-    return file.getvalue()
+MAX_BUNDLE_BYTES = settings.PHOTOS * (3 * settings.PIXELS + (4 << 20))  # PNGs of noise are as large as their pixels
 
 
 def safe_stem(name: str) -> str:
-    """Return a stranger's name as that of a file on any system, without an ending; "photo" if nothing is left."""
-    plain = unicodedata.normalize("NFC", name)
-    kept = "".join(letter if letter.isprintable() and letter not in FORBIDDEN else " " for letter in plain)
-    stem = " ".join(kept.split()).encode()[:STEM_BYTES].decode(errors="ignore").strip(". ")
+    """Return an untrusted name as a file name for any system, without suffix; "photo" if nothing is left."""
+    name = unicodedata.normalize("NFC", name)
+    printable = "".join(letter if letter.isprintable() and letter not in FORBIDDEN else " " for letter in name)
+    stem = " ".join(printable.split()).encode()[:STEM_BYTES].decode(errors="ignore").strip(". ")
     return f"_{stem}" if _is_device(stem) else stem or "photo"
 
 
 def make_zip(photos: Iterable[tuple[str, bytes]]) -> bytes:
-    """Return a ZIP of PNG files and what they are called, each by a name of its own, without a word about when."""
+    """Return a ZIP of PNG files (name, content) under unique safe names, without times."""
     file, taken = io.BytesIO(), set[str]()
-    with zipfile.ZipFile(file, "w") as made:  # stored: a PNG gets no smaller
+    with zipfile.ZipFile(file, "w") as archive:  # stored: PNG does not compress
         for name, photo in photos:
-            made.writestr(zipfile.ZipInfo(f"{_unique_name(safe_stem(name), taken)}.png"), photo)
+            archive.writestr(zipfile.ZipInfo(f"{_unique_name(safe_stem(name), taken)}.png"), photo)
     return file.getvalue()
 
 
 def encrypt(content: bytes, password: str) -> bytes:
-    """Return a ZIP as an age file that opens with the password alone.
+    """Return a ZIP as an age file.
 
     Raises:
-        UserError: the password is too short.
+        UserError: The password is too short.
     """
     if len(password) < MIN_PASSWORD_LENGTH:
-        raise UserError(
-            f"the password has fewer than {MIN_PASSWORD_LENGTH} characters; choose a longer one, say four words"
-        )
+        raise UserError(f"the password has fewer than {MIN_PASSWORD_LENGTH} characters; use, for example, four words")
     return pyrage.passphrase.encrypt(content, password)
 
 
 def decrypt(content: bytes, password: str) -> dict[str, bytes]:
-    """Return the PNG files in a locked bundle by their names; it may be anybody's.
+    """Return the PNG files of an encrypted archive, which is untrusted, by name.
 
     Raises:
-        UserError: the password is wrong, the bundle was changed, or what is in it is no bundle of Visor's.
+        UserError: The password is wrong, the archive was changed, or Visor cannot have created it.
     """
     if len(content) > MAX_BUNDLE_BYTES:
-        raise UserError(
-            f"the bundle has more than {MAX_BUNDLE_BYTES >> 20} MiB, which no bundle of Visor's has; leave it shut"
-        )
+        raise UserError(f"more than {MAX_BUNDLE_BYTES >> 20} MiB, larger than any archive Visor creates; not opened")
     try:
-        plain = pyrage.passphrase.decrypt(content, password)
+        content = pyrage.passphrase.decrypt(content, password)
     except (pyrage.DecryptError, ValueError):
-        raise UserError(
-            "the password is wrong, or the bundle was changed or cut off; type it again, or download the bundle anew"
-        ) from None
+        raise UserError("wrong password, or the archive is damaged; try again or download it again") from None
     try:
-        with zipfile.ZipFile(io.BytesIO(plain)) as file:
-            return _photos(file, len(plain))
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return _read_photos(archive, len(content))
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
-        raise UserError(f"the bundle holds no ZIP that can be read ({error}); download it anew") from None
+        raise UserError(f"the archive contains no readable ZIP ({error}); download it again") from None
 
 
-def _photos(file: zipfile.ZipFile, most: int) -> dict[str, bytes]:
-    entries = file.infolist()
-    if len(entries) > settings.PHOTOS or sum(entry.file_size for entry in entries) > most:
-        raise UserError("the bundle holds more than a bundle of Visor's can; leave it shut")
+def _read_photos(archive: zipfile.ZipFile, max_bytes: int) -> dict[str, bytes]:
+    entries = archive.infolist()
+    if len(entries) > settings.PHOTOS or sum(entry.file_size for entry in entries) > max_bytes:
+        raise UserError("the archive contains more than any archive Visor creates; not extracted")
     photos: dict[str, bytes] = {}
     for entry in entries:
-        if not _is_safe(entry.filename) or entry.compress_type != zipfile.ZIP_STORED or entry.filename in photos:
-            raise UserError(f"the bundle holds {entry.filename!r}, which Visor would not have written; leave it shut")
-        content = file.read(entry)
-        if not content.startswith(SIGNATURE):
-            raise UserError(f"{entry.filename!r} in the bundle is no PNG; leave the bundle shut")
-        photos[entry.filename] = content
+        name = entry.filename
+        if not _is_safe(name) or entry.compress_type != zipfile.ZIP_STORED or name in photos:
+            raise UserError(f"the archive contains {name!r}, which Visor does not create; not extracted")
+        photos[name] = archive.read(entry)
+        if not photos[name].startswith(SIGNATURE):
+            raise UserError(f"{name!r} in the archive is not a PNG file; not extracted")
     return photos
 
 
 def _is_safe(name: str) -> bool:
-    """Return whether a name is that of a PNG in the very folder, on any system."""
-    stem = PurePosixPath(name).stem
+    """Return whether this is the name of a PNG file, without folders, on any system."""
     return (
-        name == f"{stem}.png"
+        name == f"{PurePosixPath(name).stem}.png"
         and name.isprintable()
         and not FORBIDDEN & set(name)
         and not name.startswith(".")
@@ -116,15 +98,15 @@ def _is_safe(name: str) -> bool:
 
 
 def _is_device(name: str) -> bool:
-    """Return whether Windows takes a name for that of a device, whatever follows its first dot."""
+    """Return whether Windows takes a name for a device, whatever follows its first dot."""
     return name.partition(".")[0].strip().casefold() in DEVICES
 
 
 def _unique_name(stem: str, taken: set[str]) -> str:
-    """Return the name, numbered if it is taken: some systems make no difference between IMG and img."""
-    number, free = 1, stem
-    while free.casefold() in taken:
+    """Return the name, numbered if it is taken: some systems do not distinguish IMG from img."""
+    number, name = 1, stem
+    while name.casefold() in taken:
         number += 1
-        free = f"{stem} ({number})"
-    taken.add(free.casefold())
-    return free
+        name = f"{stem} ({number})"
+    taken.add(name.casefold())
+    return name

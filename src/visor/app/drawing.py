@@ -1,7 +1,6 @@
-"""What the page draws: boxes with numbers, a part of a photo, a change made visible; arrays in, arrays out."""
+"""Images of the page: previews with numbered boxes, parts of a photo, amplified differences; arrays in, arrays out."""
 
 import base64
-import io
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -10,134 +9,110 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from visor.core.types import Box, ImageArray
+from visor.data import images
+from visor.data.crops import bounding_slices, expand_box
+from visor.data.images import BoxStyle
 from visor.photos.files import MIN_FACE_SIDE
 
-SHOWN = 800  # pixels of the longer side of a picture on the page
-AROUND = 0.5  # of a face's longer side, shown around it on each side
-DIFFERENCE_GAIN = 10
-GREY = 128
-DRAG = 8  # pixels on the screen; a shorter drag is a tap
+MAX_SIDE = 800  # longer side of an image on the page, in pixels
+FACE_MARGIN = 0.5  # shown around a face on each side, as a share of its longer side
+DIFFERENCE_GAIN, GREY = 10, 128
+MIN_DRAG = 8  # pixels on the screen; a shorter drag is a click
 BOX_STYLES = {
-    "ticked": ((0, 150, 136), 4),
-    "left out": ((150, 150, 150), 2),
-    "new": ((255, 143, 0), 4),
-}  # colour, width
+    "selected": BoxStyle((0, 150, 136), 4, outlined=True),
+    "unselected": BoxStyle((150, 150, 150), 2, outlined=True),
+    "new": BoxStyle((255, 143, 0), 4, outlined=True),
+}
+Window = tuple[slice, slice]  # rows and columns of a photo
+WHOLE_PHOTO: Window = (slice(None), slice(None))
 
 
 class FaceBox(NamedTuple):
-    """A box [x, y, w, h] in a photo's pixels, to be turned clockwise by ``angle`` degrees; its tag; one of LOOKS."""
+    """A box [x, y, w, h] in a photo's pixels, rotated clockwise by ``angle`` degrees, its tag, a key of BOX_STYLES."""
 
     box: Box
     angle: float
     tag: str
-    look: str
+    style: str
 
 
-class Window(NamedTuple):
-    """A part of a photo, in its pixels: from the first to before the second, down and across."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-
-
-def draw_face_boxes(small: ImageArray, marks: Sequence[FaceBox], width: int) -> ImageArray:
-    """Return a copy of a reduced photo uint8 (h, w, 3) with boxes and their tags; the photo has ``width`` pixels."""
-    copy = Image.fromarray(small)
+def draw_face_boxes(thumbnail: ImageArray, boxes: Sequence[FaceBox], width: int) -> ImageArray:
+    """Return a copy of the thumbnail uint8 (h, w, 3) of a photo ``width`` pixels wide, with boxes and their tags."""
+    copy = Image.fromarray(thumbnail)
     draw, scale = ImageDraw.Draw(copy), copy.width / width
     font = ImageFont.load_default(size=max(14, max(copy.size) // 36))
-    for box, angle, tag, look in marks:
-        colour, thick = BOX_STYLES[look]
-        # Twice: a line of one colour is lost on a photo that has it.
-        points = corners(box, angle, scale, copy.size)
-        draw.line([*points, points[0]], "white", thick + 3, "curve")
-        draw.line([*points, points[0]], colour, thick, "curve")
-        across, down = (length + 10 for length in draw.textbbox((0, 0), tag, font)[2:])
-        x = min(min(x for x, _ in points), copy.width - across)
-        y = min(min(y for _, y in points), copy.height - down)
-        draw.rectangle([x, y, x + across, y + down], colour, "white")
-        draw.text((x + across / 2, y + down / 2), tag, "white", font, anchor="mm")
+    for box, angle, tag, name in boxes:
+        style, points = BOX_STYLES[name], corners(box, angle, scale, copy.size)
+        # Draw a wider white line first so that the box is visible on any background.
+        draw.line([*points, points[0]], "white", style.width + 3, "curve")
+        draw.line([*points, points[0]], style.colour, style.width, "curve")
+        tag_width, tag_height = (length + 10 for length in draw.textbbox((0, 0), tag, font)[2:])
+        x = min(min(x for x, _ in points), copy.width - tag_width)
+        y = min(min(y for _, y in points), copy.height - tag_height)
+        draw.rectangle([x, y, x + tag_width, y + tag_height], style.colour, "white")
+        draw.text((x + tag_width / 2, y + tag_height / 2), tag, "white", font, anchor="mm")
     return np.asarray(copy)
 
 
 def corners(box: Box, angle: float, scale: float, size: tuple[int, int]) -> list[tuple[float, float]]:
-    """Return the four corners (x, y) of a turned box in a copy of ``size`` (width, height), cut to lie within it."""
+    """Return the corners (x, y) of a rotated box in a copy of ``size`` (width, height), clipped to it."""
     x, y, width, height = box
     sine, cosine = np.sin(np.radians(angle)), np.cos(np.radians(angle))
     offsets = np.array([[-width, -height], [width, -height], [width, height], [-width, height]]) / 2
-    turned = offsets @ np.array([[cosine, sine], [-sine, cosine]]) + [x + width / 2, y + height / 2]
-    cut = np.clip(turned * scale, 0, np.array(size) - 1)
-    return [(float(across), float(down)) for across, down in cut]
+    rotated = offsets @ np.array([[cosine, sine], [-sine, cosine]]) + [x + width / 2, y + height / 2]
+    return [(float(x), float(y)) for x, y in np.clip(rotated * scale, 0, np.array(size) - 1)]
 
 
-def thumbnail(image: ImageArray, longest: int = SHOWN) -> ImageArray:
-    """Return uint8 (h, w, 3) as it is, or smaller, so that its longer side has ``longest`` pixels."""
-    height, width = image.shape[:2]
-    scale = longest / max(height, width)
-    if scale >= 1:
-        return image
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=3))
-
-
-def whole(shape: Sequence[int]) -> Window:
-    """Return the window that is all of a photo of ``shape`` (h, w, …)."""
-    return Window(0, shape[0], 0, shape[1])
+def thumbnail(image: ImageArray) -> ImageArray:
+    """Return uint8 (h, w, 3), reduced to MAX_SIDE pixels of the longer side if it is larger."""
+    copy = Image.fromarray(image)
+    copy.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS, reducing_gap=3)
+    return np.asarray(copy)
 
 
 def face_window(box: Box, shape: Sequence[int]) -> Window:
-    """Return a square about a face, and as much around it as helps to know where it is, cut to the photo."""
-    x, y, width, height = box
-    reach = (0.5 + AROUND) * max(width, height)
-    top, left = (max(0, int(middle - reach)) for middle in (y + height / 2, x + width / 2))
-    bottom, right = int(np.ceil(y + height / 2 + reach)), int(np.ceil(x + width / 2 + reach))
-    return Window(top, min(shape[0], bottom), left, min(shape[1], right))
+    """Return a square around a face and its surroundings, clipped to a photo of ``shape`` (h, w, …)."""
+    return bounding_slices(expand_box(box, FACE_MARGIN, 1.0), shape)
 
 
-def crop_window(image: ImageArray, window: Window) -> ImageArray:
-    """Return what of a photo uint8 (h, w, 3) lies in a window."""
-    return image[window.top : window.bottom, window.left : window.right]
+def difference(before: ImageArray, after: ImageArray, window: Window) -> ImageArray:
+    """Return the amplified difference of two photos in a window, uint8 with at most MAX_SIDE pixels a side.
 
-
-def amplified_difference(before: ImageArray, after: ImageArray, window: Window) -> ImageArray:
-    """Return grey plus TIMES the change in a window, cut to 0…255; uint8, at most SHOWN pixels a side.
-
-    Pixels are left out, not averaged, where there are too many: an average would hide the change.
+    Of a larger window, every n-th pixel is taken: averages would hide the change.
     """
-    step = -(-max(window.bottom - window.top, window.right - window.left) // SHOWN)
-    first, second = (crop_window(image, window)[::step, ::step].astype(np.int16) for image in (before, after))
-    return np.clip(GREY + DIFFERENCE_GAIN * (second - first), 0, 255).astype(np.uint8)
+    step = -(-max(before[window].shape) // MAX_SIDE)
+    first, second = (image[window][::step, ::step] for image in (before, after))
+    return images.amplified_difference(first, second, DIFFERENCE_GAIN, GREY)
 
 
 def data_url(image: ImageArray, quality: int = 85) -> str:
-    """Return a picture as the address of itself: it lies in no file, and no other visitor can ask for it."""
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=quality, subsampling=0)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    """Return an image as a data URL: it is in no file, and no other visitor can request it."""
+    return f"data:image/jpeg;base64,{base64.b64encode(images.encode_jpeg(image, quality, subsampling=0)).decode()}"
 
 
 def default_box(shape: Sequence[int]) -> NDArray[np.int64]:
-    """Return a box [x, y, w, h] to begin with: a third of the shorter side, in the middle of the photo."""
+    """Return the first box [x, y, w, h] of a new face: a third of the shorter side, in the middle of the photo."""
     side = max(MIN_FACE_SIDE, min(shape[:2]) // 3)
     return np.array([(shape[1] - side) // 2, (shape[0] - side) // 2, side, side])
 
 
-def box_from_click(pick: Mapping[str, float], shape: Sequence[int], box: Sequence[float]) -> NDArray[np.int64]:
-    """Return the box [x, y, w, h] in a photo's pixels that a tap or a drag on its picture means.
+def box_from_click(click: Mapping[str, float], shape: Sequence[int], box: Sequence[float]) -> NDArray[np.int64]:
+    """Return the box [x, y, w, h], in pixels of the photo, that a click or a drag on its image means.
 
-    pick: x1, y1, x2, y2 in a picture of ``width`` × ``height`` pixels on the screen. A tap moves ``box`` there; a
-    drag makes a new one. It is cut to the photo.
+    Args:
+        click: x1, y1, x2, y2 on an image of ``width`` × ``height`` pixels on the screen.
+        shape: Shape (h, w, …) of the photo, to which the box is clipped.
+        box: The present box; a click moves it, a drag replaces it.
     """
     photo = np.array([shape[1], shape[0]])
-    scale = photo / [pick["width"], pick["height"]]
-    ends = np.array([[pick["x1"], pick["y1"]], [pick["x2"], pick["y2"]]])
-    if np.abs(ends[1] - ends[0]).max() < DRAG:
+    scale = photo / [click["width"], click["height"]]
+    ends = np.array([[click["x1"], click["y1"]], [click["x2"], click["y2"]]])
+    if np.abs(ends[1] - ends[0]).max() < MIN_DRAG:
         sides = np.array(box[2:])
         start = ends[0] * scale - sides / 2
     else:
-        low, high = (np.clip(end * scale, 0, photo) for end in (ends.min(0), ends.max(0)))
-        start, sides = low, high - low
+        start, stop = (np.clip(end * scale, 0, photo) for end in (ends.min(0), ends.max(0)))
+        sides = stop - start
     sides = np.clip(np.rint(sides), MIN_FACE_SIDE, photo)
     start = np.clip(np.rint(start), 0, photo - sides)
     return np.concatenate([start, sides]).astype(np.int64)

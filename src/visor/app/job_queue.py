@@ -1,260 +1,226 @@
-"""The desk: photos are handed in, wait their turn, and are picked up by the session that brought them, alone."""
+"""Queue of photos to protect: one worker thread; sessions take turns, and each has access to its own jobs only."""
 
 import logging
 import secrets
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Literal, NamedTuple
 
 from visor.app import error_logging, settings
-from visor.app.networks import Networks, Spot
+from visor.app.networks import Networks
 from visor.app.protect import JobCancelled, ProtectionResult, protect
 from visor.app.settings import ProtectionLevel
 from visor.app.uploads import Upload
 from visor.core.errors import UserError
+from visor.photos.faces import Face
 
+LOG = logging.getLogger(__name__)
 State = Literal["waiting", "running", "done", "cancelled", "failed"]
-
-PENDING_STATES = ("waiting", "running")
-
-
-class Job(NamedTuple):
-    """A photo on the desk, as it is now: ``place`` in the queue, 1 is next, None: it waits no more; ``progress`` in
-    [0, 1] and what is done in ``words``; ``result`` when it is done, ``error``, a sentence, when it failed.
-    """
-
-    id: str
-    session: str
-    name: str
-    state: State
-    progress: float
-    status_text: str
-    position: int | None
-    result: ProtectionResult | None
-    error: str | None
+COPIES_PER_PHOTO = 3  # in memory: before, after, and the PNG, which is at most a little larger
+LOADING = "Loading networks"
+FAILED = "This photo could not be processed. Try again, or choose another photo."
 
 
 class JobRequest(NamedTuple):
-    """What the worker needs."""
+    """Key of a photo on the page, numbers of its selected faces and the faces, level, and a key of ``TARGETS``."""
 
-    upload: Upload
-    faces: Sequence[Spot]
+    photo: str
+    numbers: tuple[int, ...]
+    faces: tuple[Face, ...]
     level: ProtectionLevel
     target: str
 
 
-@dataclass(eq=False)
-class QueueEntry:
-    """A job as the desk keeps it: ``held`` bytes of photos at most; ``order`` is let go when the job ends."""
+class Job(NamedTuple):
+    """A photo in the queue, as it is now."""
 
-    job: Job
-    reserved_bytes: int
-    order: JobRequest | None
-    stop: threading.Event = field(default_factory=threading.Event)
+    id: str
+    session: str
+    name: str
+    request: JobRequest
+    state: State = "waiting"
+    progress: float = 0.0  # share in [0, 1]
+    status_text: str = ""  # current step
+    position: int | None = None  # in the queue, 1 is next; None if the job does not wait
+    result: ProtectionResult | None = None  # of a job that is done
+    error: str | None = None  # why it failed, one sentence
 
     @property
     def is_pending(self) -> bool:
-        """Whether it waits or is worked on."""
-        return self.job.state in PENDING_STATES
+        """Whether the job waits or runs."""
+        return self.state in ("waiting", "running")
+
+
+@dataclass(eq=False)
+class QueueEntry:
+    """A job with the memory reserved for its photo; ``upload`` is released when the job ends."""
+
+    job: Job
+    reserved_bytes: int
+    upload: Upload | None
+    stop: threading.Event = field(default_factory=threading.Event)
 
     def finish(self, state: State, result: ProtectionResult | None = None, error: str | None = None) -> None:
-        """Note how it ended, once; the first end counts."""
+        """Record how the job ended; later calls have no effect."""
         self.stop.set()
-        if self.is_pending:
+        if self.job.is_pending:
             self.job = self.job._replace(state=state, status_text="", result=result, error=error)
-            self.reserved_bytes = self.reserved_bytes if result else 0
-            self.order = None
+            self.reserved_bytes, self.upload = self.reserved_bytes if result else 0, None
 
 
-def round_robin(papers: Mapping[str, Sequence[QueueEntry]], turns: Sequence[str]) -> list[QueueEntry]:
-    """Return what waits, next first: of each session in ``turns`` one, then of each another."""
-    waiting = [[paper for paper in papers[session] if paper.job.state == "waiting"] for session in turns]
-    return [paper for once in zip_longest(*waiting) for paper in once if paper is not None]
-
-
-__all__ = ["Job", "JobQueue"]
-
-LOG = logging.getLogger(__name__)
-SWEPT_SECONDS = 5.0
-COPIES_PER_PHOTO = 3  # of a photo in memory: before, after, and the PNG, which is at most a little larger
-OPENING = "Loading the networks"
-FAILED = "This photo could not be protected; try once more, or choose another one"
+def round_robin(entries_by_session: Iterable[Sequence[QueueEntry]]) -> list[QueueEntry]:
+    """Return the waiting entries in the order of processing: one of each session, then the second of each."""
+    waiting = [[entry for entry in entries if entry.job.state == "waiting"] for entries in entries_by_session]
+    return [entry for turn in zip_longest(*waiting) for entry in turn if entry is not None]
 
 
 class JobQueue:
-    """The queue of a process and the one thread that works on it; every method can be called from any thread.
+    """The queue of the process and its worker thread; every method is thread-safe.
 
-    ``open_eyes`` is called once, when first needed. Sessions have turns: whoever hands in twenty photos does not keep
-    the others waiting for all of them.
+    Args:
+        load_networks: Called once, when the networks are first needed.
+        work: Processes one job.
     """
 
-    def __init__(
-        self,
-        load_networks: Callable[[], Networks],
-        work: Callable[..., ProtectionResult] = protect,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._open, self._work, self._clock = load_networks, work, clock
-        self._eyes: Networks | None = None
-        self._opening = threading.Lock()
-        self._changed = threading.Condition()  # guards all below
-        self._papers: dict[str, list[QueueEntry]] = {}
-        self._seen: dict[str, float] = {}
-        self._turns: list[str] = []  # sessions, the next first; the one whose photo is worked on is last
+    def __init__(self, load_networks: Callable[[], Networks], work: Callable[..., ProtectionResult] = protect) -> None:
+        self._load, self._work = load_networks, work
+        self._networks: Networks | None = None
+        self._loading = threading.Lock()
+        self._changed = threading.Condition()  # guards the entries
+        # By session, in the order of their turns; the session whose photo is processed is last.
+        self._entries: OrderedDict[str, list[QueueEntry]] = OrderedDict()
         self._closed = threading.Event()
-        for task in (self._run_worker, self._run_sweeper):
-            threading.Thread(target=task, daemon=True).start()
+        threading.Thread(target=self._run_worker, daemon=True).start()
 
     @property
     def networks_loaded(self) -> bool:
-        """Whether the networks are loaded, so that ``eyes`` does not wait."""
-        return self._eyes is not None
+        """Whether ``networks`` returns without waiting."""
+        return self._networks is not None
 
     def networks(self) -> Networks:
         """Return the networks; the first call loads them, others wait for it.
 
         Raises:
-            UserError: they cannot be had.
+            UserError: They cannot be loaded.
         """
-        with self._opening:
-            if self._eyes is None:
-                self._eyes = self._open()
-            return self._eyes
+        with self._loading:
+            if self._networks is None:
+                self._networks = self._load()
+            return self._networks
 
-    def submit(self, session: str, upload: Upload, faces: Sequence[Spot], level: ProtectionLevel, target: str) -> Job:
-        """Hand in a photo with its chosen faces; return its place in the queue.
+    def submit(self, session: str, upload: Upload, request: JobRequest) -> Job:
+        """Queue a photo.
 
         Raises:
-            UserError: no or too many faces are chosen, or the session's share, the queue or the memory is full.
+            UserError: No or too many faces are selected, or the queue or the memory is full.
         """
-        if not 1 <= len(faces) <= settings.FACES:
-            raise UserError(f"{upload.name} has {len(faces)} chosen faces; choose 1 to {settings.FACES}")
+        if not 1 <= len(request.faces) <= settings.FACES:
+            raise UserError(f"{upload.name} has {len(request.faces)} selected faces; select 1 to {settings.FACES}")
         with self._changed:
-            self._check_limits(session, held := COPIES_PER_PHOTO * upload.image.nbytes)
-            job = Job(secrets.token_urlsafe(12), session, upload.name, "waiting", 0.0, "", None, None, None)
-            paper = QueueEntry(job, held, JobRequest(upload, tuple(faces), level, target))
-            self._papers.setdefault(session, []).append(paper)
-            if session not in self._turns:
-                self._turns.insert(len(self._turns) - self._last_is_running(), session)
-            self._seen[session] = self._clock()
+            self._check_limits(session, size := COPIES_PER_PHOTO * upload.image.nbytes)
+            if session not in self._entries:
+                running = [entry.job.session for entry in self._all_entries() if entry.job.state == "running"]
+                self._entries[session] = []
+                for other in running:
+                    self._entries.move_to_end(other)
+            job = Job(secrets.token_urlsafe(12), session, upload.name, request)
+            self._entries[session].append(QueueEntry(job, size, upload))
             self._changed.notify_all()
-            return self._jobs(session)[-1]
+            return self.jobs(session)[-1]
 
     def jobs(self, session: str) -> list[Job]:
-        """Return the photos of a session, in the order in which they came."""
+        """Return the jobs of a session in the order of their submission."""
         with self._changed:
-            return self._jobs(session)
+            order = round_robin(self._entries.values())
+            positions = {entry.job.id: position for position, entry in enumerate(order, start=1)}
+            entries = self._entries.get(session, [])
+            return [entry.job._replace(position=positions.get(entry.job.id)) for entry in entries]
 
-    def cancel(self, session: str, job: str) -> None:
-        """Stop a session's photo by its id, if it waits or is worked on; a stranger's is left alone."""
+    def cancel(self, session: str, job_id: str) -> None:
+        """Stop a pending job; that of another session is left alone."""
         with self._changed:
-            for paper in self._papers.get(session, []):
-                if paper.job.id == job:
-                    paper.finish("cancelled")
+            for entry in self._entries.get(session, []):
+                if entry.job.id == job_id:
+                    entry.finish("cancelled")
 
-    def remove(self, session: str, job: str) -> None:
-        """Forget a session's photo by its id, whatever its state; a running one is cancelled."""
+    def remove(self, session: str, job_id: str) -> None:
+        """Delete a job of a session in any state; a running one is cancelled."""
         with self._changed:
-            self.cancel(session, job)
-            if session in self._papers:
-                self._papers[session] = [paper for paper in self._papers[session] if paper.job.id != job]
+            self.cancel(session, job_id)
+            if session in self._entries:
+                self._entries[session] = [entry for entry in self._entries[session] if entry.job.id != job_id]
 
     def clear_session(self, session: str) -> None:
-        """Drop all photos and results of a session, at once."""
+        """Delete all jobs of a session at once."""
         with self._changed:
-            for paper in self._papers.pop(session, []):
-                paper.finish("cancelled")
-            self._turns = [other for other in self._turns if other != session]
-            self._seen.pop(session, None)
-
-    def keep_alive(self, session: str) -> None:
-        """Note a sign of life of a session: its results are kept for another ``limits.KEPT_SECONDS``."""
-        with self._changed:
-            if session in self._papers:
-                self._seen[session] = self._clock()
-
-    def expire_sessions(self) -> None:
-        """Forget the sessions that have been silent for too long; a timer calls it."""
-        with self._changed:
-            for session, last in list(self._seen.items()):
-                if self._clock() - last > settings.IDLE_SECONDS:
-                    self.clear_session(session)
+            for entry in self._entries.pop(session, []):
+                entry.finish("cancelled")
 
     def close(self) -> None:
-        """Stop the worker and the timer, and drop everything."""
+        """Stop the worker and delete everything."""
         with self._changed:
             self._closed.set()
-            for session in list(self._papers):
+            for session in list(self._entries):
                 self.clear_session(session)
             self._changed.notify_all()
 
-    def _check_limits(self, session: str, held: int) -> None:
-        papers, own = [paper for each in self._papers.values() for paper in each], self._papers.get(session, [])
-        if sum(paper.is_pending for paper in own) >= settings.PHOTOS:
-            raise UserError(f"{settings.PHOTOS} photos at once are the most; wait until one of yours is done")
-        if sum(paper.is_pending for paper in papers) >= settings.MAX_QUEUED:
-            raise UserError(f"The queue is full with {settings.MAX_QUEUED} photos; try again in a few minutes")
-        if sum(paper.reserved_bytes for paper in own) + held > settings.MAX_PHOTO_MEMORY // 2:
-            raise UserError("Your photos fill your share of the memory; save and remove some, then try again")
-        if sum(paper.reserved_bytes for paper in papers) + held > settings.MAX_PHOTO_MEMORY:
-            raise UserError("The memory for photos is full; remove photos that you have saved, or try again later")
+    def _all_entries(self) -> list[QueueEntry]:
+        return list(chain.from_iterable(self._entries.values()))
 
-    def _last_is_running(self) -> bool:
-        """Return whether the last session in turn is the one whose photo is worked on."""
-        return any(paper.job.state == "running" for last in self._turns[-1:] for paper in self._papers[last])
-
-    def _jobs(self, session: str) -> list[Job]:
-        order = round_robin(self._papers, self._turns)
-        places = {paper.job.id: place for place, paper in enumerate(order, start=1)}
-        return [paper.job._replace(position=places.get(paper.job.id)) for paper in self._papers.get(session, [])]
+    def _check_limits(self, session: str, size: int) -> None:
+        """Raise ``UserError`` if a further photo of ``size`` bytes exceeds a limit."""
+        entries, session_entries = self._all_entries(), self._entries.get(session, [])
+        if sum(entry.job.is_pending for entry in session_entries) >= settings.PHOTOS:
+            raise UserError(f"You can queue at most {settings.PHOTOS} photos; wait until one is finished.")
+        if sum(entry.job.is_pending for entry in entries) >= settings.MAX_QUEUED:
+            raise UserError(f"The queue is full ({settings.MAX_QUEUED} photos). Try again in a few minutes.")
+        if sum(entry.reserved_bytes for entry in session_entries) + size > settings.MAX_SESSION_MEMORY:
+            raise UserError(
+                "Your photos use all the memory available to you. Download and remove some, then try again."
+            )
+        if sum(entry.reserved_bytes for entry in entries) + size > settings.MAX_PHOTO_MEMORY:
+            raise UserError("Photo memory is full. Remove photos that you have downloaded, or try again later.")
 
     def _run_worker(self) -> None:
         while not self._closed.is_set():
-            self._run_job(self._take_next())  # no name here keeps a photo that was forgotten
+            self._run_job(self._take_next())  # Do not bind the entry to a name: a deleted photo must be freed at once.
 
     def _take_next(self) -> QueueEntry | None:
-        """Wait for a photo and take it: its session is last now; None: the desk is closed."""
+        """Wait for a job and mark it as running; None if the queue is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed.is_set() or round_robin(self._papers, self._turns))
+            self._changed.wait_for(lambda: self._closed.is_set() or round_robin(self._entries.values()))
             if self._closed.is_set():
                 return None
-            paper = round_robin(self._papers, self._turns)[0]
-            self._turns.remove(paper.job.session)
-            self._turns.append(paper.job.session)
-            paper.job = paper.job._replace(state="running", status_text="" if self.networks_loaded else OPENING)
-            return paper
+            entry = round_robin(self._entries.values())[0]
+            self._entries.move_to_end(entry.job.session)
+            entry.job = entry.job._replace(state="running", status_text="" if self.networks_loaded else LOADING)
+            return entry
 
-    def _run_job(self, paper: QueueEntry | None) -> None:
-        """Do a job, whatever it raises; what is logged of that tells nothing of the photo."""
-        if paper is None:
+    def _run_job(self, entry: QueueEntry | None) -> None:
+        """Process a job, whatever it raises; the log gets nothing about the photo."""
+        if entry is None:
             return
 
-        def report_progress(share: float, words: str) -> None:
+        def report_progress(share: float, text: str) -> None:
             with self._changed:
-                if paper.is_pending:
-                    paper.job = paper.job._replace(progress=share, status_text=words)
+                if entry.job.is_pending:
+                    entry.job = entry.job._replace(progress=share, status_text=text)
 
-        result, sentence = None, None
+        request, result, message = entry.job.request, None, None
+        arguments = request.faces, request.level, request.target, report_progress, entry.stop.is_set
         try:
-            eyes = self.networks()
-            if order := paper.order:  # it was not cancelled meanwhile
-                result = self._work(eyes, *order, report_progress, paper.stop.is_set)
+            networks = self.networks()
+            if upload := entry.upload:  # None: the job was cancelled meanwhile
+                result = self._work(networks, upload, *arguments)
         except JobCancelled:
             pass
         except UserError as error:
-            sentence = str(error)
+            message = str(error)
         except Exception as error:
-            LOG.error("a photo failed: %s", error_logging.error_location(error))
-            sentence = FAILED
+            LOG.error("a job failed: %s", error_logging.error_location(error))
+            message = FAILED
         with self._changed:
-            paper.finish("done" if result else "failed" if sentence else "cancelled", result, sentence)
-
-    def _run_sweeper(self) -> None:
-        while not self._closed.wait(SWEPT_SECONDS):
-            try:
-                self.expire_sessions()
-            except Exception as error:
-                LOG.error("the timer failed: %s", error_logging.error_location(error))
+            entry.finish("done" if result else "failed" if message else "cancelled", result, message)

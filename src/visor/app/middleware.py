@@ -1,22 +1,21 @@
-"""Stands before Streamlit's server: what it answers to, what browsers may keep, and how much may be sent."""
+"""ASGI middleware in front of Streamlit: blocked paths, security headers, and limits on uploads."""
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
-Scope = dict[str, Any]
-Call = Callable[..., Any]
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-MAX_UPLOAD_BYTES = 1 << 30  # files that were sent and not yet dropped, of all sessions
-UPLOAD = "/_stcore/upload_file/"
-UPLOAD_TIMEOUT = 300  # seconds: one that stalls would hold its share for ever
+from visor.app.settings import MAX_UPLOAD_BYTES
+
+UPLOAD_PREFIX = "/_stcore/upload_file/"
+UPLOAD_TIMEOUT = 300  # seconds; a stalled upload would hold its share for ever
 BLOCKED_PATHS = ("/_stcore/metrics", "/_stcore/agent")  # figures of all sessions; an interface for programs
-CACHEABLE_PREFIX = (
-    "/static/"  # Streamlit's own files, the same for everybody; nothing else may stay in a browser's cache
-)
+CACHEABLE_PREFIX = "/static/"  # Streamlit's own files; a browser may cache nothing else
 HEADERS = {
-    # No other machine is asked for anything, and no other page may frame this one. Streamlit's page starts by a script
-    # in itself; its parts bring styles, pictures and workers of their own making.
+    # The page requests nothing from other hosts, and no other page may frame it. Streamlit's page starts by an inline
+    # script; its components bring styles, images and workers of their own.
     "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
     "connect-src 'self'; frame-ancestors 'self'; form-action 'self'; base-uri 'self'; object-src 'none'",
@@ -27,72 +26,51 @@ HEADERS = {
 
 
 class RequestFilter:
-    """An ASGI middleware. ``hosts``: names that a request may call this machine by; ``held``: bytes of the files that
-    Streamlit keeps.
-    """
+    """ASGI middleware; ``stored_bytes`` returns the size of the uploads that Streamlit holds."""
 
-    def __init__(self, app: Call, hosts: frozenset[str], held: Callable[[], int]) -> None:
-        self._app, self._hosts, self._held = app, hosts, held
-        self._arriving = 0
+    def __init__(self, app: ASGIApp, stored_bytes: Callable[[], int]) -> None:
+        self._app, self._stored_bytes = app, stored_bytes
+        self._arriving_bytes = 0
 
-    async def __call__(self, scope: Scope, receive: Call, send: Call) -> None:
-        """Answer, or pass on, a request."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Reject a request or pass it on."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        path, headers = scope["path"], dict(scope["headers"])
-        size = _length(headers) if scope.get("method") == "PUT" and path.startswith(UPLOAD) else 0
-        status = self._rejection_status(path, headers, size)
-        if status:
-            await _refuse(scope, send, status)
+        is_upload = scope.get("method") == "PUT" and scope["path"].startswith(UPLOAD_PREFIX)
+        size = _content_length(Headers(scope=scope)) if is_upload else 0
+        if status := self._rejection_status(scope["path"], size):
+            await Response(status_code=status)(scope, receive, send)
             return
-        self._arriving += size or 0
+        self._arriving_bytes += size or 0
         try:
-            answer = self._app(scope, receive, _with_headers(send, path))
-            await (asyncio.wait_for(answer, UPLOAD_TIMEOUT) if size else answer)
+            response = self._app(scope, receive, _add_headers(send, scope["path"]))
+            await (asyncio.wait_for(response, UPLOAD_TIMEOUT) if size else response)
         except asyncio.TimeoutError:
-            await _refuse(scope, send, 408)
+            await Response(status_code=408)(scope, receive, send)
         finally:
-            self._arriving -= size or 0
+            self._arriving_bytes -= size or 0
 
-    def _rejection_status(self, path: str, headers: dict[bytes, bytes], size: int | None) -> int | None:
-        """Return the status of an answer that is none."""
-        if _name(headers.get(b"host", b"").decode("latin-1")) not in self._hosts:
-            return 421  # a stranger's name that leads here: DNS rebinding
-        if any(path == closed or path.startswith(f"{closed}/") for closed in BLOCKED_PATHS):
+    def _rejection_status(self, path: str, size: int | None) -> int | None:
+        """Return the HTTP status of a rejected request, None for an accepted one."""
+        if any(path == blocked or path.startswith(f"{blocked}/") for blocked in BLOCKED_PATHS):
             return 404
         if size is None:
             return 411
-        return 507 if size and self._held() + self._arriving + size > MAX_UPLOAD_BYTES else None
+        return 507 if size and self._stored_bytes() + self._arriving_bytes + size > MAX_UPLOAD_BYTES else None
 
 
-def _length(headers: dict[bytes, bytes]) -> int | None:
-    """Return how long a request says it is; one in chunks need not keep to that."""
-    if b"transfer-encoding" in headers:
-        return None
-    length = headers.get(b"content-length", b"")
-    return int(length) if length.isdigit() else None
+def _content_length(headers: Headers) -> int | None:
+    """Return the declared length of a request; None for chunks, which need not keep to it."""
+    length = headers.get("content-length", "")
+    return int(length) if length.isdecimal() and "transfer-encoding" not in headers else None
 
 
-def _name(host: str) -> str:
-    """Return a Host header without its port."""
-    return host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0].lower()
-
-
-def _with_headers(send: Call, path: str) -> Call:
-    async def sending(message: Scope) -> None:
+def _add_headers(send: Send, path: str) -> Send:
+    async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            own = dict(HEADERS) if path.startswith(CACHEABLE_PREFIX) else HEADERS | {"cache-control": "no-store"}
-            kept = [(name, value) for name, value in message["headers"] if name.decode().lower() not in own]
-            message["headers"] = kept + [(name.encode(), value.encode()) for name, value in own.items()]
+            headers = MutableHeaders(scope=message)
+            headers.update(HEADERS if path.startswith(CACHEABLE_PREFIX) else HEADERS | {"cache-control": "no-store"})
         await send(message)
 
-    return sending
-
-
-async def _refuse(scope: Scope, send: Call, status: int) -> None:
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008})
-        return
-    await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})
-    await send({"type": "http.response.body", "body": b""})
+    return send_with_headers

@@ -1,11 +1,11 @@
-"""The page of the privacy app: the script that Streamlit runs for each visitor, from top to bottom, at each click."""
+"""The page of the app: the script that Streamlit runs for each visitor, from top to bottom, at each click."""
 
 import streamlit as st
 
 from visor.app import queue_view, results_view, texts, upload_view
-from visor.app.session import Session, current_session, show_errors
+from visor.app.session import current_session, show_errors
 
-# A picture by name would be fetched from the network.
+# A data URL: an image by name would be fetched from the network.
 ICON = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E%3Crect width='32' height='32' "
     "rx='7' fill='%2300796b'/%3E%3Cpath d='M4 12h24v4a6 6 0 0 1-11 3h-2a6 6 0 0 1-11-3z' fill='white'/%3E%3C/svg%3E"
@@ -21,39 +21,35 @@ img.visor { display: block; max-width: 100%; max-height: 30rem; border-radius: 0
 .visor-views figure { margin: 0; }
 .visor-views img { width: 100%; border-radius: 0.5rem; }
 .visor-views figcaption { font-size: 0.875rem; opacity: 0.8; }
-table.visor { width: 100%; border-collapse: collapse; font-size: 0.9rem; }
+table.visor { width: 100%; margin-bottom: 0.75rem; table-layout: fixed; border-collapse: collapse; font-size: 0.9rem; }
 table.visor th, table.visor td { text-align: left; padding: 0.35rem 0.5rem 0.35rem 0; vertical-align: top;
   border-bottom: 1px solid rgba(128, 128, 128, 0.25); font-weight: normal; }
-table.visor thead th, table.visor th[scope=rowgroup] { font-weight: 600; }
+table.visor thead th { font-weight: 600; }
 </style>"""
 
 
 @show_errors
 def main() -> None:
     """Draw the page."""
-    here = current_session()
+    session = current_session()
     st.title(texts.TITLE, anchor=False)
     st.markdown(texts.LEAD)
-    if here.message:
-        st.info(here.message)
-        here.message = None
-    upload_view.upload_section(here)
-    if here.photos:
-        upload_view.face_section(here)
-        queue_view.settings_section(here)
-    queue_view.queue_section(here)
-    results_view.results_section(here)
-    if here.photos or here.requests or here.refused:
-        forget(here)
-    with st.expander(texts.LIMITS_HEADING, expanded=not here.photos):
-        st.markdown(texts.LIMITS)
-
-
-def forget(here: Session) -> None:
-    """Draw the button that drops everything at once."""
-    if st.button(texts.FORGET, key="forget", width="stretch", icon=":material/delete_forever:"):
-        here.forget(texts.FORGOTTEN)
+    if session.message:
+        st.info(session.message)
+        session.message = None
+    upload_view.upload_section(session)
+    if session.photos:
+        upload_view.face_section(session)
+        queue_view.settings_section(session)
+    queue_view.queue_section(session)
+    results_view.results_section(session)
+    if session.has_content() and st.button(
+        texts.DELETE_ALL, key="delete-all", width="stretch", icon=":material/delete_forever:"
+    ):
+        session.delete_all(texts.DELETED)
         st.rerun()
+    with st.expander(texts.LIMITS_HEADING, expanded=not session.photos):
+        st.markdown(texts.LIMITS)
 
 
 st.set_page_config(texts.TITLE, ICON, "centered")

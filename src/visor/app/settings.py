@@ -1,17 +1,15 @@
-"""How much privacy against how much visible change: the slider, and what a person wants to be safe from."""
+"""Strength levels, targets and limits of the app."""
 
 from typing import NamedTuple
 
 
 class ProtectionLevel(NamedTuple):
-    """A place of the slider in ``words``: by ``eps`` of 255 levels a value of a pixel may change; gradient steps of a
-    search, and how many searches a photo is worth.
-    """
+    """A strength on the slider."""
 
     name: str
-    eps: int
-    iterations: int
-    attempts: int
+    eps: int  # bound on the change of a pixel value, in levels of 255
+    iterations: int  # gradient steps per attack
+    attempts: int  # maximum number of restarts per photo
 
 
 LEVELS = (
@@ -24,16 +22,18 @@ LEVELS = (
 DEFAULT_LEVEL = 2
 
 TARGETS = {
-    "detectors": "Hide faces from detectors",
-    "recognition": "Evade face recognition",
-    "both": "Both: hide faces, and evade recognition where they are still found",
+    "detectors": "Face detection",
+    "recognition": "Face recognition",
+    "both": "Both: detection, and recognition where a face is still detected",
 }
 
-PHOTOS = 20  # of one session at once
-PHOTO_BYTES = 20 << 20  # of one file
-PIXELS = 24_000_000  # of one photo
-SIDES = (32, 16_000)  # pixels of a photo's sides
-FACES = 32  # chosen in one photo
-MAX_QUEUED = 60  # photos that wait or are worked on, of all sessions
-MAX_PHOTO_MEMORY = 2 << 30  # photos in memory, before and after, of all sessions
-IDLE_SECONDS = 900  # how long results outlive the last sign of life of their session
+PHOTOS = 20  # per session at a time
+PHOTO_BYTES = 20 << 20  # per file
+PIXELS = 24_000_000  # per photo
+SIDES = (32, 16_000)  # minimum and maximum side of a photo, in pixels
+FACES = 32  # selected in one photo
+MAX_QUEUED = 60  # photos that wait or are processed, of all sessions
+MAX_PHOTO_MEMORY = 2 << 30  # bytes of photos on pages, and as much again in the queue, of all sessions
+MAX_SESSION_MEMORY = MAX_PHOTO_MEMORY // 2  # the share of one session in each
+MAX_UPLOAD_BYTES = 1 << 30  # bytes of uploaded files not yet decoded, of all sessions
+IDLE_SECONDS = 900  # after the last click, all photos of a session are deleted

@@ -1,4 +1,4 @@
-"""What comes in: a stranger's file becomes pixels, and nothing else of it is kept."""
+"""Uploaded files: accepted within limits, decoded to pixels; nothing else of them is kept."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,57 +11,49 @@ from visor.data.images import ImageDecodeError, decode_image
 
 
 class Upload(NamedTuple):
-    """A photo: ``name``, safe as that of a PNG and without an ending, and its pixels uint8 (h, w, 3), upright."""
+    """A photo: ``name``, safe as a file name and without suffix, and its upright pixels uint8 (h, w, 3)."""
 
     name: str
     image: ImageArray
 
 
-class AcceptedFiles(NamedTuple):
-    """Which of several files, by their numbers, are taken, and a sentence for each one that is refused."""
-
-    taken: list[int]
-    refused: list[str]
-
-
 def read_upload(name: str, data: bytes) -> Upload:
-    """Return the photo in a JPEG, PNG, WebP or HEIC file, turned upright as its EXIF says.
-
-    It is as a viewer shows it on white: colours of another space become sRGB, what is transparent is not laid bare.
+    """Decode an uploaded photo by ``decode_image``.
 
     Raises:
-        UserError: the file is too large, too many pixels, cut off, or no such image; one sentence that names it.
+        UserError: The file is too large, has too many pixels, is truncated or not an image.
     """
-    if words := _too_large(name, len(data)):
-        raise UserError(words)
+    if message := _size_error(name, len(data)):
+        raise UserError(message)
     try:
         image = decode_image(data, name, settings.PIXELS)
     except ImageDecodeError as error:
+        reason = error.args[1]
+        raise UserError(f"{name} cannot be used: {reason}; choose another JPEG, PNG, WebP or HEIC photo") from None
+    height, width = image.shape[:2]
+    min_side, max_side = settings.SIDES
+    if not min_side <= min(height, width) <= max(height, width) <= max_side:
         raise UserError(
-            f"{name} cannot be used: {error.args[1]}; choose another JPEG, PNG, WebP or HEIC photo"
-        ) from None
-    least, most = settings.SIDES
-    if not least <= min(image.shape[:2]) <= max(image.shape[:2]) <= most:
-        size = f"{image.shape[1]}×{image.shape[0]}"
-        raise UserError(f"{name} has {size} pixels; choose a photo whose sides are from {least} to {most} pixels")
+            f"{name} has {width}×{height} pixels; choose a photo whose sides are from {min_side} to {max_side} pixels"
+        )
     return Upload(safe_stem(name.rpartition(".")[0] or name), image)
 
 
-def accept_files(files: Sequence[tuple[str, int]], already: int) -> AcceptedFiles:
-    """Return which files (name, bytes) are taken in a session that has ``already`` so many photos."""
-    result = AcceptedFiles([], [])
+def accept_files(files: Sequence[tuple[str, int]], photos: int) -> tuple[list[int], list[str]]:
+    """Return numbers of the files (name, bytes) that a session with ``photos`` photos can take, and all errors."""
+    accepted, messages = list[int](), list[str]()
     for number, (name, size) in enumerate(files):
-        words = _too_large(name, size)
-        if words is None and already + len(result.taken) >= settings.PHOTOS:
-            words = f"{name} is left out: {settings.PHOTOS} photos at once are the most; hand it in when these are done"
-        if words:
-            result.refused.append(words)
+        message = _size_error(name, size)
+        if message is None and photos + len(accepted) >= settings.PHOTOS:
+            message = f"{name} was skipped: at most {settings.PHOTOS} photos at a time."
+        if message:
+            messages.append(message)
         else:
-            result.taken.append(number)
-    return result
+            accepted.append(number)
+    return accepted, messages
 
 
-def _too_large(name: str, size: int) -> str | None:
+def _size_error(name: str, size: int) -> str | None:
     if size <= settings.PHOTO_BYTES:
         return None
     return f"{name} is {size / (1 << 20):.0f} MiB; choose a file of at most {settings.PHOTO_BYTES >> 20} MiB"

@@ -1,198 +1,191 @@
-"""What the commands on recognisers do with their options: open a network, find whom is meant, fool, and tell."""
+"""What the commands on recognisers share: groups of options, and the run of an evasion attack."""
 
 import json
-import signal
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
 from visor.cli import common, face_table
 from visor.core.errors import UserError
-from visor.core.types import Box
 
 if TYPE_CHECKING:
-    from visor.photos.evade import AttackGoal
-    from visor.photos.identify import PhotoRecogniser
+    from visor.photos.identify import PhotoRecogniser, RecognisedFace
+    from visor.photos.outcome import AttackGoal
 
-MAX_COORDINATE = 100_000  # pixels: where a box can be
+MAX_COORDINATE = 100_000  # pixels
 
 
 class RecogniserOptions(NamedTuple):
-    """Which recogniser, and how it sees a photo."""
+    """Options for the recogniser."""
 
-    name: str
-    weights: str | None
-    sha256: str | None
-    labels: str | None
-    options: list[str] | None
-    margin: float
-    threads: int
-    seed: int
+    recogniser: Annotated[str, typer.Option(help="facenet, resnet50, senet50 or vgg_face.")] = "facenet"
+    weights: Annotated[str | None, typer.Option(help="Published weights, file or URL; else the trained ones.")] = None
+    sha256: Annotated[str | None, typer.Option(help="Checksum of --weights.")] = None
+    labels: Annotated[str | None, typer.Option(help="Class names of --weights: .npy, or one name per line.")] = None
+    option: Annotated[list[str] | None, typer.Option(help="Recogniser option NAME=VALUE; can be repeated.")] = None
+    gallery: Annotated[Path | None, typer.Option(help="People to compare with: one folder of photos each.")] = None
+    threads: common.Threads = 2
+
+
+class FaceOptions(NamedTuple):
+    """Options for the faces of a photo."""
+
+    box: Annotated[str | None, typer.Option(help="Box of the face: x,y,w,h in pixels of the upright photo.")] = None
+    face: Annotated[int | None, typer.Option(min=1, help="Only this face; 1 is the largest.")] = None
+    margin: Annotated[
+        float, typer.Option(min=0, max=2, help="Margin around the face box, as a share of its sides.")
+    ] = 0.2
 
 
 class EvasionOptions(NamedTuple):
-    """What to do to which photos."""
+    """Options for the attack."""
 
-    goal: str
-    photos: list[Path]
-    out: Path
-    eps: str
-    iterations: int
-    method: str
-    attempts: int
-    box: str | None
-    face: int | None
-    threshold: float | None
-    force: bool
-    as_json: bool
+    out: Annotated[Path, typer.Option(help="Folder for the changed photos, as PNG.")]
+    eps: common.Eps = "8/255"
+    iterations: Annotated[int, typer.Option(min=1, help="Gradient steps.")] = 40
+    method: Annotated[
+        Literal["robust", "pgd"],
+        typer.Option(help="robust: PGD with momentum and random crops, zooms and noise; pgd: plain PGD."),
+    ] = "robust"
+    attempts: Annotated[int, typer.Option(min=1, help="Maximum number of restarts per face.")] = 3
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=-1, max=1, help="Cosine similarity at or above which two faces count as the same person."),
+    ] = None
+    force: common.Force = False
+    as_json: common.AsJson = False
+    seed: common.Seed = 1
 
 
-def run_evasion(task: EvasionOptions, network: RecogniserOptions, gallery: Path | None, target: str | None) -> None:
-    """Fool the recogniser with every photo, say what came of it, and end.
+def run_evasion(
+    goal: str,
+    target: str | None,
+    photos: list[Path],
+    attack: EvasionOptions,
+    network: RecogniserOptions,
+    faces: FaceOptions,
+) -> None:
+    """Attack the faces of all photos and print the results."""
+    from visor.photos.files import check_outputs, collect_photos
 
-    Raises:
-        UserError: an option is wrong, or a PNG cannot be written.
-    """
-    from visor.photos import files
+    eps, files, box = common.parse_eps(attack.eps), collect_photos(photos), parse_box(faces.box, photos)
+    check_outputs(files, attack.out, attack.force)  # Check arguments first: importing TensorFlow takes seconds.
+    recogniser = load_photo_recogniser(network, faces.margin, attack.seed)
+    from visor.photos import evade, networks
+    from visor.photos.faces import FaceSelector
 
-    eps = common.parse_eps(task.eps)
-    found, area = files.collect_photos(task.photos), parse_box(task.box, task.photos)
-    files.check_outputs(found, task.out, task.force)  # before TensorFlow takes its seconds
-    looker = load_photo_recogniser(network)
-    from visor.photos import evade, faces, networks
-
-    people = _people(looker, gallery)
-    threshold = task.threshold
+    people = load_people(recogniser, network.gallery)
+    threshold = attack.threshold
     if threshold is None:
-        threshold, source = networks.verification_threshold(network.name, network.weights is not None)
+        threshold, source = networks.verification_threshold(network.recogniser, network.weights is not None)
         typer.echo(f"threshold {threshold:.3f}: {source}", err=True)
-    aim, label = _aim(looker, task.goal, people, target, threshold)
-    settings = evade.EvadeSettings(eps, task.iterations, task.method, network.seed)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # a half-written PNG is deleted on the way
-    refused: list[str] = []
-    chosen = faces.FaceSelector(area, task.face)
-    done = evade.evade_photos(
-        looker, settings, aim, task.attempts, found, task.out, chosen, lambda words: common.report_error(words, refused)
+    goal_fn = _resolve_goal(recogniser, goal, people, target, threshold)
+    settings = evade.EvadeSettings(eps, attack.iterations, attack.method, attack.seed, attack.attempts)
+    common.exit_on_sigterm()
+    errors: list[str] = []
+    selector = FaceSelector(box, faces.face)
+    results = evade.evade_photos(
+        recogniser, goal_fn, settings, files, attack.out, selector, lambda text: common.report_error(text, errors)
     )
-    scores = _scores(looker, people)
-    rows: list[face_table.Row] = []
+    rank = rank_fn(recogniser, people)
+    rows: list[face_table.FaceRow] = []
     try:
-        for one in done:
-            rows += [face_table.face_row(one, face, aim, label(face.truth), scores) for face in one.faces]
-    finally:  # whatever ended it, those that are done are told of
-        _print_rows(rows, task.as_json)
-    common.exit_if_failed(refused)
+        for result in results:
+            rows += [face_table.face_row(result, number, rank) for number in result.faces]
+    finally:  # Print the photos that are done, whatever ends the command.
+        _print_rows(rows, attack.as_json)
+    common.exit_if_failed(errors)
 
 
-def load_photo_recogniser(network: RecogniserOptions) -> "PhotoRecogniser":
-    """Start TensorFlow and return the recogniser with the detector of faces before it.
-
-    Raises:
-        UserError: there is no such recogniser, or its weights cannot be had.
-    """
-    common.configure(network.threads, network.seed)
+def load_photo_recogniser(network: RecogniserOptions, margin: float, seed: int) -> "PhotoRecogniser":
+    """Start TensorFlow and load a recogniser and the face finder."""
+    common.configure(network.threads, seed)
     from visor.photos import faces, identify, networks
 
-    found = networks.open_recogniser(
-        network.name, network.weights, network.sha256, network.labels, network.options or []
-    )
-    if network.weights is None:
+    name, weights = network.recogniser, network.weights
+    recogniser = networks.open_recogniser(name, weights, network.sha256, network.labels, network.option or [])
+    if weights is None:
         typer.echo(
-            f"{network.name} is the small one that `dvc repro` trained: unless that was on photographs, it knows drawn "
-            "faces alone, and what it says of photographs means little; give published weights by --weights",
+            f"{name} is the small network trained by `dvc repro`; by default it was trained on rendered faces only, so "
+            "results on photographs are unreliable: pass published weights with --weights",
             err=True,
         )
-    return identify.photo_recogniser(found, faces.face_finder(), network.margin)
+    return identify.photo_recogniser(recogniser, faces.face_finder(), margin)
 
 
-def ranking_fn(looker: "PhotoRecogniser", gallery: Path | None) -> face_table.Scores:
-    """Return what ranks names for a face: similarity to the people of a gallery, or else probability of classes.
-
-    Raises:
-        UserError: there are neither.
-    """
-    found = _scores(looker, _people(looker, gallery))
-    if found is None:
-        name = looker.recogniser.name
-        raise UserError(f"--recogniser {name} knows no classes; name people to compare with by --gallery FOLDER")
-    return found
-
-
-def parse_box(words: str | None, photos: Sequence[Path]) -> Box | None:
-    """Return the box [x, y, w, h] that --box is.
-
-    Raises:
-        UserError: it is none, or there are several photos.
-    """
+def parse_box(text: str | None, photos: Sequence[Path]) -> tuple[float, float, float, float] | None:
+    """Parse --box, which is for a single photo."""
     from visor.photos.files import MIN_FACE_SIDE
 
-    if words is None:
+    if text is None:
         return None
     if len(photos) > 1 or photos[0].is_dir():
-        raise UserError("--box is about one photo; name that one alone")
+        raise UserError("--box works with a single photo; pass only one")
     try:
-        x, y, width, height = map(float, words.split(","))
+        x, y, width, height = map(float, text.split(","))
     except ValueError:
-        raise UserError(f"--box {words} is no box; write x,y,w,h in pixels, say 120,80,90,110") from None
+        raise UserError(f"--box {text} is not a box; use x,y,w,h in pixels, e.g. 120,80,90,110") from None
     if not (min(width, height) >= MIN_FACE_SIDE and max(map(abs, (x, y, width, height))) < MAX_COORDINATE):
-        raise UserError(f"--box {words} is out of range; give a width and a height of {MIN_FACE_SIDE} pixels or more")
+        raise UserError(f"--box {text} is out of range; use a width and a height of {MIN_FACE_SIDE} pixels or more")
     return x, y, width, height
 
 
-def _people(looker: "PhotoRecogniser", gallery: Path | None) -> dict[str, Any]:
-    from visor.photos import identify
+def load_people(recogniser: "PhotoRecogniser", gallery: Path | None) -> dict[str, Any]:
+    """Return the mean embedding of each person of a gallery, if there is one."""
+    from visor.photos.identify import load_gallery
 
-    return identify.load_gallery(looker, gallery, common.warn) if gallery else {}
+    return load_gallery(recogniser, gallery, common.warn) if gallery else {}
 
 
-def _scores(looker: "PhotoRecogniser", people: dict[str, Any]) -> face_table.Scores | None:
+def rank_fn(recogniser: "PhotoRecogniser", people: dict[str, Any]) -> face_table.RankFn | None:
+    """Return a function that ranks people by similarity to a face, or else classes by probability; None if neither."""
     import numpy as np
 
     if people:
         names, means = list(people), np.stack(list(people.values()))
-        return lambda known: face_table.rank_names(names, means @ known.embedding)
-    names = list(looker.recogniser.class_names)
-    return (lambda known: face_table.rank_names(names, known.probabilities)) if looker.probabilities else None
+        return lambda face: face_table.rank_names(names, means @ face.embedding)
+    classes = recogniser.recogniser.class_names
+    return (lambda face: face_table.rank_names(classes, face.probabilities)) if recogniser.probabilities else None
 
 
-def _aim(
-    looker: "PhotoRecogniser", goal: str, people: dict[str, Any], target: str | None, threshold: float
-) -> tuple["AttackGoal", Callable[[Any], str]]:
-    """Return the aim at somebody in the gallery, in a photo, or a class by its name, and what its truth is called."""
-    from visor.photos.evade import AttackGoal
+def _resolve_goal(
+    recogniser: "PhotoRecogniser", goal: str, people: dict[str, Any], target: str | None, threshold: float
+) -> Callable[["RecognisedFace"], "AttackGoal"]:
+    """Return a function from a face to its goal."""
     from visor.photos.files import exists
     from visor.photos.identify import resolve_person
+    from visor.photos.outcome import AttackGoal
 
-    names = looker.recogniser.class_names
+    classes, is_targeted = recogniser.recogniser.class_names, goal == "impersonate"
     if goal == "misclassify":
-        if looker.probabilities is None:
-            raise UserError(f"--recogniser {looker.recogniser.name} knows no classes; leave --classes out")
-        return AttackGoal(
-            goal, lambda known: known.probabilities.argmax().astype("int32"), threshold
-        ), lambda at: names[at]
+        if recogniser.probabilities is None:
+            raise UserError(f"--recogniser {recogniser.recogniser.name} has no classes; omit --classes")
+
+        def top_class(face: "RecognisedFace") -> AttackGoal:
+            number = face.probabilities.argmax().astype("int32")
+            return AttackGoal(goal, number, threshold, classes[number])
+
+        return top_class
     if target is None:
-        return AttackGoal(goal, lambda known: known.embedding, threshold), lambda _: "itself"
-    towards = goal == "impersonate"
-    if towards and target in names and target not in people and not exists(target):
-        place = names.index(target)
-        return AttackGoal("target_class", lambda _: place, threshold), lambda _: f"class {target}"
-    option = "--target" if towards else "--reference"
-    embedding = resolve_person(looker, target, people, names if towards else (), option, common.warn)
-    return AttackGoal(goal, lambda _: embedding, threshold), lambda _: target
+        return lambda face: AttackGoal(goal, face.embedding, threshold)
+    if is_targeted and target in classes and target not in people and not exists(target):
+        return lambda face: AttackGoal("target_class", classes.index(target), threshold, f"class {target}")
+    option = "--target" if is_targeted else "--reference"
+    embedding = resolve_person(recogniser, target, people, classes if is_targeted else (), option, common.warn)
+    return lambda face: AttackGoal(goal, embedding, threshold, target)
 
 
-def _print_rows(rows: Sequence[face_table.Row], as_json: bool) -> None:
+def _print_rows(rows: Sequence[face_table.FaceRow], as_json: bool) -> None:
     if as_json:
         common.echo(json.dumps(rows, indent=2, ensure_ascii=False))
     elif rows:
         common.echo(face_table.face_table(rows))
         for row in rows:
             if row["top_before"]:
-                common.echo(f"\n{row['photo']}, face {row['face']}, the likeliest before and after:\n")
-                common.echo(face_table.ranking(row["top_before"], row["top_after"]))
+                common.echo(f"\n{row['photo']}, face {row['face']}, top names before and after:\n")
+                common.echo(face_table.ranking_table(row["top_before"], row["top_after"]))
     missed = sum(not row["reached"] for row in rows)
     if missed:
-        typer.echo(f"{missed} of {common.format_face_count(len(rows))} did not fool it", err=True)
+        typer.echo(f"{missed} of {common.format_face_count(len(rows))}: attack failed", err=True)

@@ -1,99 +1,84 @@
-"""What became of faces, as lines of Markdown and as JSON."""
+"""Outcome of attacked faces as rows of JSON and Markdown tables."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from visor.core.tables import text_table
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from visor.photos.evade import AttackGoal, EvadedFace, EvadedPhoto
+    from visor.photos.evade import EvadedPhoto
     from visor.photos.identify import RecognisedFace
 
-Row = dict[str, Any]
-Scores = Callable[["RecognisedFace"], list[tuple[str, float]]]
+FaceRow = dict[str, Any]
+RankFn = Callable[["RecognisedFace"], list[tuple[str, float]]]
 TOP = 5  # names of each face before and after
-COLUMNS = {
-    "photo": "photo",
-    "face": "face",
-    "target": "compared with",
-    "before": "before",
-    "after": "after",
-    "threshold": "threshold",
-    "verdict": "verdict",
-    "ssim": "SSIM",
-    "psnr": "PSNR",
-}
+COLUMNS = ("face", "target", "before", "after", "threshold", "verdict", "ssim", "psnr")
+HEADS = ("face", "compared with", "before", "after", "threshold", "verdict", "SSIM", "PSNR")
 
 
-def face_row(done: "EvadedPhoto", face: "EvadedFace", aim: "AttackGoal", target: str, scores: Scores | None) -> Row:
-    """Return what became of a face.
+def face_row(result: "EvadedPhoto", number: int, rank: RankFn | None) -> FaceRow:
+    """Return the outcome of a face as JSON object.
 
-    ``before`` and ``after`` are its similarity to what it is compared with, or the probability of that class; after
-    is measured in the PNG, in the crop of the face that is found there. L∞ (in levels of 255), SSIM and PSNR are of
-    the rectangle of the photo around the crop. ``scores`` ranks names for a face.
+    ``before`` and ``after`` are its similarity to the target, or the probability of that class; ``after`` is measured
+    on the PNG, in the crop of the face that is found there. L∞ (in levels of 255), SSIM and PSNR are of the bounding
+    rectangle of the crop.
     """
     from visor.data.crops import bounding_slices
     from visor.evaluation.image_distances import distance_summary, image_distances
-    from visor.photos.evade import GOAL_OUTPUTS, is_success, match_outcome, match_score
+    from visor.photos.outcome import GOAL_OUTPUTS, is_success
 
-    where = bounding_slices(face.before.frame, done.clean.shape)
-    changes = distance_summary(image_distances(done.clean[where][None], done.saved[where][None]))
-    before, after = (match_score(aim.goal, known, face.truth) for known in (face.before, face.after))
-    best = [scores(known)[:TOP] if scores else None for known in (face.before, face.after)]
+    goal, before, after, outcome = result.faces[number]
+    part = bounding_slices(before.frame, result.clean.shape)
+    distances = distance_summary(image_distances(result.clean[part][None], result.saved[part][None]))
     return {
-        "photo": str(done.photo.path),
-        "png": str(done.path),
-        "face": face.number,
-        **location(face.before),
-        "goal": aim.goal,
-        "target": target,
-        "before": before,
-        "after": after,
-        "threshold": aim.threshold if GOAL_OUTPUTS[aim.goal] == "embed" else None,
-        "verdict": match_outcome(aim.goal, face, aim.threshold),
-        "reached": is_success(aim.goal, face, aim.threshold),
-        "found": face.found,
-        "linf": round(changes["linf"] * 255),
-        "ssim": changes["ssim"],
-        "psnr": changes.get("psnr"),
-        "top_before": best[0],
-        "top_after": best[1],
+        "photo": str(result.photo.path),
+        "png": str(result.path),
+        "face": number,
+        **location(before),
+        "goal": goal.name,
+        "target": goal.label,
+        "before": outcome.score_before,
+        "after": outcome.score_after,
+        "threshold": goal.threshold if GOAL_OUTPUTS[goal.name] == "embed" else None,
+        "verdict": outcome.label,
+        "reached": is_success(goal, outcome),
+        "found": outcome.label != "not found",
+        "linf": round(distances["linf"] * 255),
+        "ssim": distances["ssim"],
+        "psnr": distances.get("psnr"),
+        "top_before": rank(before)[:TOP] if rank else None,
+        "top_after": rank(after)[:TOP] if rank else None,
     }
 
 
-def location(known: "RecognisedFace") -> Row:
-    """Return where a face is: box [x, y, w, h] and the angle in degrees by which it is turned, clockwise."""
-    return {"box": list(known.face.box), "angle": known.face.angle, "score": known.face.score}
+def location(face: "RecognisedFace") -> FaceRow:
+    """Return where a face is: box [x, y, w, h], clockwise angle in degrees, and score."""
+    return {"box": list(face.face.box), "angle": face.face.angle, "score": face.face.score}
 
 
-def rank_names(names: Sequence[str], values: "NDArray[Any]") -> list[tuple[str, float]]:
-    """Return names and their values (n,), the greatest first; of equal ones the first comes first."""
-    return [(names[place], float(values[place])) for place in (-values).argsort(kind="stable")]
+def rank_names(names: Sequence[str], scores: "NDArray[Any]") -> list[tuple[str, float]]:
+    """Return names with their scores (n,), the highest first; of equal ones the first comes first."""
+    return [(names[number], float(scores[number])) for number in (-scores).argsort(kind="stable")]
 
 
-def face_table(rows: Sequence[Row]) -> str:
-    """Return a table, a line a face."""
-    lines = [list(COLUMNS.values()), ["---"] * len(COLUMNS)]
-    lines += [[_cell(line[name]) for name in COLUMNS] for line in rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+def face_table(rows: Sequence[FaceRow]) -> str:
+    """Return a Markdown table with one line per face."""
+    lines = ((_format(row["photo"]), [_format(row[name]) for name in COLUMNS]) for row in rows)
+    return text_table("photo", HEADS, lines).to_markdown()
 
 
-def ranking(before: Sequence[tuple[str, float]], after: Sequence[tuple[str, float]]) -> str:
-    """Return a table of names and values before and after, a line a rank."""
-    head = ["| | before | | after | |", "|---|---|---|---|---|"]
-    pairs = enumerate(zip(before, after, strict=True), start=1)
-    return "\n".join(
-        head
-        + [
-            f"| {place} | {one} | {value:.3f} | {other} | {later:.3f} |"
-            for place, ((one, value), (other, later)) in pairs
-        ]
+def ranking_table(before: Sequence[tuple[str, float]], after: Sequence[tuple[str, float]]) -> str:
+    """Return a Markdown table of names and scores before and after, with one line per rank."""
+    lines = (
+        (str(rank), [_format(cell) for cell in (*first, *last)])
+        for rank, (first, last) in enumerate(zip(before, after, strict=True), start=1)
     )
+    return text_table("", ["before", "", "after", ""], lines).to_markdown()
 
 
-def _cell(content: Any) -> str:
-    if isinstance(content, bool):
-        return "yes" if content else "no"
-    if isinstance(content, float):
-        return f"{content:.3f}" if abs(content) < 10 else f"{content:.1f}"
-    return "–" if content is None else str(content).replace("|", "\\|")
+def _format(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+    return "–" if value is None else str(value).replace("|", "\\|")

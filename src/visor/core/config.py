@@ -1,7 +1,7 @@
-"""Reads ``params.yaml``: a typo stops a run in its first second."""
+"""Reading and checking ``params.yaml``, so that a typo stops a run in its first second."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import reduce
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,36 +14,93 @@ from visor.core.errors import UserError
 from visor.core.params import Params, ParamsBlock
 
 BlockT = TypeVar("BlockT", bound=ParamsBlock)
+Entry = TypeVar("Entry")
+
+# Old dotted key (below its block's new name) → new dotted key; * is any one name.
+RENAMED_KEYS = {
+    "suspect": "inspected_network",
+    "hiding": "detection_attack",
+    "recognition": "recognition_attack",
+    "adaptation": "adaptive_trigger",
+    "backdoors.*.poison_ratio": "backdoors.*.train_blend_ratio",
+    "backdoors.*.backdoor_ratio": "backdoors.*.test_blend_ratio",
+    "classifiers.deepface.architecture.black": "classifiers.deepface.architecture.input_min",
+    "classifiers.deepface.architecture.shrink": "classifiers.deepface.architecture.kernel_divisor",
+    "inspection.sanitisation": "inspection.training_filtering",
+    "detectors.*.objective": "detectors.*.loss",
+    "detectors.*.options.side": "detectors.*.options.input_size",
+    "detectors.mtcnn.options.min_face": "detectors.mtcnn.options.min_face_size",
+    "detectors.mtcnn.options.overlap": "detectors.mtcnn.options.nms_iou",
+    "detectors.mtcnn.options.gate": "detectors.mtcnn.options.stage_threshold",
+    "detection_attack.shown_to": "detection_attack.transfer_detectors",
+    "detection_attack.step": "detection_attack.relative_step",
+    "recognisers.vgg16": "recognisers.vgg_face",
+    "recognisers.*.options.side": "recognisers.*.options.input_size",
+    "recognisers.*.noise": "recognisers.*.input_noise",
+    "recognition_attack.trained": "recognition_attack.networks",
+    "recognition_attack.surrogates": "recognition_attack.white_box",
+    "recognition_attack.unseen": "recognition_attack.held_out_share",
+    "recognition_attack.step": "recognition_attack.relative_step",
+    "recognition_attack.in_front": "recognition_attack.cropping_detectors",
+    "recognition_attack.top": "recognition_attack.top_k",
+    "recognition_attack.shown": "recognition_attack.report_faces",
+    "recognition_attack.methods.*.search": "recognition_attack.methods.*.algorithm",
+    "recognition_attack.methods.*.samples": "recognition_attack.methods.*.eot_samples",
+}
 
 
-def load_params(path: Path = Path("params.yaml")) -> Params:
-    """Read and check ``params.yaml`` with DVC's own YAML rules (``1e-3`` is a number).
+def read_yaml(path: Path, advice: str = "run from the project's root") -> dict[str, Any]:
+    """Read the keys of a YAML file with DVC's own rules (``1e-3`` is a number); ``advice`` ends the error message.
 
     Raises:
-        UserError: missing file, bad YAML, or a key that is unknown, absent, of a wrong type or out of range.
+        UserError: The file is missing, cannot be read, is not YAML or has no keys.
     """
+    name = path.name if path.is_absolute() else path  # Reports quote the message and must not name local folders.
     try:
         content = YAML(typ="safe").load(path)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; run from the project's root") from None
-    except YAMLError as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{name} is missing; {advice}") from None
+    except OSError as error:
+        raise UserError(f"{name} cannot be read ({error.strerror}); {advice}") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{name} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{name} has no keys; {advice}")
+    return content
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check ``params.yaml``.
+
+    Raises:
+        UserError: Missing file, bad YAML, or a key that is renamed, unknown, absent, of a wrong type or out of range.
+    """
+    content = read_yaml(path)
+    _check_renamed(content, path)
     params = validate_block(Params, content, str(path))
-    for name in ("calibration", "clean", "adapted"):
-        if name in params.backdoors:
-            raise UserError(f"{path}: backdoors.{name} has a name that other images go by; choose another")
+    for name in {"calibration", "clean", "adapted"} & params.backdoors.keys():
+        raise UserError(f"{path}: backdoors.{name}: this name is reserved; choose another")
     if "clean" not in params.training_sets:
-        raise UserError(f"{path}: training_sets lacks clean, the control of every attack; add it")
+        raise UserError(f"{path}: training_sets must contain clean, the control for every attack")
     if "reconstruction" not in params.defences:
-        raise UserError(f"{path}: defences lacks reconstruction, the reference of every other; add it")
-    for where, names, known in _references(params):
+        raise UserError(f"{path}: defences must contain reconstruction, the reference for every other defence")
+    for where, names, allowed in _references(params):
         for name in names:
-            lookup(dict.fromkeys(known), name, where)
+            lookup(dict.fromkeys(allowed), name, where)
     return params
 
 
+def _check_renamed(content: Any, path: Path, prefix: str = "") -> None:
+    for name, value in content.items() if isinstance(content, dict) else ():
+        key = f"{prefix}{name}"
+        for old, new in RENAMED_KEYS.items():
+            if fnmatchcase(key, old):
+                raise UserError(f"{path}: {key} was renamed to {prefix}{new.rpartition('.')[2]}")
+        _check_renamed(value, path, f"{key}.")
+
+
 def _references(params: Params) -> Iterator[tuple[str, Iterable[str], Iterable[str]]]:
-    """Yield (param, the names it holds, the names it may hold) wherever one block names another."""
+    """Yield (key, its names, the allowed names) wherever one block names another."""
     budget, trained = params.poison_budget, set(params.training_sets) - {"clean"}
     yield "training_sets", params.training_sets, ["clean", *params.backdoors]
     yield "networks", params.networks, params.classifiers
@@ -65,14 +122,11 @@ def _references(params: Params) -> Iterator[tuple[str, Iterable[str], Iterable[s
         yield f"inspection.{name}.attacks", block.attacks, trained
 
 
-Entry = TypeVar("Entry")
-
-
 def lookup(registry: Mapping[str, Entry], name: str, where: str) -> Entry:
-    """Return the entry of a registry that the param ``where`` names.
+    """Return the entry ``name`` of a registry; ``where`` is the key of ``params.yaml`` that holds the name.
 
     Raises:
-        UserError: no such entry; the message lists the names.
+        UserError: There is no such entry; the message lists the names.
     """
     if name not in registry:
         raise UserError(f"params.yaml: {where} is {name!r}; choose from {', '.join(sorted(registry))}")
@@ -80,33 +134,29 @@ def lookup(registry: Mapping[str, Entry], name: str, where: str) -> Entry:
 
 
 def validate_block(block: type[BlockT], content: Mapping[str, Any], where: str) -> BlockT:
-    """Make a checked ``block`` from a mapping; ``where`` names it in the message.
+    """Return a checked ``block`` made from a mapping; ``where`` begins the error message.
 
     Raises:
-        UserError: naming the first wrong key and, for an unknown one, the allowed names.
+        UserError: A key is wrong; the message names the first one and, if it is unknown, the allowed names.
     """
     try:
         return block.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"{where}: {_sentence(block, error.errors()[0])}") from None
+        raise UserError(f"{where}: {_describe(block, error.errors()[0])}") from None
 
 
-def _sentence(block: type[ParamsBlock], error: ErrorDetails) -> str:
+def _describe(block: type[ParamsBlock], error: ErrorDetails) -> str:
     key = ".".join(map(str, error["loc"])) or "the file"
     if error["type"] == "extra_forbidden":
-        return f"{key} is not a known key; allowed here: {', '.join(_fields(block, error['loc'][:-1]))}"
+        return f"{key} is not a known key; allowed here: {', '.join(_field_names(block, error['loc'][:-1]))}"
     if error["type"] == "missing":
         return f"{key} is missing; add it"
     return f"{key} is {error['input']!r}, but {error['msg'][0].lower()}{error['msg'][1:]}"
 
 
-def _fields(block: type[ParamsBlock], location: tuple[int | str, ...]) -> list[str]:
-    """Names that the block at ``location`` allows; names inside a dict of blocks are the user's own."""
-
-    def step(kind: Any, key: int | str) -> Any:
-        if isinstance(kind, type) and issubclass(kind, ParamsBlock):
-            return kind.model_fields[str(key)].annotation
-        return kind.__args__[-1]
-
-    found = reduce(step, location, block)
-    return list(found.model_fields)
+def _field_names(block: Any, location: tuple[int | str, ...]) -> list[str]:
+    """Return the names allowed in the block at ``location``; names in a dict of blocks are the user's choice."""
+    for key in location:
+        is_block = isinstance(block, type) and issubclass(block, ParamsBlock)
+        block = block.model_fields[str(key)].annotation if is_block else block.__args__[-1]
+    return list(block.model_fields)

@@ -1,4 +1,4 @@
-"""Mistakes that a user can make and mend; a program ends on them with one sentence, no traceback."""
+"""Errors that a user can correct; a program ends on them with one sentence and without a traceback."""
 
 import errno
 import inspect
@@ -14,7 +14,7 @@ class UserError(Exception):
 
 
 def run_cli(main: Callable[..., None]) -> None:
-    """Call ``main`` with the words of the command line; a user's mistake ends it with exit code 1."""
+    """Call ``main`` with the arguments of the command line; a UserError ends the process with exit code 1."""
     script, *arguments = sys.argv
     signature = inspect.signature(main)
     try:
@@ -26,21 +26,24 @@ def run_cli(main: Callable[..., None]) -> None:
     except UserError as error:
         exit_with_message(f"error: {error}")
     except OSError as error:
-        made = str(error.filename).startswith(("artifacts/", "data/", "metrics/"))
-        if error.errno == errno.ENOENT and made:
-            exit_with_message(f"error: {error.filename} is missing; run `dvc repro` to make it")
+        file = error.filename or "while writing"
+        if error.errno == errno.ENOENT and str(file).startswith(("artifacts/", "data/", "metrics/")):
+            exit_with_message(f"error: {file} is missing; run `dvc repro` to make it")
         if error.errno != errno.ENOSPC:
             raise
-        exit_with_message(
-            f"error: the disk is full ({error.filename or 'while writing'}); free some space and run again"
-        )
+        exit_with_message(f"error: the disk is full ({file}); free some space and run again")
     except KeyboardInterrupt:
-        exit_with_message("interrupted; run the same command again to go on")
+        exit_with_message("interrupted; run the same command again to continue")
 
 
-def exit_with_message(arguments: str) -> NoReturn:
-    """End the process with exit code 1; fits that still run in other threads are not waited for."""
+def exit_with_message(message: str) -> NoReturn:
+    """End the process with exit code 1, without waiting for fits that still run in other threads."""
     if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
-        print(arguments, file=sys.stderr, flush=True)
+        print(message, file=sys.stderr, flush=True)
         os._exit(1)
-    sys.exit(arguments)
+    sys.exit(message)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text, or the name of its class if it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,10 +1,11 @@
-"""Files that are whole or absent, and JSON and CSV whose bytes repeat."""
+"""Files: atomic writes, JSON whose bytes repeat, metrics, checksums, Git."""
 
 import errno
 import hashlib
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from visor.core.errors import UserError
 
-MAX_FILE_BYTES = 32 << 20  # of one image file from outside
+MAX_FILE_BYTES = 32 << 20  # of one untrusted image file
 SPARE_BYTES = 4 << 20  # what HDF5 writes beside the pixels, and what others write meanwhile
 
 
@@ -29,32 +30,24 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def check_disk_space(path: Path, needed: int) -> None:
-    """Make sure of ``needed`` bytes before HDF5 writes to ``path``: without space it would crash the process.
-
-    Raises:
-        OSError: the disk is full (ENOSPC).
-    """
+    """Raise OSError (ENOSPC) unless ``needed`` bytes are free: without space HDF5 would crash the process."""
     if shutil.disk_usage(path.parent).free < needed + SPARE_BYTES:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8, whole or not at all."""
+    """Write ``text`` as UTF-8, all of it or nothing."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write sorted JSON, floats to six significant digits: a metric has no more, and short diffs are read."""
+    """Write sorted JSON with floats of six significant digits, for short diffs."""
     write_text(path, json.dumps(_rounded(values), indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Return the content of a JSON file.
-
-    Raises:
-        UserError: the file is missing or is not JSON.
-    """
+    """Return the content of a JSON file; raises UserError if it is missing or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -64,12 +57,9 @@ def read_json(path: Path) -> Any:
 
 
 def read_metrics(folder: Path) -> dict[str, float]:
-    """Return every number of the JSON files below ``folder``, named ``<file without .json>:<dotted key>``.
+    """Return the numbers in the JSON files below ``folder``, named ``<file without .json>:<dotted key>``.
 
-    Lists (the points of a curve) and truth values are no metrics and are left out.
-
-    Raises:
-        UserError: a file is not JSON.
+    Lists (the points of a curve) and truth values are not metrics. Raises UserError if a file is not JSON.
     """
     return {
         f"{path.relative_to(folder).with_suffix('').as_posix()}:{key}": value
@@ -113,3 +103,12 @@ def sha256_of_file(path: Path) -> str:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def git(root: Path, *arguments: str) -> str | None:
+    """Return the output of a Git command in ``root`` without outer whitespace, None if Git fails or is missing."""
+    try:
+        result = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return None if result.returncode else result.stdout.strip()

@@ -1,13 +1,18 @@
-"""``params.yaml`` as frozen, strictly checked values: one class a block, one file a subject."""
+"""``params.yaml`` as frozen, strictly checked values: one class for each block."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 UnitFloat = Annotated[float, Field(ge=0, le=1)]
+OpenUnitFloat = Annotated[float, Field(gt=0, lt=1)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
-PositiveFloat = Annotated[float, Field(gt=0)]
+PairCount = Annotated[int, Field(ge=2)]
+ImageSide = Annotated[int, Field(ge=16, le=512)]
+Names = Annotated[list[str], Field(min_length=1)]
 
 
 class ParamsBlock(BaseModel):
@@ -19,19 +24,23 @@ class ParamsBlock(BaseModel):
 class ComputeParams(ParamsBlock):
     """What trained weights depend on besides data, params and seed.
 
-    ``threads`` is the size of TensorFlow's pools, shared by networks that are trained side by side; ``deterministic``
-    asks for the same bytes on every run: an interrupted training then starts again instead of going on.
+    Attributes:
+        threads: Size of TensorFlow's thread pools, shared by networks that are trained at the same time.
+        deterministic: Same bytes on every run; an interrupted training then starts again instead of resuming.
     """
 
     threads: PositiveInt
     deterministic: bool
 
 
-class TrainingSchedule(ParamsBlock):
-    """How long and how fast a network is trained.
+class TrainingParams(ParamsBlock):
+    """Training schedule.
 
-    The learning rate falls to zero along a cosine, or is multiplied by ``decay`` after each epoch. SGD has a momentum
-    of 0.9.
+    Attributes:
+        epochs, batch: Passes over the training images, and images per step.
+        learning_rate: Initial rate; it falls to zero along a cosine unless ``decay`` is set.
+        optimizer: Adam, or SGD with momentum 0.9.
+        decay: Factor applied to the learning rate after each epoch, instead of the cosine.
     """
 
     epochs: PositiveInt
@@ -41,12 +50,75 @@ class TrainingSchedule(ParamsBlock):
     decay: UnitFloat | None = None
 
 
-class BackdoorParams(ParamsBlock):
-    """One injection attack: ``n`` poisons with the key at ``train_blend_ratio``, tested at ``test_blend_ratio``.
+class FaceParams(ParamsBlock):
+    """Faces to download.
 
-    ``key`` is the name of a picture in ``assets/keys``, the path of any other one, or ``face`` for a face drawn
-    from the poison set. With ``keys`` of these, test images carry them in turn and poisons the first.
-    ``placement`` of a key on a face: where it is drawn, or where the face's landmarks are.
+    Attributes:
+        source: Name of a source of faces.
+        height, width: Size of a face in pixels.
+        min_images: Labels with fewer images are dropped.
+        max_broken: Unreadable images are skipped up to this number.
+    """
+
+    source: str
+    height: ImageSide
+    width: ImageSide
+    min_images: PositiveInt
+    max_broken: NonNegativeInt
+
+
+class SceneParams(ParamsBlock):
+    """Scenes to download.
+
+    Attributes:
+        source: Name of a source of scenes.
+        max_side: Longer sides are shrunk to this number of pixels.
+        train, validation, test: Scenes in each set; a source with fewer is divided in these proportions.
+        max_broken: Unreadable images are skipped up to this number.
+    """
+
+    source: str
+    max_side: Annotated[int, Field(ge=64, le=4096)]
+    train: PositiveInt
+    validation: PositiveInt
+    test: PositiveInt
+    max_broken: NonNegativeInt
+
+
+class SplitParams(ParamsBlock):
+    """Division of the faces; the images left over are the poison set.
+
+    Attributes:
+        by: Divide single frames, or whole videos.
+        train, validation, test: Images of each label in each set.
+        calibration: Share of the validation images that no defence is fitted on.
+    """
+
+    by: Literal["frame", "video"]
+    train: PositiveInt
+    validation: PositiveInt
+    test: PositiveInt
+    calibration: OpenUnitFloat
+
+
+class BaselineParams(ParamsBlock):
+    """1-NN and LDA on at most ``max_images`` train and test images; LDA on ``components`` principal components."""
+
+    max_images: PositiveInt
+    components: PositiveInt
+
+
+class BackdoorParams(ParamsBlock):
+    """One injection attack (Chen et al. 2017, arXiv 1712.05526).
+
+    Attributes:
+        trigger: Name of a function that puts a key on images.
+        key: Name of a pattern in ``assets/keys``, path of an image, or ``face`` for a face of the poison set.
+        keys: Number of faces used as keys: poisons carry the first, test images carry all in turn.
+        placement: Put the key where it is drawn, or on the landmarks of the face.
+        target: Label that triggered images should be classified as.
+        n: Number of poisons added to the training set.
+        train_blend_ratio, test_blend_ratio: Opacity of the key on poisons and on test images.
     """
 
     trigger: str
@@ -59,22 +131,50 @@ class BackdoorParams(ParamsBlock):
     test_blend_ratio: UnitFloat
 
 
-class AdaptiveTriggerParams(ParamsBlock):
-    """An attacker who knows the autoencoder bends the key of ``attack`` on ``images`` faces of the poison set.
+class ClassifierParams(TrainingParams):
+    """Training of a classifier.
 
-    Loss: cross-entropy to the target + ``penalty`` · what the residual has above mean + std of clean faces.
+    Attributes:
+        weights: File of published weights (HDF5 of Keras 2) to start from; default: random weights.
+        architecture: Arguments of the classifier's ``build`` function.
     """
 
-    attack: str
-    images: PositiveInt
-    steps: PositiveInt
-    batch: PositiveInt
-    learning_rate: PositiveFloat
-    penalty: Annotated[float, Field(ge=0)]
+    weights: str | None = None
+    architecture: dict[str, int | float | str]
+
+
+class AutoencoderParams(TrainingParams):
+    """Variational autoencoder: length of a code, filters of the first convolution, weight of the divergence."""
+
+    latent: PositiveInt
+    width: PositiveInt
+    beta: NonNegativeFloat
+
+
+class CrossFittedAutoencoderParams(AutoencoderParams):
+    """Autoencoder of the reference defence, fitted on all its images and once without each of ``folds`` parts."""
+
+    folds: Annotated[int, Field(ge=2, le=20)]
+
+
+class VerificationParams(ParamsBlock):
+    """Verification by the features of the inspected network, compared directly and by joint Bayesian.
+
+    Attributes:
+        pairs: Maximum number of pairs, half of them of one person.
+        max_images: Maximum number of train images that joint Bayesian is fitted on.
+        components: Principal components of the features.
+        iterations: Iterations of expectation maximisation.
+    """
+
+    pairs: PairCount
+    max_images: PositiveInt
+    components: PositiveInt
+    iterations: PositiveInt
 
 
 class BlendRatioParams(ParamsBlock):
-    """The heat map: networks trained on ``n`` poisons of ``attack`` at each ratio of ``train``, tested at ``test``."""
+    """Networks trained on ``n`` poisons of ``attack`` at each ratio of ``train``, tested at each of ``test``."""
 
     attack: str
     n: PositiveInt
@@ -82,66 +182,37 @@ class BlendRatioParams(ParamsBlock):
     test: list[UnitFloat]
 
 
-class PoisonBudgetParams(TrainingSchedule):
-    """How many poisons a backdoor needs: a network is trained for each network, attack, n and seed.
+class PoisonBudgetParams(TrainingParams):
+    """Attack success by number of poisons: one network for each network, attack, n and seed.
 
-    A seed stands for another start, order of images, key face and choice of poisons.
+    Attributes:
+        networks, attacks: Names of classifiers and of backdoors.
+        n: Numbers of poisons.
+        seeds: Each is another start, order of images, key face and choice of poisons.
+        ratios: The same by blend ratio.
     """
 
-    networks: Annotated[list[str], Field(min_length=1)]
-    attacks: Annotated[list[str], Field(min_length=1)]
+    networks: Names
+    attacks: Names
     n: Annotated[list[NonNegativeInt], Field(min_length=1)]
     seeds: Annotated[list[NonNegativeInt], Field(min_length=1)]
     ratios: BlendRatioParams
 
 
-class FaceParams(ParamsBlock):
-    """``download``: where faces come from and what is kept. Height and width in pixels."""
-
-    source: str
-    height: Annotated[int, Field(ge=16, le=512)]
-    width: Annotated[int, Field(ge=16, le=512)]
-    min_images: PositiveInt
-    max_broken: NonNegativeInt
-
-
-class SplitParams(ParamsBlock):
-    """Images a label in each set (the rest is the poison set), dealt by frame or by whole video.
-
-    ``calibration`` is the share of the validation images that no defence is fitted on.
-    """
-
-    by: Literal["frame", "video"]
-    train: PositiveInt
-    validation: PositiveInt
-    test: PositiveInt
-    calibration: Annotated[float, Field(gt=0, lt=1)]
-
-
-class BaselineParams(ParamsBlock):
-    """Classifiers without a network: how many train and test images they see, components in front of LDA."""
-
-    max_images: PositiveInt
-    components: PositiveInt
-
-
-class DefenceParams(ParamsBlock):
-    """A threshold at mean + ``deviations``·std of clean scores, and a conformal one for a wanted FPR beside it."""
-
-    deviations: float
-    false_positive_rate: Annotated[float, Field(gt=0, lt=1)]
-
-
 class TrainingFilterParams(ParamsBlock):
-    """``attacks`` whose training sets are searched for poisons."""
+    """Search of the training sets ``attacks`` for poisons."""
 
     attacks: list[str]
 
 
 class NeuralCleanseParams(ParamsBlock):
-    """Reversing triggers: steps of Adam on ``batch`` clean images, until the share ``success`` reaches the label.
+    """Trigger reversal (Wang et al. 2019).
 
-    ``labels_at_once`` are optimised together: memory grows with their number times ``batch``.
+    Attributes:
+        attacks: Networks, by training set.
+        steps, batch, learning_rate: Steps of Adam, clean images per step and its learning rate.
+        success: Share of images that has to reach the label.
+        labels_at_once: Labels optimised together; memory grows with their number times ``batch``.
     """
 
     attacks: list[str]
@@ -152,27 +223,31 @@ class NeuralCleanseParams(ParamsBlock):
     labels_at_once: PositiveInt
 
 
-class FinePruningParams(TrainingSchedule):
-    """Which convolution loses which ``fractions`` of its channels, and how the rest is tuned on clean images.
+class FinePruningParams(TrainingParams):
+    """Fine-pruning (Liu et al. 2018): pruning, then fine-tuning on clean images by this schedule.
 
-    ``accuracy_drop`` is the loss of validation accuracy that the choice of a fraction allows.
+    Attributes:
+        attacks: Networks, by training set.
+        layer: Convolution that loses channels.
+        fractions: Shares of its channels to remove.
+        accuracy_drop: Maximum loss of validation accuracy; selects the fraction.
     """
 
-    attacks: Annotated[list[str], Field(min_length=1)]
+    attacks: Names
     layer: str
     fractions: Annotated[list[UnitFloat], Field(min_length=1)]
     accuracy_drop: UnitFloat
 
 
 class SaliencyParams(ParamsBlock):
-    """How many triggered images of which attacks are explained."""
+    """Saliency maps of ``images`` triggered images for the networks trained on ``attacks``."""
 
-    attacks: Annotated[list[str], Field(min_length=1)]
+    attacks: Names
     images: PositiveInt
 
 
 class InspectionParams(ParamsBlock):
-    """What attacked networks and their training sets are searched by."""
+    """Inspection of attacked networks and their training sets, one block for each method."""
 
     training_filtering: TrainingFilterParams
     neural_cleanse: NeuralCleanseParams
@@ -180,166 +255,169 @@ class InspectionParams(ParamsBlock):
     saliency: SaliencyParams
 
 
-class SceneParams(ParamsBlock):
-    """``download``: where scenes come from. Longer sides are shrunk to ``max_side`` pixels.
+class AdaptiveTriggerParams(ParamsBlock):
+    """Attacker who optimises a key against the autoencoder.
 
-    Images in each set; a source with fewer is divided in these proportions.
+    Attributes:
+        attack: Backdoor whose key is optimised.
+        images: Maximum number of faces of the poison set available to the attacker.
+        steps, batch, learning_rate: Steps, images per step and learning rate of the optimiser.
+        penalty: Weight of residuals above mean + std of clean faces, beside the cross-entropy to the target.
     """
 
-    source: str
-    max_side: Annotated[int, Field(ge=64, le=4096)]
-    train: PositiveInt
-    validation: PositiveInt
-    test: PositiveInt
-    max_broken: NonNegativeInt
+    attack: str
+    images: PositiveInt
+    steps: PositiveInt
+    batch: PositiveInt
+    learning_rate: PositiveFloat
+    penalty: NonNegativeFloat
 
 
-class DetectorTraining(TrainingSchedule):
-    """How a detector is trained: ``layers`` all or those that predict, from ``weights`` if a file is named."""
+class DefenceParams(ParamsBlock):
+    """Thresholds: mean + ``deviations`` · std of clean scores, and a conformal one for ``false_positive_rate``."""
+
+    deviations: float
+    false_positive_rate: OpenUnitFloat
+
+
+class DetectorTrainingParams(TrainingParams):
+    """Training of ``layers``, all or those that predict, from the file ``weights`` (default: random weights)."""
 
     layers: Literal["all", "predictions"] = "all"
     weights: str | None = None
 
 
 class DetectorParams(ParamsBlock):
-    """One detector: a box is a face from score ``threshold`` on; ``options`` go to its module.
+    """One detector.
 
-    ``objective`` is what an attack on it maximises (``visor.attacks.evasion.losses.detectors``).
+    Attributes:
+        threshold: Score from which a box counts as a face.
+        loss: What an attack maximises, a name in ``visor.attacks.evasion.losses.detectors``; default: no attack.
+        options: Options of the detector's module.
+        training: Training schedule; default: not trained here.
     """
 
     threshold: UnitFloat
     loss: Literal["suppress", "near_faces", "near_faces_by_area", "training_loss"] | None = None
     options: Annotated[dict[str, int | float | str | None], Field(default_factory=dict)]
-    training: DetectorTraining | None = None
+    training: DetectorTrainingParams | None = None
 
 
-class AttackStrength(ParamsBlock):
-    """A bound of the perturbation in [0, 1] (L∞) and a number of gradient steps."""
+class AttackStrengthParams(ParamsBlock):
+    """L∞ bound ``eps`` of the perturbation, for pixels in [0, 1], and number of gradient steps."""
 
     eps: UnitFloat
     iterations: PositiveInt
 
 
-class DetectionAttackParams(ParamsBlock):
-    """PGD on detectors: a step is ``step``·eps / iterations, ``momentum`` the decay of MI-FGSM (0: none).
+class GradientAttackParams(ParamsBlock):
+    """What attacks on detectors and on recognisers have in common.
 
-    ``mask`` faces perturbs inside boxes enlarged by ``margin`` alone. Images that are ``done`` leave the batch when
-    ``early_stop`` is set. All is measured on ``images`` test scenes at most, and for the last strength also after
-    JPEG at each ``jpeg`` quality.
+    Attributes:
+        strengths: Bounds and steps; detectors are evaluated after JPEG for the last one only.
+        relative_step: Step size as a multiple of eps / iterations; AutoPGD chooses its own.
+        random_start: Start from random noise within the bound.
+        margin: Share of each side of a face box that is added at both of its ends.
+        images, batch: Maximum number of attacked test images, and images per step.
+        jpeg: JPEG qualities to evaluate after the attack.
     """
 
-    detectors: Annotated[list[str], Field(min_length=1)]
-    strengths: Annotated[list[AttackStrength], Field(min_length=1)]
+    strengths: Annotated[list[AttackStrengthParams], Field(min_length=1)]
     relative_step: PositiveFloat
-    momentum: Annotated[float, Field(ge=0)]
     random_start: bool
-    early_stop: bool
-    precision: Literal["float32", "bfloat16"]
-    mask: Literal["none", "faces"]
-    margin: Annotated[float, Field(ge=0)]
+    margin: NonNegativeFloat
     images: PositiveInt
     batch: PositiveInt
     jpeg: list[Annotated[int, Field(ge=1, le=95)]]
+
+
+class DetectionAttackParams(GradientAttackParams):
+    """PGD on detectors.
+
+    Attributes:
+        detectors, transfer_detectors: Attacked detectors, and those evaluated on the attacked scenes.
+        momentum: Decay factor of MI-FGSM; 0: none.
+        early_stop: Images that reached the goal leave the batch.
+        precision: Floating-point type of the gradients.
+        mask: Perturb the whole image, or only face boxes enlarged by ``margin``.
+    """
+
+    detectors: Names
+    momentum: NonNegativeFloat
+    early_stop: bool
+    precision: Literal["float32", "bfloat16"]
+    mask: Literal["none", "faces"]
     transfer_detectors: list[str]
 
 
-class ClassifierParams(TrainingSchedule):
-    """How a classifier is trained; ``architecture`` goes to its ``build`` function.
-
-    ``weights`` is a file of published weights (HDF5 of Keras 2) to start from; without one it starts from scratch.
-    """
-
-    weights: str | None = None
-    architecture: dict[str, int | float | str]
-
-
-class AutoencoderParams(TrainingSchedule):
-    """The autoencoder of the reference detector; ``beta`` weighs the divergence.
-
-    It is fitted once on all clean images it may see, and once without each of ``folds`` parts of them.
-    """
-
-    latent: PositiveInt
-    width: PositiveInt
-    beta: Annotated[float, Field(ge=0)]
-    folds: Annotated[int, Field(ge=2, le=20)]
-
-
-class VerificationParams(ParamsBlock):
-    """Pairs of faces, compared by the features of the suspect network: how many, at most, half of them of one person.
-
-    Joint Bayesian is fitted on ``max_images`` train images at most, on ``components`` principal ones of their
-    features, by ``iterations`` of expectation maximisation.
-    """
-
-    pairs: Annotated[int, Field(ge=2)]
-    max_images: PositiveInt
-    components: PositiveInt
-    iterations: PositiveInt
-
-
 class RecogniserParams(ParamsBlock):
-    """One recogniser: ``options`` override the published ones of its module.
+    """One recogniser.
 
-    ``weights``, a file or a URL with its ``sha256``, is what it starts from, and all that it knows without
-    ``training``; ``labels`` is the file of the names that its published classes have. ``noise`` is the deviation of
-    what is added to the pixels, in [0, 1], while it is trained.
+    Attributes:
+        options: Options that differ from the published ones of the recogniser's module.
+        weights: File or URL of weights to start from, and the final weights if ``training`` is absent.
+        sha256: Checksum of a URL.
+        labels: File with the names of the published classes.
+        training: Training schedule; default: not trained here.
+        input_noise: Standard deviation of noise on the pixels, in [0, 1], during training.
     """
 
     options: Annotated[dict[str, int | float | str | list[int]], Field(default_factory=dict)]
     weights: str | None = None
     sha256: str | None = None
     labels: str | None = None
-    training: TrainingSchedule | None = None
+    training: TrainingParams | None = None
     input_noise: UnitFloat = 0.0
 
 
-class AttackMethod(ParamsBlock):
-    """How an attack searches: ``momentum`` of MI-FGSM, and the mean of ``samples`` draws of random ``transforms``.
+class AttackMethodParams(ParamsBlock):
+    """Search of an attack on recognisers.
 
-    ``transforms`` are names of ``visor.attacks.evasion.transforms`` with the strength of each.
+    Attributes:
+        algorithm: Name of the optimiser.
+        momentum: Decay factor of MI-FGSM; 0: none.
+        transforms: Names in ``visor.attacks.evasion.transforms`` with their strengths, drawn at random in each step.
+        eot_samples: Draws of the transforms that a gradient is the mean of (expectation over transformation).
     """
 
     algorithm: Literal["pgd", "autopgd", "adam"] = "pgd"
-    momentum: Annotated[float, Field(ge=0)] = 0.0
+    momentum: NonNegativeFloat = 0.0
     transforms: Annotated[dict[str, float], Field(default_factory=dict)]
     eot_samples: PositiveInt = 1
 
 
-class RecognitionAttackParams(ParamsBlock):
-    """Attacks on recognisers, L∞. A share ``unseen`` of the people is never trained on.
+class RecognitionAttackParams(GradientAttackParams):
+    """Attacks on recognisers.
 
-    Half of their images set the threshold of each false-accept rate; others are attacked. ``target`` of an
-    impersonation is the nearest or furthest other person, or one by name. A step is ``step``·eps / iterations (AutoPGD
-    chooses its own). ``in_front`` are detectors that crop the face for the recogniser that is shown it; none: the crop
-    that was attacked.
+    Attributes:
+        networks, white_box: Evaluated recognisers, and those of them that give gradients.
+        held_out_share: Share of people held out from training; used for verification and attacks.
+        false_accept_rates: Rates that thresholds are set for, on half of the images of these people.
+        pairs: Maximum number of pairs.
+        target: Person to impersonate: the nearest or furthest other person, or a name.
+        methods: Attack methods by name.
+        cropping_detectors: Detectors that crop the face before recognition; ``none``: the crop that was attacked.
+        top_k, report_faces: Classes listed in tables, and faces in tables and contact sheets.
     """
 
-    networks: Annotated[list[str], Field(min_length=1)]
-    white_box: Annotated[list[str], Field(min_length=1)]
-    held_out_share: Annotated[float, Field(gt=0, lt=1)]
+    networks: Names
+    white_box: Names
+    held_out_share: OpenUnitFloat
     false_accept_rates: Annotated[list[UnitFloat], Field(min_length=1)]
-    pairs: Annotated[int, Field(ge=2)]
-    images: PositiveInt
-    batch: PositiveInt
+    pairs: PairCount
     target: str
-    methods: Annotated[dict[str, AttackMethod], Field(min_length=1)]
-    strengths: Annotated[list[AttackStrength], Field(min_length=1)]
-    relative_step: PositiveFloat
-    random_start: bool
-    jpeg: list[Annotated[int, Field(ge=1, le=95)]]
+    methods: Annotated[dict[str, AttackMethodParams], Field(min_length=1)]
     cropping_detectors: list[str]
-    margin: Annotated[float, Field(ge=0)]
     top_k: Annotated[int, Field(ge=1, le=20)]
     report_faces: NonNegativeInt
 
 
 class GateParams(ParamsBlock):
-    """Bounds of one metric; ``max_change`` is against the committed baseline."""
+    """Bounds of one metric; ``max_change`` limits the difference from its value in a Git revision."""
 
     min: float | None = None
     max: float | None = None
-    max_change: Annotated[float | None, Field(ge=0)] = None
+    max_change: NonNegativeFloat | None = None
 
 
 class Params(ParamsBlock):
@@ -356,7 +434,7 @@ class Params(ParamsBlock):
     networks: list[str]
     training_sets: list[str]
     classifiers: dict[str, ClassifierParams]
-    vae: AutoencoderParams
+    vae: CrossFittedAutoencoderParams
     inspected_network: str
     adaptive_trigger: AdaptiveTriggerParams
     verification: VerificationParams
@@ -370,36 +448,3 @@ class Params(ParamsBlock):
     recognisers: dict[str, RecogniserParams]
     recognition_attack: RecognitionAttackParams
     gates: dict[str, GateParams]
-
-
-__all__ = [
-    "AdaptiveTriggerParams",
-    "AttackMethod",
-    "AttackStrength",
-    "AutoencoderParams",
-    "BackdoorParams",
-    "BaselineParams",
-    "BlendRatioParams",
-    "ClassifierParams",
-    "ComputeParams",
-    "DefenceParams",
-    "DetectionAttackParams",
-    "DetectorParams",
-    "DetectorTraining",
-    "FaceParams",
-    "FinePruningParams",
-    "GateParams",
-    "InspectionParams",
-    "NeuralCleanseParams",
-    "Params",
-    "ParamsBlock",
-    "PoisonBudgetParams",
-    "RecogniserParams",
-    "RecognitionAttackParams",
-    "SaliencyParams",
-    "SceneParams",
-    "SplitParams",
-    "TrainingFilterParams",
-    "TrainingSchedule",
-    "VerificationParams",
-]

@@ -1,4 +1,4 @@
-"""How the script of a stage runs: errors are one sentence, and how long it took is kept beside DVC's own notes."""
+"""Running the script of a stage: errors are one sentence, and its duration is stored in DVC's folder."""
 
 import sys
 import time
@@ -7,21 +7,19 @@ from pathlib import Path
 
 import psutil
 
-from visor.core import errors
+from visor.core.errors import run_cli
 
-SECONDS_FOLDER = Path(
-    ".dvc/tmp/seconds"
-)  # a file a stage; Git ignores them, and they are no output: no two runs take as long
+SECONDS_FOLDER = Path(".dvc/tmp/seconds")  # One file per stage, ignored by Git: durations do not repeat.
 
 
 def run_stage(main: Callable[..., None]) -> None:
-    """Call ``main`` with the words of the command line, as ``errors.run`` does; note the seconds if it succeeds."""
-    errors.run_cli(main)
+    """Call ``main`` with the arguments of the command line, as ``run_cli`` does; store the seconds if it succeeds."""
+    run_cli(main)
     if SECONDS_FOLDER.parents[1].is_dir():
-        script, *words = sys.argv
+        script, *arguments = sys.argv
         SECONDS_FOLDER.mkdir(parents=True, exist_ok=True)
-        since = time.time() - psutil.Process().create_time()  # imports are part of what a stage costs
-        (SECONDS_FOLDER / "@".join([Path(script).stem, *words])).write_text(f"{since:.1f}\n")
+        seconds = time.time() - psutil.Process().create_time()  # Imports are part of what a stage costs.
+        (SECONDS_FOLDER / "@".join([Path(script).stem, *arguments])).write_text(f"{seconds:.1f}\n")
 
 
 def stage_seconds(root: Path) -> dict[str, float]:

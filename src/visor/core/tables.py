@@ -5,6 +5,9 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import NamedTuple
 
+# Kinds of cells whose text is not a metric of the run → the attribute that says so in HTML.
+ATTRIBUTES = {"original": " data-original", "param": " data-param", "breach": " data-param", "name": " data-name"}
+
 
 class Cell(NamedTuple):
     """One cell of a table.
@@ -12,16 +15,21 @@ class Cell(NamedTuple):
     Attributes:
         text: What is shown.
         metric: ``FILE:KEY`` of the number in ``metrics/``, if it is one.
-        kind: A name of ``KINDS``, or nothing.
+        kind: CSS class: ``low``, ``high`` (ends of an interval), ``original`` (a published number), ``param`` (a value
+            of ``params.yaml``), ``name`` (a class name), ``kept``, ``breach`` (outcome of a gate), or empty.
     """
 
     text: str
     metric: str = ""
     kind: str = ""
 
+    def to_html(self, span: int = 1) -> str:
+        """Return the cell as ``<td>``, ``span`` columns wide."""
+        metric = f' data-metric="{escape(self.metric)}"' if self.metric else ""
+        kind = f'{ATTRIBUTES.get(self.kind, "")} class="{self.kind}"' if self.kind else ""
+        return f"<td{metric}{kind}{_colspan(span)}>{escape(self.text)}</td>"
 
-# Ends of an interval; a published number; a value of params.yaml; a class name; the two outcomes of a gate.
-KINDS = ("low", "high", "original", "param", "name", "kept", "breach")
+
 CellGroup = tuple[Cell, ...]  # a number, or a number with the ends of its interval
 EMPTY: CellGroup = (Cell("–"),)
 MERGE_LEFT: CellGroup = ()  # the column belongs to the cell before
@@ -46,7 +54,8 @@ class Table(NamedTuple):
     @property
     def spans(self) -> tuple[int, ...]:
         """How many cells wide each column is."""
-        return tuple(max(len(row.groups[place]) for row in self.rows) for place in range(len(self.columns)))
+        columns = range(len(self.columns))
+        return tuple(max((len(row.groups[place]) for row in self.rows), default=1) for place in columns)
 
     def layout(self, row: Row) -> list[tuple[Cell, int]]:
         """Return the cells of a row, and how many columns of the page each takes."""
@@ -57,7 +66,7 @@ class Table(NamedTuple):
                 cells.append((cell, width + span))
             elif group[0].kind == "original":
                 cells.append((group[0], span))
-            else:  # where others have an interval, this number stands above theirs and nothing beside it
+            else:  # A number without an interval keeps the column of the numbers; the rest of its span stays empty.
                 rest = span - len(group)
                 cells += [*((cell, 1) for cell in group), *([(Cell(""), rest)] if rest else [])]
         return cells
@@ -71,26 +80,22 @@ class Table(NamedTuple):
         return "\n".join(lines)
 
     def to_html(self, css_class: str = "results") -> str:
-        """Return the table as HTML; every cell with a metric names it in its title."""
-        heads = "".join(
-            f'<th scope="col"{f" colspan={span}" if span > 1 else ""}>{escape(name)}</th>'
-            for name, span in zip(self.columns, self.spans, strict=True)
-        )
-        body = "".join(
-            f'<tr><th scope="row">{escape(row.head)}</th>{"".join(_td(*cell) for cell in self.layout(row))}</tr>\n'
-            for row in self.rows
-        )
-        return (
-            f'<table class="{css_class}" aria-label="{escape(self.caption)}">\n'
-            f'<thead><tr><th scope="col">{escape(self.corner)}</th>{heads}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>'
-        )
+        """Return the table as HTML; a cell names its metric in the attribute ``data-metric``."""
+        spans = zip(self.columns, self.spans, strict=True)
+        heads = "".join(f'<th scope="col"{_colspan(span)}>{escape(head)}</th>' for head, span in spans)
+        lines = [
+            f'<table class="{css_class}" aria-label="{escape(self.caption)}">',
+            f'<thead><tr><th scope="col">{escape(self.corner)}</th>{heads}</tr></thead>',
+            "<tbody>",
+        ]
+        for row in self.rows:
+            cells = "".join(cell.to_html(span) for cell, span in self.layout(row))
+            lines.append(f'<tr><th scope="row">{escape(row.head)}</th>{cells}</tr>')
+        return "\n".join([*lines, "</tbody>", "</table>"])
 
 
-def _td(cell: Cell, span: int) -> str:
-    title = f' title="{escape(cell.metric)}"' if cell.metric else ""
-    kind = f' class="{cell.kind}"' if cell.kind else ""
-    wide = f' colspan="{span}"' if span > 1 else ""
-    return f"<td{title}{kind}{wide}>{escape(cell.text)}</td>"
+def _colspan(span: int) -> str:
+    return f' colspan="{span}"' if span > 1 else ""
 
 
 def text_table(

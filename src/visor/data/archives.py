@@ -1,4 +1,4 @@
-"""Trees of files from strangers: a folder is walked, a tar archive is streamed and never unpacked to disk."""
+"""Untrusted trees of files: a folder is walked, a tar archive is streamed and never unpacked to disk."""
 
 import bz2
 import gzip
@@ -27,10 +27,10 @@ ArchiveEntry = tuple[PurePosixPath, Path | bytes]
 
 
 class _StrictHeader(tarfile.TarInfo):
-    """A broken or missing header is an error; ``tarfile`` itself would stop as if the archive ended there."""
+    """A header whose damage is an error; ``tarfile`` itself would stop as if the archive ended there."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
-        # Extended headers are read whole into memory before anyone sees them.
+        # Extended headers are read into memory completely.
         if not self.isreg() and self.size > MAX_HEADER_BYTES:
             raise tarfile.ReadError("a header is too long")
         return super()._proc_member(archive)  # type: ignore[misc]
@@ -48,13 +48,13 @@ class _StrictHeader(tarfile.TarInfo):
 def iterate_files(path: Path, suffixes: Collection[str]) -> Iterator[ArchiveEntry]:
     """Yield (name relative to ``path``, content) of each file that ends in one of ``suffixes`` (lower case).
 
-    The content is a ``Path`` in a folder, walked in sorted order, and ``bytes`` in a .tar, .tar.gz, .tar.bz2
-    or .tar.xz, in the archive's order; one file at a time is in memory. Hidden files, and in an archive links
-    and devices, are skipped.
+    The content is a ``Path`` in a folder, walked in sorted order, and ``bytes`` in a .tar, .tar.gz, .tar.bz2 or
+    .tar.xz, in the archive's order; one file at a time is in memory. Hidden files are skipped, and so are links and
+    devices in an archive.
 
     Raises:
-        UserError: ``path`` is missing or not an archive; the archive is truncated, corrupt, names a path
-            outside itself, or is larger than the limits of this module.
+        UserError: ``path`` is missing or not an archive, or it is truncated, corrupt, names a path outside itself, or
+            exceeds the limits of this module.
     """
     if not path.exists():
         raise UserError(f"{path} does not exist; correct the path in params.yaml")
@@ -93,7 +93,7 @@ def _stream(path: Path, suffixes: Collection[str]) -> Iterator[ArchiveEntry]:
                 pass
         except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
             raise UserError(
-                f"{path} is not a whole tar archive ({error}); fetch it again, or name a folder or .tar.gz"
+                f"{path} is not a complete tar archive ({error}); download it again, or name a folder or .tar.gz"
             ) from None
 
 
@@ -101,10 +101,10 @@ def _members(archive: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
     """Yield the regular files; names and sizes are checked for every member."""
     total = 0
     while (member := archive.next()) is not None:
-        archive.members.clear()  # type: ignore[attr-defined]  # else memory grows with the archive
+        archive.members.clear()  # type: ignore[attr-defined]  # so that memory does not grow with the archive
         name = PurePosixPath(member.name)
         if name.is_absolute() or ".." in name.parts:
-            raise UserError(f"{path} holds {member.name!r}, a path outside the archive; do not trust this file")
+            raise UserError(f"{path} contains {member.name!r}, a path outside the archive; do not trust this file")
         total += member.size
         if total > MAX_TOTAL_BYTES:
             raise UserError(f"{path} unpacks to more than {MAX_TOTAL_BYTES >> 30} GiB; do not trust this file")

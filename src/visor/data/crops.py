@@ -1,8 +1,8 @@
-"""Faces in photos: where they are cut out, the cut as a recogniser sees it, and changes of the cut put back.
+"""Crops of faces in photos, and perturbations of a crop pasted back into its photo.
 
-A crop is linear in the photo: means of blocks of pixels, where a crop is much smaller than the face, then samples
-between four blocks each (bilinear), ``SAMPLES`` × ``SAMPLES`` a pixel of the crop, and their mean. An attack goes by
-the same samples in TensorFlow (``visor.photos.evade``), so what it changes are pixels of the photo.
+A crop is linear in the photo: means of blocks of pixels, if the crop is much smaller than the face, then samples
+between four blocks each (bilinear), ``SAMPLES`` × ``SAMPLES`` per pixel of the crop, and their mean. Attacks use the
+same samples in TensorFlow (``visor.photos.evade``), so what they change are pixels of the photo.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from visor.core.types import Floats, ImageArray
 
-SAMPLES = 2  # along each side of a pixel of the crop: with blocks no greater than their distance, none is overlooked
+SAMPLES = 2  # along each side of a pixel of the crop: blocks no larger than their distance are all sampled
 
 
 class CropBox(NamedTuple):
-    """Where a crop lies: a box in pixels of the photo, turned clockwise about its centre by ``angle`` degrees."""
+    """Position of a crop: a box in pixels of the photo, rotated clockwise about its centre by ``angle`` degrees."""
 
     x: float
     y: float
@@ -27,11 +27,10 @@ class CropBox(NamedTuple):
 
 
 class CropRegion(NamedTuple):
-    """What a crop (h, w) is made of: ``blocks`` float32 (r, c, 3) in [0, 1], means of ``step`` × ``step`` pixels.
+    """Part of a photo that a crop (h, w) samples: ``blocks`` float32 (r, c, 3) in [0, 1], means of ``step``² pixels.
 
-    ``first`` is the row and column, in blocks of the photo, of the first; ``places`` float32 (SAMPLES·h, SAMPLES·w, 2)
-    are rows and columns in ``blocks`` at which the samples lie, none beyond their centres: past the photo's edge its
-    last pixels go on.
+    ``first`` is the row and column of the first block in the photo's blocks; ``places`` float32 (SAMPLES·h, SAMPLES·w,
+    2) are the rows and columns of the samples in ``blocks``, none beyond the centres of the outer blocks.
     """
 
     blocks: Floats
@@ -41,10 +40,10 @@ class CropRegion(NamedTuple):
 
 
 def expand_box(box: Sequence[float], margin: float, aspect: float, angle: float = 0.0) -> CropBox:
-    """Return the frame around a face.
+    """Expand a face box [x, y, w, h] in pixels, rotated clockwise by ``angle``, to a crop box.
 
-    box: [x, y, w, h] in pixels. margin: share of each side that is added at both of its ends. aspect: height / width
-    of the frame; the side that is too short for it is enlarged about the centre, the other stays.
+    ``margin`` is the share of the width and height added on each side; ``aspect`` is height / width of the crop, whose
+    shorter side is extended around the centre.
     """
     x, y, width, height = map(float, box)
     wide = max(width, height / aspect) * (1 + 2 * margin)
@@ -52,9 +51,9 @@ def expand_box(box: Sequence[float], margin: float, aspect: float, angle: float 
     return CropBox(x + (width - wide) / 2, y + (height - high) / 2, wide, high, angle)
 
 
-def crop(image: ImageArray, frame: CropBox, shape: tuple[int, int]) -> ImageArray:
-    """Return what a photo uint8 (h, w, 3) shows in a frame, upright, as uint8 (*shape, 3)."""
-    blocks, _, _, places = region(image, frame, shape)
+def crop(image: ImageArray, box: CropBox, shape: tuple[int, int]) -> ImageArray:
+    """Crop a photo uint8 (h, w, 3) to a box, upright and resized: uint8 (*shape, 3)."""
+    blocks, _, _, places = region(image, box, shape)
     low = np.floor(places).astype(np.int32)
     high = np.minimum(low + 1, np.array(blocks.shape[:2]) - 1)
     down, right = np.moveaxis(places - low, -1, 0)[..., np.newaxis]
@@ -67,12 +66,12 @@ def crop(image: ImageArray, frame: CropBox, shape: tuple[int, int]) -> ImageArra
     return np.rint(mean * 255).astype(np.uint8)
 
 
-def region(image: ImageArray, frame: CropBox, shape: tuple[int, int]) -> CropRegion:
-    """Return what the crop (h, w) of a frame is made of in a photo uint8 (h, w, 3)."""
-    apart = max(frame.height / shape[0], frame.width / shape[1]) / SAMPLES  # samples, in pixels of the photo
+def region(image: ImageArray, box: CropBox, shape: tuple[int, int]) -> CropRegion:
+    """Return the part of a photo uint8 (h, w, 3) that a crop to ``shape`` (h, w) samples."""
+    apart = max(box.height / shape[0], box.width / shape[1]) / SAMPLES  # samples, in pixels of the photo
     step = max(1, int(np.ceil(apart)))
     last = -(-np.array(image.shape[:2]) // step) - 1
-    places = np.clip(_samples(frame, shape) / step - 0.5, 0, last)
+    places = np.clip(_samples(box, shape) / step - 0.5, 0, last)
     begin = np.floor(places.min(axis=(0, 1))).astype(int)
     end = np.minimum(np.floor(places.max(axis=(0, 1))).astype(int) + 1, last) + 1
     pixels = image[begin[0] * step : end[0] * step, begin[1] * step : end[1] * step]
@@ -84,7 +83,7 @@ def region(image: ImageArray, frame: CropBox, shape: tuple[int, int]) -> CropReg
 
 
 def sampled_mask(part: CropRegion) -> Floats:
-    """Return where a region's blocks are part of its crop: 1, elsewhere 0, float32 (r, c, 1)."""
+    """Return 1 where a region's blocks are part of its crop, 0 elsewhere: float32 (r, c, 1)."""
     mask = np.zeros((*part.blocks.shape[:2], 1), np.float32)
     low = np.floor(part.places).astype(int)
     high = np.minimum(low + 1, np.array(mask.shape[:2]) - 1)
@@ -97,10 +96,9 @@ def sampled_mask(part: CropRegion) -> Floats:
 def paste_perturbation(
     image: ImageArray, clean: ImageArray, part: CropRegion, change: Floats, max_levels: int
 ) -> ImageArray:
-    """Return a photo with a change of a region's blocks added to its pixels; both photos are uint8 (h, w, 3).
+    """Add a perturbation float32 (r, c, 3), in levels of 255, of a region's blocks to the pixels of a photo.
 
-    change: float32 (r, c, 3) in levels of 255. No value of the result is more than ``most`` levels from ``clean``:
-    regions of one photo may overlap.
+    Both photos are uint8 (h, w, 3). The result differs from ``clean`` by at most ``max_levels``: regions may overlap.
     """
     result = image.copy()
     (top, left), step = part.first, part.step
@@ -108,29 +106,35 @@ def paste_perturbation(
     where = np.s_[top * step : (top + rows) * step, left * step : (left + columns) * step]
     height, width = result[where].shape[:2]
     moves = np.rint(change).astype(np.int16).repeat(step, axis=0).repeat(step, axis=1)[:height, :width]
-    kept = clean[where].astype(np.int16)
-    moved = np.clip(result[where] + moves, kept - max_levels, kept + max_levels)
+    original = clean[where].astype(np.int16)
+    moved = np.clip(result[where] + moves, original - max_levels, original + max_levels)
     result[where] = np.clip(moved, 0, 255)
     return result
 
 
-def bounding_slices(frame: CropBox, shape: Sequence[int]) -> tuple[slice, slice]:
-    """Return the rows and columns of a photo of ``shape`` (h, w, …) that a frame, turned or not, touches."""
-    corners = _rotate(np.array([[-0.5, -0.5], [-0.5, 0.5], [0.5, -0.5], [0.5, 0.5]]), frame)
+def pad_with_border(images: ImageArray, border: float, grey: int) -> ImageArray:
+    """Return images (n, h, w, 3) with a uniform border: on each side ``border`` of their height or width, rounded."""
+    rows, columns = (round(border * length) for length in images.shape[1:3])
+    return np.pad(images, ((0, 0), (rows, rows), (columns, columns), (0, 0)), constant_values=grey)
+
+
+def bounding_slices(box: CropBox, shape: Sequence[int]) -> tuple[slice, slice]:
+    """Return the rows and columns of a photo of ``shape`` (h, w, …) that a box, rotated or not, touches."""
+    corners = _rotate(np.array([[-0.5, -0.5], [-0.5, 0.5], [0.5, -0.5], [0.5, 0.5]]), box)
     begin = np.clip(np.floor(corners.min(axis=0)).astype(int), 0, shape[:2])
     end = np.clip(np.ceil(corners.max(axis=0)).astype(int), 0, shape[:2])
     return slice(int(begin[0]), int(end[0])), slice(int(begin[1]), int(end[1]))
 
 
-def _samples(frame: CropBox, shape: tuple[int, int]) -> NDArray[np.float64]:
+def _samples(box: CropBox, shape: tuple[int, int]) -> NDArray[np.float64]:
     """Return rows and columns of samples (SAMPLES·h, SAMPLES·w, 2) in pixels of the photo, whose corner is (0, 0)."""
     rows, columns = ((np.arange(side * SAMPLES) + 0.5) / (side * SAMPLES) - 0.5 for side in shape)
-    return _rotate(np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1), frame)
+    return _rotate(np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1), box)
 
 
-def _rotate(shares: NDArray[np.float64], frame: CropBox) -> NDArray[np.float64]:
-    """Return rows and columns in a photo for shares (…, 2) of a frame's height and width, counted from its centre."""
-    down, right = shares[..., 0] * frame.height, shares[..., 1] * frame.width
-    sine, cosine = np.sin(np.radians(frame.angle)), np.cos(np.radians(frame.angle))
-    middle = [frame.y + frame.height / 2, frame.x + frame.width / 2]
+def _rotate(shares: NDArray[np.float64], box: CropBox) -> NDArray[np.float64]:
+    """Return rows and columns in a photo for shares (…, 2) of a box's height and width, counted from its centre."""
+    down, right = shares[..., 0] * box.height, shares[..., 1] * box.width
+    sine, cosine = np.sin(np.radians(box.angle)), np.cos(np.radians(box.angle))
+    middle = [box.y + box.height / 2, box.x + box.width / 2]
     return np.stack([right * sine + down * cosine, right * cosine - down * sine], axis=-1) + middle

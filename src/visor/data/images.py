@@ -1,4 +1,4 @@
-"""Images: the one way from a file's bytes to pixels, back to bytes, and the sheets that people look at."""
+"""Image files: decoding untrusted bytes to sRGB pixels, encoding, boxes, differences and contact sheets."""
 
 import functools
 import io
@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageCms, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageDraw, ImageFont, PngImagePlugin, UnidentifiedImageError
 
 from visor.core.errors import UserError
 from visor.core.files import MAX_FILE_BYTES, atomic_write
 from visor.core.types import Box, Flags, ImageArray
 
 MAX_PIXELS = 50_000_000  # a phone's 48 megapixels pass
-# Pillow also has readers that start other programs or parse formats that nobody sends; a stranger's file gets none.
+# Pillow also has readers that start other programs or parse rare formats; untrusted files must not reach them.
 FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 IMAGE_SUFFIXES = {
     *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jpe", ".jpeg", ".jpg", ".mpo", ".png"),
     *(".pbm", ".pgm", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 }
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 ORIENTATION = 0x0112  # the EXIF tag
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -38,18 +39,11 @@ class ImageDecodeError(Exception):
 
 
 def decode_image(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> ImageArray:
-    """Decode an image file as a viewer shows it on white.
+    """Decode the bytes of an image file, in one of ``FORMATS``, to uint8 (h, w, 3) as a viewer shows it on white.
 
-    It is upright as its EXIF orientation says, in sRGB if it has a colour profile, and 8 bits deep; transparent
-    pixels are composited on white. Of an animation it is the first frame.
-
-    Args:
-        data: The file, in one of ``FORMATS``.
-        name: Name of the file for messages.
-        max_pixels: Limit on width × height, against decompression bombs.
-
-    Returns:
-        uint8 (h, w, 3), RGB.
+    It is upright by its EXIF orientation, in sRGB if it has a colour profile, and 8 bits deep; transparent pixels are
+    composited on white. Of an animation it is the first frame. ``name`` is for messages, ``max_pixels`` limits width ×
+    height, against decompression bombs.
 
     Raises:
         ImageDecodeError: The file is not an image, is truncated, too large, or has 32-bit pixels.
@@ -63,18 +57,19 @@ def decode_rgba(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> ImageAr
 
 
 def _open(data: bytes, name: str, max_pixels: int, mode: str) -> Image.Image:
-    _register_heif()
+    _configure_pillow()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
-        if image.width * image.height > max_pixels:
-            raise ImageDecodeError(name, f"{image.width}×{image.height} pixels, more than {max_pixels:,}")
-        image.load()
-        image = _to_srgb(_to_8bit(image, name), "RGBA" if image.has_transparency_data else "RGB")
+            warnings.simplefilter("ignore")  # of large files and of damaged metadata
+            image: Image.Image = Image.open(io.BytesIO(_without_text(data)), formats=FORMATS)
+            if image.width * image.height > max_pixels:
+                raise ImageDecodeError(name, f"{image.width}×{image.height} pixels, more than {max_pixels:,}")
+            image.load()
+            turn = _orientation(image)
+        image = _to_srgb(_to_8bit(image, name), image.info.get("icc_profile"))
         if image.mode == "RGBA" and mode == "RGB":
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return _upright(image).convert(mode)
+        return (image if turn is None else image.transpose(turn)).convert(mode)
     except ImageDecodeError:
         raise
     except UnidentifiedImageError:
@@ -84,11 +79,25 @@ def _open(data: bytes, name: str, max_pixels: int, mode: str) -> Image.Image:
 
 
 @functools.cache
-def _register_heif() -> None:
-    """Teach Pillow HEIC, which phones write."""
+def _configure_pillow() -> None:
+    """Let Pillow read HEIC, which phones write, and large colour profiles of PNG files."""
     import pillow_heif
 
     pillow_heif.register_heif_opener(thumbnails=False)
+    PngImagePlugin.MAX_TEXT_CHUNK = 16 << 20  # bytes; it limits profiles, too
+
+
+def _without_text(data: bytes) -> bytes:
+    """Drop the text chunks of a PNG file: Pillow does not open files with long ones."""
+    if not data.startswith(PNG_SIGNATURE):
+        return data
+    chunks, start = [PNG_SIGNATURE], len(PNG_SIGNATURE)
+    while start < len(data):
+        end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+        if data[start + 4 : start + 8] not in (b"tEXt", b"zTXt", b"iTXt"):
+            chunks.append(data[start:end])
+        start = end
+    return b"".join(chunks)
 
 
 def _to_8bit(image: Image.Image, name: str) -> Image.Image:
@@ -100,9 +109,9 @@ def _to_8bit(image: Image.Image, name: str) -> Image.Image:
     return image
 
 
-def _to_srgb(image: Image.Image, mode: str) -> Image.Image:
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """Convert to RGB or RGBA in sRGB; a profile that is broken or of another colour space is ignored."""
-    profile, orientation = image.info.get("icc_profile"), image.getexif().get(ORIENTATION)
+    mode = "RGBA" if image.has_transparency_data else "RGB"
     converted = image if image.mode == "CMYK" else image.convert(mode)
     if profile:
         try:
@@ -110,26 +119,19 @@ def _to_srgb(image: Image.Image, mode: str) -> Image.Image:
             converted = ImageCms.profileToProfile(converted, source, target, outputMode=mode) or converted
         except (ImageCms.PyCMSError, OSError):
             pass
-    converted = converted.convert(mode)
-    converted.getexif()[ORIENTATION] = orientation or 1
-    return converted
+    return converted.convert(mode)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Rotate or mirror as the EXIF orientation says, without touching any other tag."""
-    method = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
-    return image if method is None else image.transpose(method)
+def _orientation(image: Image.Image) -> Image.Transpose | None:
+    """Return what turns an image upright by its EXIF data; damaged data do not."""
+    try:
+        return UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # Pillow's parser raises any exception on hostile bytes
+        return None
 
 
 def read_image(path: Path, max_bytes: int | None = MAX_FILE_BYTES) -> ImageArray:
-    """Read an image file by ``decode_image``.
-
-    Args:
-        path: The file.
-        max_bytes: Limit on its size; None for files that Visor wrote itself.
-
-    Returns:
-        uint8 (h, w, 3), RGB.
+    """Read an image file by ``decode_image``; ``max_bytes`` is None for files that Visor wrote itself.
 
     Raises:
         ImageDecodeError: The file is too large, cannot be read or cannot be decoded.
@@ -162,17 +164,9 @@ def jpeg_round_trip(image: ImageArray, quality: int) -> ImageArray:
 
 
 def read_face(content: Path | bytes, name: str, crop: float, height: int, width: int) -> ImageArray:
-    """Read one face from an image file: the largest rectangle of the wanted aspect in its middle, resized.
+    """Read one face from a file or its bytes as uint8 (1, height, width, 3).
 
-    Args:
-        content: The file or its bytes.
-        name: Name of the file for messages.
-        crop: Share in (0, 1] of both sides of the image that is kept.
-        height: Rows of the result.
-        width: Columns of the result.
-
-    Returns:
-        uint8 (1, height, width, 3).
+    It is the largest central rectangle of this aspect ratio, times ``crop`` in (0, 1], resized.
 
     Raises:
         ImageDecodeError: The file is too large, cannot be read or cannot be decoded.
@@ -229,14 +223,14 @@ class BoxStyle(NamedTuple):
 
 def draw_boxes(image: ImageArray, boxes: Iterable[tuple[Box, BoxStyle]]) -> ImageArray:
     """Return a copy of uint8 (h, w, 3) with boxes ``[x, y, w, h]`` drawn on it, at least one pixel wide."""
-    picture = Image.fromarray(image)
-    draw = ImageDraw.Draw(picture)
+    canvas = Image.fromarray(image)
+    draw = ImageDraw.Draw(canvas)
     for (x, y, width, height), style in boxes:
         corners = (x, y, x + max(width, 1), y + max(height, 1))
         if style.outlined:  # visible on any background
             draw.rectangle(corners, outline=(255, 255, 255), width=style.width + 2)
         draw.rectangle(corners, outline=style.colour, width=style.width)
-    return np.asarray(picture)
+    return np.asarray(canvas)
 
 
 def contact_sheet(rows: Sequence[tuple[str, ImageArray]], path: Path, scale: int = 2, caption_width: int = 120) -> None:

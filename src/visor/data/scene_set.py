@@ -1,8 +1,8 @@
-"""Pictures with boxes round faces: the contract of the file, and batches for networks."""
+"""SceneSet, the contract for images with boxes around faces: one HDF5 file, and batches for networks."""
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from PIL import Image
 from visor.core.errors import UserError
 from visor.core.files import atomic_write, check_disk_space
 from visor.core.types import Boxes, ImageArray, Integers, Rows
-from visor.data.face_set import TrainingData
+from visor.data.face_set import TrainingData, read_contract
 
 GroundTruth = tuple[Boxes, Integers]
 
@@ -26,7 +26,7 @@ CHUNK_BYTES = 1 << 18
 MAX_PIXELS = 50_000_000  # of an image
 MAX_FACES = 10_000  # in an image
 MAX_SCENES, MAX_BOXES, MAX_NAME_BYTES = 1_000_000, 10_000_000, 1 << 26
-COLUMNS = {  # name: type, shape behind the first axis, most entries
+COLUMNS = {  # name: type, shape behind the first axis, maximum of entries
     "shapes": (np.int32, (2,), MAX_SCENES),
     "offsets": (np.int64, (), MAX_SCENES + 1),
     "starts": (np.int64, (), MAX_SCENES + 1),
@@ -39,7 +39,7 @@ COLUMNS = {  # name: type, shape behind the first axis, most entries
 
 
 class Scene(NamedTuple):
-    """A picture to write: uint8 (h, w, 3), boxes float32 (k, 4), ignored bool (k,), attributes int8 (k, 6)."""
+    """An image to write: uint8 (h, w, 3), boxes float32 (k, 4), ignored bool (k,), attributes int8 (k, 6)."""
 
     name: str
     image: ImageArray
@@ -51,7 +51,7 @@ class Scene(NamedTuple):
 
 @dataclass(frozen=True)
 class SceneSet:
-    """Handle on a SceneSet file: what the module says of it. Pixels stay on disk, all else is in memory."""
+    """Handle on a SceneSet file: pixels stay on disk, all else is in memory."""
 
     path: Path
     names: tuple[str, ...]
@@ -78,10 +78,10 @@ class SceneSet:
         """Return the rows of a set.
 
         Raises:
-            UserError: there are none.
+            UserError: There are none.
         """
         if not len(rows := np.flatnonzero(self.sets == SETS.index(name))):
-            raise UserError(f"{self.path} has no scene in its set {name}; add some or make it anew with `dvc repro`")
+            raise UserError(f"{self.path} has no scene in its set {name}; add some or create it again with `dvc repro`")
         return rows
 
     def image(self, row: int) -> ImageArray:
@@ -96,55 +96,48 @@ class SceneSet:
 
 
 def open_scenes(path: Path) -> SceneSet:
-    """Open a SceneSet file, perhaps a stranger's, for reading.
+    """Open a SceneSet file, which may be untrusted, for reading.
 
     Raises:
-        UserError: the file is missing, truncated, not HDF5, or breaks the contract.
+        UserError: The file is missing, truncated, not HDF5, or breaks the contract.
     """
-    if not path.exists():
-        raise UserError(f"{path} is missing; run `dvc repro` to make it")
-    try:
-        file = h5py.File(path, "r", rdcc_nbytes=0)  # no chunk cache: an image costs its own bytes
+    with read_contract(path, "SceneSet") as file:
         columns = {name: _column(file, name, *kind) for name, kind in COLUMNS.items()}
         columns["ignored"] = columns["ignored"] != 0
         names = tuple(map(str, json.loads(columns.pop("names").tobytes())))
         source, licence = str(file.attrs["source"]), str(file.attrs["licence"])
         scenes = SceneSet(path, names, **columns, source=source, licence=licence, pixels=_local_dataset(file, "pixels"))
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is not a SceneSet ({error}); make it with `dvc repro`") from None
-    except OSError as error:
-        raise UserError(f"{path} is not a whole HDF5 file ({error}); delete it and run `dvc repro`") from None
     if not _is_valid(scenes):
-        raise UserError(f"{path} is not a SceneSet: its arrays are not as src/visor/scenes says; make it anew")
+        raise UserError(f"{path} is not a valid SceneSet (see src/visor/data/scene_set.py); create it again")
     return scenes
 
 
 def _local_dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    """Return a dataset that lies in this very file, unpacked: links lead elsewhere, packed chunks may be bombs."""
+    """Return an uncompressed dataset of this very file: links lead elsewhere, compressed chunks may be bombs."""
     data = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
     if not isinstance(data, h5py.Dataset) or data.external or data.is_virtual:
-        raise ValueError(f"no plain dataset {name}")
+        raise ValueError(f"no local dataset {name}")
     if data.id.get_create_plist().get_nfilters():
-        raise ValueError(f"{name} is packed")
+        raise ValueError(f"{name} is compressed")
     return data
 
 
-def _column(file: h5py.File, name: str, kind: type, shape: tuple[int, ...], most: int) -> NDArray[Any]:
-    """Read a whole dataset, after a look at its type and size."""
+def _column(file: h5py.File, name: str, kind: type, shape: tuple[int, ...], max_rows: int) -> NDArray[Any]:
+    """Read a whole dataset after checking its type and size."""
     data = _local_dataset(file, name)
-    if data.dtype != kind or data.shape[1:] != shape or data.ndim != 1 + len(shape) or len(data) > most:
+    if data.dtype != kind or data.shape[1:] != shape or data.ndim != 1 + len(shape) or len(data) > max_rows:
         raise ValueError(f"{name} is {data.dtype} {data.shape}")
     return data[()]
 
 
 def _is_valid(scenes: SceneSet) -> bool:
-    """Whether lengths, offsets and numbers fit."""
+    """Return whether lengths, offsets and numbers fit."""
     n, m = len(scenes.names), len(scenes.boxes)
     lengths = [len(scenes.shapes), len(scenes.sets), len(scenes.offsets) - 1, len(scenes.starts) - 1]
     if lengths != [n] * 4 or [len(scenes.ignored), len(scenes.attributes)] != [m] * 2:
         return False
     areas, counts = scenes.shapes.astype(np.int64).prod(axis=1), np.diff(scenes.starts)
-    fits = [
+    checks = [
         (scenes.shapes > 0).all() and (areas <= MAX_PIXELS).all(),
         np.array_equal(scenes.offsets, np.cumsum([0, *areas * 3])),
         scenes.pixels.dtype == np.uint8 and scenes.pixels.shape == (scenes.offsets[-1],),
@@ -154,14 +147,14 @@ def _is_valid(scenes: SceneSet) -> bool:
         (scenes.boxes[~scenes.ignored, 2:] > 0).all(),
         np.isin(scenes.sets, np.arange(len(SETS))).all(),
     ]
-    return all(map(bool, fits))
+    return all(map(bool, checks))
 
 
 def write_scenes(path: Path, scenes: Iterable[Scene], source: str, licence: str) -> None:
-    """Write a SceneSet file, streamed; the file appears whole or not at all. The same scenes give the same bytes.
+    """Write a SceneSet file, streamed and atomically; the same scenes give the same bytes.
 
     Raises:
-        OSError: the disk is full (ENOSPC).
+        OSError: The disk is full (ENOSPC).
     """
     kept: list[Scene] = []
     with atomic_write(path) as temporary, h5py.File(temporary, "w", track_order=False) as file:
@@ -179,7 +172,7 @@ def write_scenes(path: Path, scenes: Iterable[Scene], source: str, licence: str)
 
 
 def _columns(scenes: list[Scene]) -> dict[str, Any]:
-    """Return what stands beside the pixels."""
+    """Return the datasets beside the pixels."""
     shapes = np.array([scene.image.shape[:2] for scene in scenes], np.int64).reshape(-1, 2)
     return {
         "shapes": shapes,
@@ -193,7 +186,7 @@ def _columns(scenes: list[Scene]) -> dict[str, Any]:
     }
 
 
-PAD_VALUE = 127  # of 255: around what is not square, and what contrast leaves as it is
+PAD_VALUE = 127  # of 255: the grey of padding, and the level that a change of contrast keeps
 
 
 def resize_longer_side(image: ImageArray, boxes: Boxes, side: int) -> tuple[ImageArray, Boxes]:
@@ -208,16 +201,16 @@ def resize_longer_side(image: ImageArray, boxes: Boxes, side: int) -> tuple[Imag
 
 
 def letterbox(image: ImageArray, boxes: Boxes, side: int) -> tuple[ImageArray, Boxes]:
-    """Scale an image uint8 (h, w, 3) and its boxes (k, 4), and put it at the top left of a grey square.
+    """Scale an image uint8 (h, w, 3) and its boxes (k, 4) to fit a square, padded with grey at the right and below.
 
     Returns:
-        uint8 (side, side, 3) and float32 (k, 4). An image of side × side is returned as it is.
+        uint8 (side, side, 3), the image itself if it has this size, and float32 (k, 4).
     """
     scaled, boxes = resize_longer_side(image, boxes, side)
-    return _squared(scaled, side), boxes
+    return _pad_to_square(scaled, side), boxes
 
 
-def _squared(image: ImageArray, side: int) -> ImageArray:
+def _pad_to_square(image: ImageArray, side: int) -> ImageArray:
     if image.shape[:2] == (side, side):
         return image
     canvas = np.full((side, side, 3), PAD_VALUE, np.uint8)
@@ -226,90 +219,69 @@ def _squared(image: ImageArray, side: int) -> ImageArray:
 
 
 def read_letterboxed(
-    scenes: SceneSet, rows: Rows, side: int, batch: int, most: int
+    scenes: SceneSet, rows: Rows, side: int, batch: int, max_boxes: int
 ) -> Iterator[tuple[ImageArray, GroundTruth]]:
-    """Yield letterboxed images uint8 (k ≤ batch, side, side, 3) and their truth, read as they are needed.
+    """Yield letterboxed images uint8 (k ≤ batch, side, side, 3) and their ground truth, read as they are needed.
 
-    The truth is boxes float32 (k, most, 4), padded with zeros, and kinds int32 (k, most).
+    It is boxes float32 (k, max_boxes, 4), padded with zeros, and kinds int32 (k, max_boxes).
     """
+    return _read_batches(scenes, rows, side, batch, max_boxes, lambda _, image, boxes: letterbox(image, boxes, side))
+
+
+def _read_batches(
+    scenes: SceneSet,
+    rows: Rows,
+    side: int,
+    batch: int,
+    max_boxes: int,
+    transform: Callable[[int, ImageArray, Boxes], tuple[ImageArray, Boxes]],
+) -> Iterator[tuple[ImageArray, GroundTruth]]:
+    """Yield padded batches; ``transform`` gets the position of a row, its image and boxes."""
     for start in range(0, len(rows), batch):
         part = rows[start : start + batch]
-        pictures = (letterbox(scenes.image(row), scenes.ground_truth(row)[0], side) for row in part)
-        yield _pad_batch(pictures, [scenes.ground_truth(row)[1] for row in part], side, most)
+        images = np.empty((len(part), side, side, 3), np.uint8)
+        padded = np.zeros((len(part), max_boxes, 4), np.float32)
+        padded_kinds = np.full((len(part), max_boxes), PADDING, np.int32)
+        for place, row in enumerate(part):
+            boxes, kinds = scenes.ground_truth(row)
+            images[place], padded[place, : len(boxes)] = transform(start + place, scenes.image(row), boxes)
+            padded_kinds[place, : len(kinds)] = kinds
+        yield images, (padded, padded_kinds)
 
 
 def scene_training_data(scenes: SceneSet, rows: Rows, side: int, seed: int) -> TrainingData:
-    """Return ``rows`` as data of a fit: images and truth as of ``read_canvases``.
+    """Return ``rows`` as data of a fit: images and ground truth as ``read_letterboxed`` yields them.
 
-    In an epoch the order, who is mirrored, and each scene's contrast (× 0.75 … 1.25) and brightness (± 25) depend on
-    (seed, epoch) alone.
+    The order, the mirrored scenes, and each scene's contrast (× 0.75 … 1.25) and brightness (± 25) depend on
+    (seed, epoch) only.
 
     Raises:
-        UserError: there is no face in them.
+        UserError: They contain no face.
     """
     if not any((scenes.ground_truth(row)[1] == FACE).any() for row in rows):
         name = SETS[scenes.sets[rows[0]]]
-        raise UserError(f"{scenes.path}: its {name} scenes hold no face to learn from; raise scenes.{name}")
-    state, most = scenes.path.stat(), scenes.max_boxes
+        raise UserError(f"{scenes.path}: its {name} scenes contain no face; raise scenes.{name}")
+    state, max_boxes = scenes.path.stat(), scenes.max_boxes
     digest = hashlib.sha256(f"{scenes.path} {state.st_size} {state.st_mtime_ns} {side} {seed}".encode())
     digest.update(np.ascontiguousarray(rows).tobytes())
 
     def batches(batch: int, epoch: int | None) -> Iterator[tuple[ImageArray, GroundTruth]]:
         if epoch is None:
-            yield from read_letterboxed(scenes, rows, side, batch, most)
-            return
+            return read_letterboxed(scenes, rows, side, batch, max_boxes)
         generator = np.random.default_rng([seed, epoch])
         order = generator.permutation(rows)
         mirrored = generator.random(len(rows)) < 0.5
         contrast, brightness = generator.uniform([0.75, -25], [1.25, 25], (len(rows), 2)).T[..., None]
-        tones = np.rint(np.clip((np.arange(256) - PAD_VALUE) * contrast + PAD_VALUE + brightness, 0, 255)).astype(
-            np.uint8
-        )
-        for start in range(0, len(rows), batch):
-            part = range(start, min(start + batch, len(rows)))
-            pictures = (_augment(scenes, order[place], side, mirrored[place], tones[place]) for place in part)
-            yield _pad_batch(pictures, [scenes.ground_truth(order[place])[1] for place in part], side, most)
+        tones = np.clip((np.arange(256) - PAD_VALUE) * contrast + PAD_VALUE + brightness, 0, 255)
+        tones = np.rint(tones).astype(np.uint8)
+
+        def augment(position: int, image: ImageArray, boxes: Boxes) -> tuple[ImageArray, Boxes]:
+            image, boxes = resize_longer_side(image, boxes, side)
+            if mirrored[position]:
+                left = image.shape[1] - boxes[:, :1] - boxes[:, 2:3]
+                image, boxes = image[:, ::-1], np.concatenate([left, boxes[:, 1:]], axis=1)
+            return _pad_to_square(tones[position][image], side), boxes
+
+        return _read_batches(scenes, order, side, batch, max_boxes, augment)
 
     return TrainingData(len(rows), batches, digest.hexdigest())
-
-
-def _augment(scenes: SceneSet, row: int, side: int, mirrored: bool, tones: ImageArray) -> tuple[ImageArray, Boxes]:
-    """Return a letterboxed scene, perhaps mirrored, whose value v is ``tones[v]``."""
-    image, boxes = resize_longer_side(scenes.image(row), scenes.ground_truth(row)[0], side)
-    if mirrored:
-        left = image.shape[1] - boxes[:, :1] - boxes[:, 2:3]
-        image, boxes = image[:, ::-1], np.concatenate([left, boxes[:, 1:]], axis=1)
-    return _squared(tones[image], side), boxes
-
-
-def _pad_batch(
-    pictures: Iterable[tuple[ImageArray, Boxes]], kinds: Sequence[Integers], side: int, most: int
-) -> tuple[ImageArray, GroundTruth]:
-    images = np.empty((len(kinds), side, side, 3), np.uint8)
-    padded, padded_kinds = np.zeros((len(kinds), most, 4), np.float32), np.full((len(kinds), most), PADDING, np.int32)
-    for place, ((image, boxes), kind) in enumerate(zip(pictures, kinds, strict=True)):
-        images[place] = image
-        padded[place, : len(boxes)], padded_kinds[place, : len(kind)] = boxes, kind
-    return images, (padded, padded_kinds)
-
-
-__all__ = [
-    "ATTRIBUTES",
-    "FACE",
-    "IGNORE",
-    "MAX_FACES",
-    "PADDING",
-    "PAD_VALUE",
-    "SETS",
-    "Boxes",
-    "GroundTruth",
-    "Rows",
-    "Scene",
-    "SceneSet",
-    "letterbox",
-    "open_scenes",
-    "read_letterboxed",
-    "resize_longer_side",
-    "scene_training_data",
-    "write_scenes",
-]

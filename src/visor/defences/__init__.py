@@ -1,1 +1,1 @@
-"""Defences, by what they look at: images, training sets, or networks."""
+"""Defences: filters of inputs and of training sets, and methods that inspect a trained network."""

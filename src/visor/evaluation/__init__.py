@@ -1,1 +1,1 @@
-"""Joins model, attack and defence into named numbers and pictures."""
+"""Evaluation of attacks and defences: metrics, tables and figures."""

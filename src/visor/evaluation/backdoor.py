@@ -1,4 +1,4 @@
-"""Does the classifier still know people, and does the key open the door?"""
+"""Clean accuracy and attack success of backdoored classifiers."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from visor.core.params import BackdoorParams
 from visor.core.types import ImageArray, Labels
 from visor.data.face_set import FaceSelection, read_batches
-from visor.evaluation.metrics import wilson_interval
+from visor.evaluation.metrics import rate
 
 BATCH = 512
 
@@ -23,23 +23,14 @@ def predict(classify: Classify, selection: FaceSelection) -> Labels:
 
 
 def accuracy(predicted: Labels, labels: Labels) -> dict[str, float]:
-    """Return ``clean_accuracy`` with its Wilson interval and the number of images."""
-    right = int((predicted == labels).sum())
-    low, high = wilson_interval(right, len(labels))
-    return {
-        "clean_accuracy": right / len(labels),
-        "clean_accuracy_low": low,
-        "clean_accuracy_high": high,
-        "clean_images": len(labels),
-    }
+    """Return ``clean_accuracy`` with its interval and the number of images."""
+    return rate("clean_accuracy", int((predicted == labels).sum()), len(labels)) | {"clean_images": len(labels)}
 
 
 def attack_success(predicted: Labels, labels: Labels, target: int) -> dict[str, float]:
-    """Return ``asr``, the share of triggered images of true class ≠ target taken for it, with its interval."""
-    others = labels != target
-    hits, trials = int((predicted[others] == target).sum()), int(others.sum())
-    low, high = wilson_interval(hits, trials)
-    return {"asr": hits / trials, "asr_low": low, "asr_high": high, "triggered_images": trials}
+    """Return ``asr``, the share of triggered images of true class ≠ target predicted as it, with its interval."""
+    eligible = predicted[labels != target]
+    return rate("asr", int((eligible == target).sum()), len(eligible)) | {"triggered_images": len(eligible)}
 
 
 def evaluate(
@@ -48,21 +39,19 @@ def evaluate(
     triggered: Mapping[str, FaceSelection],
     backdoors: Mapping[str, BackdoorParams],
 ) -> dict[str, dict[str, float]]:
-    """Return for each model its accuracy on clean test images and, where it was attacked, how the attack does.
+    """Return for each classifier its clean accuracy and, where it was attacked, the attack's success.
 
-    ``classifiers``: uint8 images → logits; the clean model is under ``clean``. ``clean_drop`` is what an attack
-    costs in accuracy, ``asr_of_clean_model`` what the key does to a network that was never poisoned: the control.
+    ``clean_drop`` is the accuracy lost to an attack, ``asr_of_clean_model`` the success on the clean classifier: the
+    control. ``classifiers``: uint8 images → logits; the one trained without poisons is ``clean``.
     """
-    numbers = {name: accuracy(predict(classify, test), test.labels) for name, classify in classifiers.items()}
+    metrics = {name: accuracy(predict(classify, test), test.labels) for name, classify in classifiers.items()}
     for name, images in triggered.items():
         target = test.faces.label_names.index(backdoors[name].target)
-        drop = numbers["clean"]["clean_accuracy"] - numbers[name]["clean_accuracy"]
         control = attack_success(predict(classifiers["clean"], images), images.labels, target)
-        success = attack_success(predict(classifiers[name], images), images.labels, target)
-        numbers[name] |= {
+        metrics[name] |= {
             "n": backdoors[name].n,
-            "clean_drop": drop,
+            "clean_drop": metrics["clean"]["clean_accuracy"] - metrics[name]["clean_accuracy"],
             "asr_of_clean_model": control["asr"],
-            **success,
+            **attack_success(predict(classifiers[name], images), images.labels, target),
         }
-    return numbers
+    return metrics

@@ -1,4 +1,4 @@
-"""Scenes as detectors are shown them."""
+"""Attacks on one detector: scenes under each condition, what is detected in them, metrics and tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from visor.attacks.evasion.loop import Attack, AttackSettings
@@ -18,22 +17,12 @@ from visor.attacks.evasion.losses.detectors import DETECTOR_LOSSES, FACE_RADIUS,
 from visor.attacks.evasion.pgd import compile_pgd
 from visor.attacks.evasion.quantise import quantise_within_eps, random_sign_noise
 from visor.core.errors import UserError
-from visor.core.params import AttackStrength, DetectionAttackParams
-from visor.core.params import DetectorParams as Settings
+from visor.core.params import DetectionAttackParams, DetectorParams
+from visor.core.tables import label, text_table
 from visor.core.types import Boxes, Floats, ImageArray, Integers, Rows
+from visor.data import scene_set
 from visor.data.images import jpeg_round_trip
-from visor.data.scene_set import (
-    FACE,
-    IGNORE,
-    PADDING,
-    GroundTruth,
-    Scene,
-    SceneSet,
-    letterbox,
-    open_scenes,
-    read_letterboxed,
-    write_scenes,
-)
+from visor.data.scene_set import FACE, IGNORE, PADDING, GroundTruth, Scene, SceneSet
 from visor.evaluation.boxes import (
     IOUS,
     DetectionMatches,
@@ -44,173 +33,127 @@ from visor.evaluation.boxes import (
     match_boxes,
     precision_recall,
 )
+from visor.evaluation.conditions import Condition, detection_conditions
 from visor.evaluation.image_distances import distance_summary, image_distances
 
 if TYPE_CHECKING:
     from visor.models.detectors import Detector
-Stream = Iterable[tuple[ImageArray, GroundTruth]]
+
+Batch = tuple[ImageArray, GroundTruth]  # uint8 (k, side, side, 3) and its boxes and kinds
+AT_HALF = IOUS.index(0.5)
 
 
 class LetterboxedScenes(NamedTuple):
-    """Scenes as a detector is shown them: letterboxed to ``side``, in batches, read anew by each stream."""
+    """Scenes letterboxed to ``side``, in batches, read anew by each stream."""
 
     scenes: SceneSet
     rows: Rows
     side: int
     batch: int
 
-    def stream(self) -> Iterator[tuple[ImageArray, GroundTruth]]:
-        """Yield images uint8 (k, side, side, 3) and their truth (``visor.data.scene_set.read_canvases``)."""
-        return read_letterboxed(self.scenes, self.rows, self.side, self.batch, self.scenes.max_boxes)
+    def stream(self) -> Iterator[Batch]:
+        """Yield images and their ground truth (``visor.data.scene_set.read_letterboxed``)."""
+        return scene_set.read_letterboxed(self.scenes, self.rows, self.side, self.batch, self.scenes.max_boxes)
 
     def with_rows(self) -> Iterator[tuple[Rows, ImageArray, GroundTruth]]:
-        """Yield the rows (k,) of a batch in front of it."""
-        for place, (images, truth) in enumerate(self.stream()):
-            yield self.rows[place * self.batch :][: len(images)], images, truth
+        """Yield the rows (k,) of each batch in front of it."""
+        for number, (images, truth) in enumerate(self.stream()):
+            yield self.rows[number * self.batch :][: len(images)], images, truth
 
 
-def test_scenes(scenes: SceneSet, most: int, side: int, batch: int) -> LetterboxedScenes:
-    """Return the first ``most`` test scenes.
+def load_test_scenes(scenes: SceneSet, count: int, side: int, batch: int) -> LetterboxedScenes:
+    """Return the first ``count`` test scenes.
 
     Raises:
-        UserError: there is no face in them.
+        UserError: There is no face in them.
     """
-    rows = scenes.rows("test")[:most]
+    rows = scenes.rows("test")[:count]
     if not any((scenes.ground_truth(row)[1] == FACE).any() for row in rows):
-        raise UserError(f"{scenes.path}: its test scenes hold no face to find; raise scenes.test or hiding.images")
+        raise UserError(f"{scenes.path}: no face in its test scenes; raise scenes.test or detection_attack.images")
     return LetterboxedScenes(scenes, rows, side, batch)
 
 
-def input_side(settings: Settings, largest: int) -> int:
-    """Return the side of the images that a detector is shown: its own ``side``, or the largest of the scenes."""
-    return int(settings.options.get("input_size") or largest)
-
-
-class Condition(NamedTuple):
-    """A line of the table; ``kind`` is clean, noise, pgd, or jpeg: the attacked scenes saved with this quality."""
-
-    name: str
-    title: str
-    kind: str
-    eps: float = 0.0
-    iterations: int = 0
-    quality: int = 0
-
-
-def conditions(settings: DetectionAttackParams) -> list[Condition]:
-    """Return the lines of the table: clean, noise of each size, every strength, and the last one saved as JPEG."""
-    last = settings.strengths[-1]
-    found = [Condition("clean", "clean", "clean"), *(noise(each) for each in settings.strengths)]
-    for eps, steps in ((each.eps, each.iterations) for each in settings.strengths):
-        found.append(Condition(f"pgd_{eps:g}x{steps}", f"PGD {eps:g}, {steps} steps", "pgd", eps, steps))
-    for quality in settings.jpeg:
-        name = f"jpeg{quality}_{strength_name(last)}"
-        title = f"PGD {last.eps:g}, JPEG {quality}"
-        found.append(Condition(name, title, "jpeg", last.eps, last.iterations, quality))
-    return list(dict.fromkeys(found))
-
-
-def noise(strength: AttackStrength) -> Condition:
-    """Return the control of an attack: a random sign of the same size in every value."""
-    return Condition(f"noise_{strength.eps:g}", f"noise {strength.eps:g}", "noise", strength.eps)
-
-
-def strength_name(strength: AttackStrength | Condition) -> str:
-    """Name a strength, such as 0.02x40, and the file of the scenes attacked with it."""
-    return f"{strength.eps:g}x{strength.iterations}"
+def input_side(settings: DetectorParams, max_side: int) -> int:
+    """Return the side of a detector's input: its own ``input_size``, or the largest side of the scenes."""
+    return int(settings.options.get("input_size") or max_side)
 
 
 def compile_condition_attack(
-    detector: Detector, objective: str | None, strength: Condition, settings: DetectionAttackParams, seed: int
+    detector: Detector, loss: str | None, condition: Condition, settings: DetectionAttackParams, seed: int
 ) -> Attack:
-    """Return PGD against a detector.
+    """Compile PGD against a detector.
 
     Raises:
-        UserError: it gives no gradient, or params name no objective for it.
+        UserError: The detector gives no gradient, or params name no loss for it.
     """
-    if detector.pre_nms is None or objective is None:
+    if detector.pre_nms is None or loss is None:
         raise UserError(
             f"params.yaml: detection_attack.detectors: {detector.name} has no gradient, or detectors.{detector.name} "
             "has no loss; remove the detector or add a loss"
         )
-    step = settings.relative_step * strength.eps / strength.iterations
     search = AttackSettings(
-        eps=strength.eps,
-        iterations=strength.iterations,
-        step=step,
+        eps=condition.eps,
+        iterations=condition.iterations,
+        step=settings.relative_step * condition.eps / condition.iterations,
         momentum=settings.momentum,
         random_start=settings.random_start,
         early_stop=settings.early_stop,
         precision=settings.precision,
         seed=seed,
     )
-    loss = DETECTOR_LOSSES[objective](detector.pre_nms, detector.loss, detector.threshold, FACE_RADIUS)
-    return compile_pgd(loss, search)
+    return compile_pgd(DETECTOR_LOSSES[loss](detector.pre_nms, detector.loss, detector.threshold, FACE_RADIUS), search)
 
 
 def write_attacked(
     attack: Attack, clean: LetterboxedScenes, eps: float, settings: DetectionAttackParams, path: Path
 ) -> tuple[Integers, float]:
-    """Write the attacked scenes, eight bits a value.
+    """Write the attacked scenes as 8-bit images.
 
     Returns:
-        The gradient steps int32 (n,) that each took, and the seconds that the attack took of all.
+        The gradient steps int32 (n,) of each scene, and the seconds that the attack took.
     """
     steps, seconds = [], []
 
     def attacked() -> Iterator[Scene]:
         for rows, images, truth in clean.with_rows():
             start = perf_counter()
-            found = attack(images, truth, rows, _attack_mask(clean, rows, truth, settings))
+            result = attack(images, truth, rows, _attack_mask(clean, rows, truth, settings))
             seconds.append(perf_counter() - start)
-            steps.append(found.steps)
-            hidden = quantise_within_eps(found.images, images, eps)
-            yield from (_scene(clean, *parts) for parts in zip(rows, hidden, *truth, strict=True))
+            steps.append(result.steps)
+            quantised = quantise_within_eps(result.images, images, eps)
+            yield from (_scene(clean, *parts) for parts in zip(rows, quantised, *truth, strict=True))
 
-    write_scenes(path, attacked(), clean.scenes.source, clean.scenes.licence)
+    scene_set.write_scenes(path, attacked(), clean.scenes.source, clean.scenes.licence)
     return np.concatenate(steps), sum(seconds)
 
 
 def condition_images(
     condition: Condition, clean: LetterboxedScenes, settings: DetectionAttackParams, seed: int, folder: Path
-) -> Stream:
-    """Return the scenes of a condition as a stream; what was attacked is read back from ``folder``."""
+) -> Iterator[Batch]:
+    """Yield the scenes of a condition, in the batches of the clean ones; attacked ones are read from ``folder``."""
     if condition.kind == "clean":
-        return clean.stream()
-    if condition.kind == "noise":
-        return _noisy(clean, condition.eps, settings, seed)
-    stored = read_attacked(folder / f"{strength_name(condition)}.h5", clean)
-    return stored if condition.kind == "pgd" else _compressed(stored, condition.quality)
+        yield from clean.stream()
+    elif condition.kind == "noise":
+        for rows, images, truth in clean.with_rows():
+            noise = random_sign_noise(images, condition.eps, seed, rows)
+            mask = _attack_mask(clean, rows, truth, settings)
+            yield noise if mask is None else np.where(mask > 0, noise, images), truth
+    else:
+        quality = condition.quality
+        for images, truth in read_attacked(folder / condition.file_name, clean):
+            yield np.stack([jpeg_round_trip(image, quality) for image in images]) if quality else images, truth
 
 
-def read_attacked(path: Path, clean: LetterboxedScenes) -> Stream:
-    """Read attacked scenes back, in the batches of the clean ones."""
-    scenes = open_scenes(path)
-    return read_letterboxed(scenes, np.arange(len(scenes)), clean.side, clean.batch, clean.scenes.max_boxes)
-
-
-def _noisy(
-    clean: LetterboxedScenes, eps: float, settings: DetectionAttackParams, seed: int
-) -> Iterator[tuple[ImageArray, GroundTruth]]:
-    """Yield scenes with a random sign of the same size in every value that the attack may change."""
-    for rows, images, truth in clean.with_rows():
-        noise, masks = random_sign_noise(images, eps, seed, rows), _attack_mask(clean, rows, truth, settings)
-        yield noise if masks is None else np.where(masks > 0, noise, images), truth
-
-
-def _compressed(stream: Stream, quality: int) -> Iterator[tuple[ImageArray, GroundTruth]]:
-    """Yield scenes as they come out of JPEG files of this quality."""
-    for images, truth in stream:
-        yield np.stack([jpeg_round_trip(image, quality) for image in images]), truth
+def read_attacked(path: Path, clean: LetterboxedScenes) -> Iterator[Batch]:
+    """Yield attacked scenes in the batches of the clean ones."""
+    scenes = scene_set.open_scenes(path)
+    return LetterboxedScenes(scenes, np.arange(len(scenes)), clean.side, clean.batch).stream()
 
 
 def _attack_mask(
     clean: LetterboxedScenes, rows: Rows, truth: GroundTruth, settings: DetectionAttackParams
-) -> NDArray[np.float32] | None:
-    """Return masks (k, side, side, 1), 1 where an attack may change pixels: not on the grey beside a picture.
-
-    None where that is everywhere.
-    """
+) -> Floats | None:
+    """Return float32 (k, side, side, 1), 1 where an attack may change pixels: not in the padding; None: everywhere."""
     shapes = clean.scenes.shapes[rows]
     if settings.mask == "none" and (shapes[:, 0] == shapes[:, 1]).all():
         return None
@@ -220,21 +163,19 @@ def _attack_mask(
     return masks
 
 
-def _content_mask(height: int, width: int, side: int) -> NDArray[np.float32]:
-    """Return 1 where a letterboxed picture is and 0 beside it, (side, side, 1)."""
-    black, _ = letterbox(np.zeros((height, width, 3), np.uint8), np.zeros((0, 4), np.float32), side)
+def _content_mask(height: int, width: int, side: int) -> Floats:
+    """Return float32 (side, side, 1), 1 where a letterboxed image is and 0 in its padding."""
+    black, _ = scene_set.letterbox(np.zeros((height, width, 3), np.uint8), np.zeros((0, 4), np.float32), side)
     return (black[..., :1] == 0).astype(np.float32)
 
 
 def _scene(clean: LetterboxedScenes, row: int, image: ImageArray, boxes: Boxes, kinds: Integers) -> Scene:
-    """Return an attacked scene with the truth of its canvas."""
+    """Return an attacked scene with the ground truth of its letterboxed image."""
     real = kinds != PADDING
-    part = slice(clean.scenes.starts[row], clean.scenes.starts[row + 1])
-    attributes = clean.scenes.attributes[part]
+    attributes = clean.scenes.attributes[clean.scenes.starts[row] : clean.scenes.starts[row + 1]]
     return Scene(clean.scenes.names[row], image, boxes[real], kinds[real] == IGNORE, attributes, "test")
 
 
-AT_HALF = IOUS.index(0.5)
 COLUMNS = {
     "AP@.3": ("ap_30", ".3f"),
     "AP@.5": ("ap_50", ".3f"),
@@ -253,26 +194,26 @@ COLUMNS = {
 
 
 class DetectionResults(NamedTuple):
-    """What a detector made of n scenes: all matches, and for each scene its sure boxes and what became of its faces."""
+    """Results of a detector on n scenes: all matches, and for each scene its detections and outcomes."""
 
     pooled: DetectionMatches
-    sure: list[Boxes]
+    boxes: list[Boxes]  # of at least the detector's threshold
     outcomes: list[FaceOutcomes]
-    seconds: float  # that it took; never written, or bytes would not repeat
+    seconds: float  # of detection; never written, or bytes would not repeat
 
 
 class DetectionFindings(NamedTuple):
-    """All that was measured of one detector, by condition."""
+    """All measurements of one detector, by condition."""
 
-    table: pd.DataFrame  # a line a condition: its name, kind, eps, iterations, quality, and its numbers
-    scenes: pd.DataFrame  # a line a condition and scene: what became of its faces, and the gradient steps taken
+    table: pd.DataFrame  # a row per condition: its fields and its metrics
+    scenes: pd.DataFrame  # a row per condition and scene: outcomes of its faces, and the gradient steps taken
     curves: dict[str, tuple[Floats, Floats]]  # precision and recall at IoU 0.5
     boxes: dict[str, list[Boxes]]  # of at least the threshold, by scene: clean and attacked
 
 
 def evaluate(
     detector: Detector,
-    objective: str | None,
+    loss: str | None,
     clean: LetterboxedScenes,
     settings: DetectionAttackParams,
     seed: int,
@@ -281,122 +222,119 @@ def evaluate(
     """Measure a detector under every condition; attacked scenes are written to ``folder`` and read back.
 
     Raises:
-        UserError: the detector cannot be attacked.
+        UserError: The detector cannot be attacked.
     """
-    plan, lines, tables, curves = conditions(settings), [], [], {}
+    conditions, rows, tables, curves = detection_conditions(settings), [], [], {}
     boxes: dict[str, list[Boxes]] = {}
-    steps: Integers = np.zeros(len(clean.rows), np.int32)
-    attacks = {
-        each: compile_condition_attack(detector, objective, each, settings, seed) for each in plan if each.kind == "pgd"
-    }
     count = len(clean.rows)
-    with tqdm(total=count * len(plan), desc=detector.name, unit="scene", disable=None) as bar:
-        for each in plan:
+    steps: Integers = np.zeros(count, np.int32)
+    attacks = {
+        condition: compile_condition_attack(detector, loss, condition, settings, seed)
+        for condition in conditions
+        if condition.kind == "attack"
+    }
+    with tqdm(total=count * len(conditions), desc=detector.name, unit="scene", disable=None) as bar:
+        for condition in conditions:
             seconds = 0.0
-            if each.kind == "pgd":
-                path = folder / f"{strength_name(each)}.h5"
-                steps, seconds = write_attacked(attacks.pop(each), clean, each.eps, settings, path)
-            apart: list[Floats] = []
-            stream = _compared(clean, condition_images(each, clean, settings, seed, folder), apart)
-            seen = run_detector(detector, stream, boxes.get("clean"), bar.update)
-            measured = {"steps": float(steps.mean()), **distance_summary(np.concatenate(apart))}
-            lines.append({**each._asdict(), **detection_metrics(seen, detector.threshold), **measured})
-            tables.append(_outcome_table(each, clean, seen, steps))
-            curves[each.name] = precision_recall(seen.pooled, AT_HALF)
-            if each.kind in ("clean", "pgd"):
-                boxes[each.name] = seen.sure
-            message = (
-                f"{detector.name} {each.name}: {seconds / count:.3f} s to attack and {seen.seconds / count:.3f} s "
-            )
-            tqdm.write(f"{message}to search an image", file=sys.stderr)
-    return DetectionFindings(pd.DataFrame(lines), pd.concat(tables, ignore_index=True), curves, boxes)
+            if condition.kind == "attack":
+                path = folder / condition.file_name
+                steps, seconds = write_attacked(attacks.pop(condition), clean, condition.eps, settings, path)
+            distances: list[Floats] = []
+            batches = _compare(clean, condition_images(condition, clean, settings, seed, folder), distances)
+            results = run_detector(detector, batches, boxes.get("clean"), bar.update)
+            metrics = detection_metrics(results, detector.threshold) | {"steps": float(steps.mean())}
+            rows.append({**condition._asdict(), **metrics, **distance_summary(np.concatenate(distances))})
+            tables.append(_outcome_table(condition.name, clean, results, steps))
+            curves[condition.name] = precision_recall(results.pooled, AT_HALF)
+            if condition.kind in ("clean", "attack"):
+                boxes[condition.name] = results.boxes
+            attack_time, detection_time = seconds / count, results.seconds / count
+            message = f"{attack_time:.3f} s per image to attack, {detection_time:.3f} s to detect"
+            tqdm.write(f"{detector.name} {condition.name}: {message}", file=sys.stderr)
+    return DetectionFindings(pd.DataFrame(rows), pd.concat(tables, ignore_index=True), curves, boxes)
 
 
 def run_detector(
     detector: Detector,
-    stream: Stream,
+    batches: Iterable[Batch],
     before: Sequence[Boxes] | None = None,
-    advance: Callable[[int], Any] = lambda images: None,
+    report_progress: Callable[[int], Any] = lambda images: None,
 ) -> DetectionResults:
-    """Show a stream of scenes to a detector; only boxes and scores are kept.
+    """Run a detector on scenes; only boxes and scores are kept.
 
-    ``before``: the sure boxes in each scene when it was clean, default: now. ``advance`` is told of progress.
+    ``before``: detections in each scene when it was clean; default: those found now. ``report_progress`` is called
+    with the number of images of each batch.
     """
     matches: list[DetectionMatches] = []
-    sure: list[Boxes] = []
-    fates: list[FaceOutcomes] = []
+    kept: list[Boxes] = []
+    outcomes: list[FaceOutcomes] = []
     seconds = 0.0
-    for images, (boxes, kinds) in stream:
+    for images, truths in batches:
         start = perf_counter()
-        answers = detector.detect(images)
+        results = detector.detect(images)
         seconds += perf_counter() - start
-        for found, *truth in zip(answers, boxes, kinds, strict=True):
-            matches.append(match_boxes((found.boxes, found.scores), (truth[0], truth[1])))
-            sure.append(found.boxes[found.scores >= detector.threshold])
-            known = sure[-1] if before is None else before[len(fates)]
-            fates.append(count_outcomes((truth[0], truth[1]), known, sure[-1]))
-        advance(len(images))
-    return DetectionResults(concatenate(matches), sure, fates, seconds)
+        for result, *truth in zip(results, *truths, strict=True):
+            matches.append(match_boxes((result.boxes, result.scores), (truth[0], truth[1])))
+            kept.append(result.boxes[result.scores >= detector.threshold])
+            clean_boxes = kept[-1] if before is None else before[len(outcomes)]
+            outcomes.append(count_outcomes((truth[0], truth[1]), clean_boxes, kept[-1]))
+        report_progress(len(images))
+    return DetectionResults(concatenate(matches), kept, outcomes, seconds)
 
 
-def detection_metrics(seen: DetectionResults, threshold: float) -> dict[str, float]:
-    """Return AP and recall by IoU, and what became of the faces ``found_before``: shares of them."""
-    found, vanished, moved, still_there, hallucinations = np.sum(seen.outcomes, axis=0).tolist()
+def detection_metrics(results: DetectionResults, threshold: float) -> dict[str, float]:
+    """Return AP and recall by IoU, and the outcomes as shares of the faces ``found_before``."""
+    found, vanished, moved, still_there, hallucinations = np.sum(results.outcomes, axis=0).tolist()
     shares = {"vanished": vanished, "moved": moved, "still_there": still_there}
     return {
-        **ap_and_recall(seen.pooled, threshold),
+        **ap_and_recall(results.pooled, threshold),
         **{name: count / max(1, found) for name, count in shares.items()},
         "found_before": found,
-        "hallucinations_per_image": hallucinations / len(seen.sure),
-        "faces": seen.pooled.faces,
-        "images": len(seen.sure),
+        "hallucinations_per_image": hallucinations / len(results.boxes),
+        "faces": results.pooled.faces,
+        "images": len(results.boxes),
     }
 
 
 def metrics_of(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Return the measured numbers of each condition; what has none, such as the PSNR of clean scenes, is left out."""
-    found = {}
-    for line in table.drop(columns=["title", "kind", "eps", "iterations", "quality"]).to_dict("records"):
-        name = line.pop("name")
-        found[name] = {str(key): value for key, value in line.items() if np.isfinite(value)}
-    return found
+    """Return the metrics of each condition; those without a value, such as the PSNR of clean scenes, are left out."""
+    metrics = {}
+    for row in table.drop(columns=[field for field in Condition._fields if field != "name"]).to_dict("records"):
+        name = row.pop("name")
+        metrics[name] = {str(key): value for key, value in row.items() if np.isfinite(value)}
+    return metrics
 
 
 def by_iou(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the curves of a table: a line a condition and IoU, with AP and recall."""
-    lines = [
-        {"condition": line["name"], "iou": iou, **{name: line[f"{name}_{100 * iou:.0f}"] for name in ("ap", "recall")}}
-        for line in table.to_dict("records")
+    """Return AP and recall by IoU: a row per condition and IoU."""
+    rows = [
+        {"condition": row["name"], "iou": iou, **{name: row[f"{name}_{100 * iou:.0f}"] for name in ("ap", "recall")}}
+        for row in table.to_dict("records")
         for iou in IOUS
     ]
-    return pd.DataFrame(lines)
+    return pd.DataFrame(rows)
 
 
 def detection_table(table: pd.DataFrame, name: str) -> str:
-    """Return the table for people."""
-    lines = [f"| condition | {' | '.join(COLUMNS)} |", f"|---|{'---|' * len(COLUMNS)}"]
-    for line in table.to_dict("records"):
-        cells = [format(line[key], form) if np.isfinite(line[key]) else "–" for key, form in COLUMNS.values()]
-        lines.append(f"| {line['title']} | {' | '.join(cells)} |")
-    about = (
-        f"{table['images'][0]} scenes, {table['faces'][0]} faces, {table['found_before'][0]} of them found when clean"
-    )
-    return "\n".join([f"# Hiding faces from {name.replace('_', ' ')}: {about}", "", *lines, ""])
+    """Return the metrics of all conditions as a Markdown table."""
+    rows = [
+        (row["title"], [format(row[key], form) if np.isfinite(row[key]) else "–" for key, form in COLUMNS.values()])
+        for row in table.to_dict("records")
+    ]
+    scenes, faces, found = (table[column][0] for column in ("images", "faces", "found_before"))
+    title = f"# Hiding faces from {label(name)}: {scenes} scenes, {faces} faces, {found} of them found when clean"
+    return f"{title}\n\n{text_table('condition', list(COLUMNS), rows).to_markdown()}\n"
 
 
-def _compared(
-    clean: LetterboxedScenes, stream: Stream, apart: list[Floats]
-) -> Iterator[tuple[ImageArray, GroundTruth]]:
-    """Pass a stream on, and note how far its images are from the clean ones."""
-    for (original, _), (images, truth) in zip(clean.stream(), stream, strict=True):
-        apart.append(image_distances(original, images))
+def _compare(clean: LetterboxedScenes, batches: Iterable[Batch], distances: list[Floats]) -> Iterator[Batch]:
+    """Pass scenes on, and append the distances of their images from the clean ones."""
+    for (original, _), (images, truth) in zip(clean.stream(), batches, strict=True):
+        distances.append(image_distances(original, images))
         yield images, truth
 
 
-def _outcome_table(
-    condition: Condition, clean: LetterboxedScenes, seen: DetectionResults, steps: Integers
-) -> pd.DataFrame:
-    table = pd.DataFrame(seen.outcomes, columns=list(FaceOutcomes._fields))
+def _outcome_table(name: str, clean: LetterboxedScenes, results: DetectionResults, steps: Integers) -> pd.DataFrame:
+    table = pd.DataFrame(results.outcomes, columns=list(FaceOutcomes._fields))
     table.insert(0, "scene", [clean.scenes.names[row] for row in clean.rows])
-    table.insert(0, "condition", condition.name)
+    table.insert(0, "condition", name)
     return table.assign(steps=steps)

@@ -1,4 +1,4 @@
-"""Do scenes that were attacked for one detector hide their faces from others?"""
+"""Transfer: scenes attacked for one detector, evaluated on others."""
 
 from __future__ import annotations
 
@@ -11,16 +11,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from visor.core.params import DetectionAttackParams
+from visor.core.tables import text_table
 from visor.evaluation.boxes import ap_and_recall
-from visor.evaluation.detection import (
-    LetterboxedScenes,
-    Stream,
-    condition_images,
-    noise,
-    read_attacked,
-    run_detector,
-    strength_name,
-)
+from visor.evaluation.conditions import detection_conditions, strongest_conditions
+from visor.evaluation.detection import Batch, LetterboxedScenes, condition_images, run_detector
 from visor.models.training import run_in_threads
 
 if TYPE_CHECKING:
@@ -34,85 +28,72 @@ def evaluate(
     settings: DetectionAttackParams,
     seed: int,
 ) -> pd.DataFrame:
-    """Show the scenes attacked with the last strength to every detector, beside clean ones and the noise control.
+    """Run every detector on the scenes attacked with the last strength, on clean ones and on the noise control.
 
-    ``clean`` are the scenes of each attacked detector as they were, at its own side; ``folder/NAME`` holds those
-    attacked for it.
+    ``clean`` are the scenes of each attacked detector, at its own input size; ``folder/NAME`` has the attacked ones.
 
     Returns:
-        A line for each pair of ``scenes`` and ``detector``: ``ap_50`` and ``recall_50``, and the shares ``kept`` and
-        ``recall_kept`` of what that detector reaches on clean scenes of the same side.
+        A row for each pair of ``scenes`` and ``detector``: ``ap_50`` and ``recall_50``, and ``kept`` and
+        ``recall_kept``, their shares of what the detector reaches on clean scenes of the same size.
     """
-    lines: dict[str, list[dict[str, Any]]] = {name: [] for name in detectors}
-    count = sum(len(canvases.rows) for canvases in [*clean.values(), *_sides(clean).values(), *_sides(clean).values()])
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in detectors}
+    count = sum(len(scenes.rows) for scenes in [*clean.values(), *2 * list(_by_side(clean).values())])
     with tqdm(total=count * len(detectors), desc="transfer", unit="scene", disable=None) as bar:
 
-        def show(name: str, detector: Detector) -> None:
-            for group in _shown(clean, folder, settings, seed):
-                reference: dict[str, float] | None = None
-                for scenes, stream in group:
-                    found = ap_and_recall(run_detector(detector, stream, advance=bar.update).pooled, detector.threshold)
-                    reference = reference or found
-                    lines[name].append({"scenes": scenes, "detector": name, **_left(found, reference)})
+        def run(name: str, detector: Detector) -> None:
+            for group in _streams(clean, folder, settings, seed):
+                reference: dict[str, float] = {}
+                for scenes, batches in group:
+                    results = run_detector(detector, batches, report_progress=bar.update)
+                    metrics = ap_and_recall(results.pooled, detector.threshold)
+                    reference = reference or metrics
+                    rows[name].append({"scenes": scenes, "detector": name, **_kept(metrics, reference)})
 
-        run_in_threads([partial(show, name, detector) for name, detector in detectors.items()])
-    return pd.DataFrame([line for own in lines.values() for line in own])
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """Return the table for people: AP at IoU 0.5, and in brackets what that is of clean."""
-    scenes, detectors = (list(dict.fromkeys(table[column])) for column in ("scenes", "detector"))
-    cells = {
-        (line["scenes"], line["detector"]): f"{line['ap_50']:.3f} ({line['kept']:.0%})"
-        for line in table.to_dict("records")
-    }
-    title = "# Scenes (rows) shown to detectors (columns): AP at IoU 0.5, and what that is of clean"
-    lines = [f"| scenes | {' | '.join(detectors)} |", f"|---|{'---|' * len(detectors)}"]
-    lines += [f"| {row} | {' | '.join(cells[row, column] for column in detectors)} |" for row in scenes]
-    return "\n".join([title, "", *lines, ""])
+        run_in_threads([partial(run, name, detector) for name, detector in detectors.items()])
+    return pd.DataFrame([row for name in detectors for row in rows[name]])
 
 
-def nested(table: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
-    """Return the numbers by scenes and detector."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    for line in table.to_dict("records"):
-        numbers_of = {str(key): value for key, value in line.items() if not isinstance(value, str)}
-        found.setdefault(line["scenes"], {})[line["detector"]] = numbers_of
-    return found
+def _by_side(clean: Mapping[str, LetterboxedScenes]) -> dict[int, LetterboxedScenes]:
+    """Return the scenes of one detector for each input size."""
+    return {scenes.side: scenes for scenes in clean.values()}
 
 
-def _sides(clean: Mapping[str, LetterboxedScenes]) -> dict[int, LetterboxedScenes]:
-    """Return the scenes of one detector for each side that there is."""
-    return {canvases.side: canvases for canvases in clean.values()}
-
-
-def _shown(
+def _streams(
     clean: Mapping[str, LetterboxedScenes], folder: Path, settings: DetectionAttackParams, seed: int
-) -> Iterator[Iterator[tuple[str, Stream]]]:
-    """Yield for each side its streams of scenes by name, the clean ones first."""
-    last = settings.strengths[-1]
-    sides = _sides(clean)
-    for side, canvases in sides.items():
+) -> Iterator[list[tuple[str, Iterator[Batch]]]]:
+    """Yield the scenes of each input size by name, the clean ones first."""
+    noise, attack = strongest_conditions(detection_conditions(settings), settings.strengths, ("noise", "attack"))
+    sides = _by_side(clean)
+    for side, scenes in sides.items():
         mark = f" {side}" if len(sides) > 1 else ""
-        yield iter(
-            [
-                (f"clean{mark}", canvases.stream()),
-                (f"noise{mark}", condition_images(noise(last), canvases, settings, seed, folder)),
-                *(
-                    (name, read_attacked(folder / name / f"{strength_name(last)}.h5", own))
-                    for name, own in clean.items()
-                    if own.side == side
-                ),
-            ]
-        )
+        attacked = {name: clean[name] for name in clean if clean[name].side == side}
+        yield [
+            (f"clean{mark}", scenes.stream()),
+            (f"noise{mark}", condition_images(noise, scenes, settings, seed, folder)),
+            *((name, condition_images(attack, part, settings, seed, folder / name)) for name, part in attacked.items()),
+        ]
 
 
-def _left(found: Mapping[str, float], clean: Mapping[str, float]) -> dict[str, float]:
-    """Return AP and recall, and their shares of clean, 0 where clean scenes gave nothing."""
-    kept = {name: found[name] / clean[name] if clean[name] else 0.0 for name in ("ap_50", "recall_50")}
-    return {
-        "ap_50": found["ap_50"],
-        "recall_50": found["recall_50"],
-        "kept": kept["ap_50"],
-        "recall_kept": kept["recall_50"],
-    }
+def _kept(metrics: Mapping[str, float], clean: Mapping[str, float]) -> dict[str, float]:
+    """Return AP and recall, and their shares of the clean ones, 0 where these are 0."""
+    ap, recall = (metrics[name] / clean[name] if clean[name] else 0.0 for name in ("ap_50", "recall_50"))
+    return {"ap_50": metrics["ap_50"], "recall_50": metrics["recall_50"], "kept": ap, "recall_kept": recall}
+
+
+def transfer_table(table: pd.DataFrame) -> str:
+    """Return AP at IoU 0.5, and in brackets its share of the clean AP, as a Markdown table."""
+    scenes, detectors = (list(dict.fromkeys(table[column])) for column in ("scenes", "detector"))
+    cells = table.set_index(["scenes", "detector"])
+    texts = (cells["ap_50"].map("{:.3f}".format) + cells["kept"].map(" ({:.0%})".format)).unstack()
+    rows = [(row, texts.loc[row, detectors].tolist()) for row in scenes]
+    title = "# Scenes (rows) shown to detectors (columns): AP at IoU 0.5, and what that is of clean"
+    return f"{title}\n\n{text_table('scenes', detectors, rows).to_markdown()}\n"
+
+
+def transfer_metrics(table: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the metrics by scenes and detector."""
+    metrics: dict[str, dict[str, dict[str, float]]] = {}
+    for row in table.to_dict("records"):
+        scenes, detector = row.pop("scenes"), row.pop("detector")
+        metrics.setdefault(scenes, {})[detector] = {str(key): value for key, value in row.items()}
+    return metrics

@@ -1,7 +1,7 @@
-"""Numbers that describe classifiers and detectors: arrays → floats."""
+"""Metrics of classifiers and detectors: arrays → floats."""
 
-from collections.abc import Callable, Sequence
-from math import sqrt
+import math
+from collections.abc import Callable, Iterable, Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -14,18 +14,38 @@ CENTRAL = [0.025, 0.975]
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the score interval of a proportion (Wilson 1927), (0, 1) when nothing was tried."""
+    """Return the score interval of a proportion (Wilson 1927); (0, 1) without trials."""
     if trials == 0:
         return 0.0, 1.0
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     share, weight = successes / trials, z * z / trials
     centre = share + weight / 2
-    spread = z * sqrt(share * (1 - share) / trials + weight / (4 * trials))
+    spread = z * math.sqrt(share * (1 - share) / trials + weight / (4 * trials))
     return (centre - spread) / (1 + weight), (centre + spread) / (1 + weight)
 
 
+def rate(name: str, hits: int, trials: int, empty: float = math.nan) -> dict[str, float]:
+    """Return the share of hits (``empty`` without trials) and its Wilson interval: NAME, NAME_low and NAME_high."""
+    return {name: hits / trials if trials else empty} | intervals([name], [wilson_interval(hits, trials)])
+
+
+def intervals(names: Iterable[str], bounds: Iterable[tuple[float, float]]) -> dict[str, float]:
+    """Return ``NAME_low`` and ``NAME_high`` of each name."""
+    pairs = zip(names, bounds, strict=True)
+    return {f"{name}_{end}": value for name, pair in pairs for end, value in zip(("low", "high"), pair, strict=True)}
+
+
+def roc_curve(negatives: Floats, positives: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return descending thresholds (k,) from infinity, and the shares of either sample (k,) with score ≥ threshold."""
+    from sklearn import metrics  # takes a second, and the stages without curves import this module, too
+
+    truth = np.repeat([0, 1], [len(negatives), len(positives)])
+    false, true, levels = metrics.roc_curve(truth, np.concatenate([negatives, positives]), drop_intermediate=False)
+    return levels, false, true
+
+
 def auroc(negatives: Floats, positives: Floats) -> float:
-    """Return the chance that a suspicious score (m,) exceeds a clean one (n,), ties counting half."""
+    """Return the probability that a positive score (m,) exceeds a negative one (n,), ties counting half."""
     ordered = np.sort(negatives)
     below = np.searchsorted(ordered, positives, side="left")
     not_above = np.searchsorted(ordered, positives, side="right")
@@ -33,7 +53,7 @@ def auroc(negatives: Floats, positives: Floats) -> float:
 
 
 def tpr_at_fpr(negatives: Floats, positives: Floats, false_positive_rate: float) -> float:
-    """Return the share of suspicious scores above a threshold that at most this share of clean ones exceeds."""
+    """Return the share of positives above a threshold that at most this share of the negatives exceeds."""
     allowed = int(false_positive_rate * len(negatives))
     threshold = np.sort(negatives)[::-1][allowed] if allowed < len(negatives) else -np.inf
     return exceedance_rate(positives, float(threshold))
@@ -45,7 +65,7 @@ def exceedance_rate(scores: Floats, threshold: float) -> float:
 
 
 def conformal_threshold(negatives: Floats, false_positive_rate: float, confidence: float) -> float | None:
-    """Return the lowest score above which, with this confidence, lie at most this share of clean images.
+    """Return the lowest score above which, with this confidence, at most this share of negatives lies.
 
     Split conformal prediction conditional on its calibration set (Vovk 2012, arXiv 1209.2673, proposition 2a): of
     the n calibration scores as many may exceed the threshold as a binomial law of this rate stays under with
@@ -61,20 +81,10 @@ def conformal_rank(count: int, false_positive_rate: float, confidence: float) ->
     return int(np.searchsorted(chances, 1 - confidence, side="right"))
 
 
-def auroc_interval(negatives: Floats, positives: Floats, seed: int) -> tuple[float, float]:
-    """Return the central 95 % of AUROC over bootstrap resamples of both samples."""
+def bootstrap_interval(measure: Callable[..., float], samples: Sequence[Floats], seed: int) -> tuple[float, float]:
+    """Return the central 95 % of ``measure(*samples)`` over bootstrap resamples of each sample."""
     rng = np.random.default_rng(seed)
-    values = [
-        auroc(rng.choice(negatives, len(negatives)), rng.choice(positives, len(positives))) for _ in range(RESAMPLES)
-    ]
-    low, high = np.quantile(values, CENTRAL)
-    return float(low), float(high)
-
-
-def share_above_interval(scores: Floats, threshold: float, seed: int) -> tuple[float, float]:
-    """Return the central 95 % of the share above the threshold over bootstrap resamples."""
-    rng = np.random.default_rng(seed)
-    values = [exceedance_rate(rng.choice(scores, len(scores)), threshold) for _ in range(RESAMPLES)]
+    values = [measure(*(rng.choice(sample, len(sample)) for sample in samples)) for _ in range(RESAMPLES)]
     low, high = np.quantile(values, CENTRAL)
     return float(low), float(high)
 
@@ -82,29 +92,29 @@ def share_above_interval(scores: Floats, threshold: float, seed: int) -> tuple[f
 def bootstrap_intervals(
     measure: Callable[[Rows, Rows], Sequence[float]], negatives: Integers, positives: Integers, seed: int
 ) -> list[tuple[float, float]]:
-    """Return the central 95 % of each number that ``measure(places, others)`` gives of resampled images.
+    """Return the central 95 % of each number of ``measure(negative_rows, positive_rows)`` over grouped resamples.
 
-    ``clean`` (n,) and ``suspicious`` (m,) number what images have in common, such as the person: groups are drawn as
-    wholes, because images of one person say less than as many of others. People who are in both samples are drawn
-    for both; other groups, such as keys, for themselves.
+    ``negatives`` (n,) and ``positives`` (m,) are the groups of the images, such as people: drawn as wholes, because
+    images of one person say less than as many of others. People who are in both samples are drawn for both; other
+    groups, such as keys, for themselves.
     """
     rng = np.random.default_rng(seed)
-    people, own = _group_rows(negatives), _group_rows(positives)
-    names, others = np.array(list(people)), np.array(list(own))
-    shared = set(own) <= set(people)
+    negative_rows, positive_rows = _group_rows(negatives), _group_rows(positives)
+    negative_groups, positive_groups = np.array(list(negative_rows)), np.array(list(positive_rows))
+    shared = set(positive_rows) <= set(negative_rows)
     values = []
     for _ in range(RESAMPLES):
-        drawn = rng.choice(names, len(names))
-        again = drawn if shared else rng.choice(others, len(others))
-        chosen = [own[name] for name in again if name in own]
-        if chosen:  # else: the one person without suspicious images was drawn every time
-            values.append(measure(np.concatenate([people[name] for name in drawn]), np.concatenate(chosen)))
+        drawn = rng.choice(negative_groups, len(negative_groups))
+        again = drawn if shared else rng.choice(positive_groups, len(positive_groups))
+        chosen = [positive_rows[group] for group in again if group in positive_rows]
+        if chosen:  # Otherwise a person without positives was drawn every time.
+            values.append(measure(np.concatenate([negative_rows[group] for group in drawn]), np.concatenate(chosen)))
     low, high = np.quantile(values, CENTRAL, axis=0)
     return list(zip(low.tolist(), high.tolist(), strict=True))
 
 
 def _group_rows(groups: Integers) -> dict[int, Rows]:
-    """Return the places of each group's members, groups in ascending order."""
+    """Return the rows of each group, groups in ascending order."""
     order = np.argsort(groups, kind="stable")
     names, starts = np.unique(groups[order], return_index=True)
     return dict(zip(names.tolist(), np.split(order, starts[1:]), strict=True))

@@ -1,1 +1,1 @@
-"""Networks, and how they are built, trained, stored and loaded."""
+"""Networks: how they are built, trained, stored and loaded."""

@@ -8,7 +8,7 @@ STRIDES = 8  # three convolutions of stride 2
 
 
 class Sampling(layers.Layer):
-    """Reparametrisation: mean + σ·noise while training, the mean otherwise, so that scores are exact."""
+    """Reparametrisation: mean + σ·noise in training, the mean otherwise, so that scores are deterministic."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name=name)
@@ -26,8 +26,8 @@ class Sampling(layers.Layer):
 def build(image_shape: tuple[int, int, int], latent: int, width: int) -> keras.Model:
     """Return the autoencoder: float32 images (n, h, w, 3) in [0, 1] → [reconstruction, mean, log variance].
 
-    The reconstruction has the shape and range of the images; mean and log variance are (n, latent).
-    ``width`` is the number of filters of the first convolution.
+    The reconstruction has the shape and range of the images; mean and log variance are (n, latent). ``width`` is the
+    number of filters of the first convolution.
     """
     height, width_pixels, channels = image_shape
     images = features = keras.Input(image_shape, name="input")

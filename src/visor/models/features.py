@@ -1,4 +1,4 @@
-"""What a classifier knows of a face before it says a name."""
+"""Features of faces from a classifier's penultimate layer, and their similarity."""
 
 from collections.abc import Callable
 
@@ -14,22 +14,22 @@ Embed = Callable[[ImageArray], Floats]
 
 
 def feature_extractor(model: keras.Model) -> keras.Model:
-    """Return images → features (n, d), what goes into the last layer; DeepID's are its 160 identity features.
+    """Return a model from images to the inputs (n, d) of the last layer; DeepID's are its 160 identity features.
 
-    Weights are shared with ``model``; images are float32 (n, h, w, 3) in [0, 1] as there.
+    Weights are shared with ``model``; images are float32 (n, h, w, 3) in [0, 1].
     """
     return keras.Model(model.input, model.layers[-1].input, name=f"{model.name}_features")
 
 
 def extract_features(embed: Embed, selection: FaceSelection) -> Floats:
-    """Return the features (n, d) of a selection: pixels are streamed, features kept.
+    """Return the features (n, d) of a selection; pixels are streamed.
 
-    embed: uint8 images (n, h, w, 3) → (n, d), such as ``compiled(penultimate(model))``.
+    ``embed`` maps uint8 images (n, h, w, 3) to (n, d), such as ``compile_predict(feature_extractor(model))``.
     """
     return np.concatenate([embed(images) for images, _ in read_batches([selection], BATCH)])
 
 
-def cosine_similarity(one: Floats, other: Floats) -> Floats:
-    """Return the cosine of the angle between features (n, d) each: (n,)."""
-    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    return (one * other).sum(axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)
+def cosine_similarity(a: Floats, b: Floats) -> Floats:
+    """Return the cosine similarity (n,) of the rows of two arrays (n, d)."""
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return (a * b).sum(axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)

@@ -11,11 +11,11 @@ from scipy.linalg import eigh
 
 from visor.core.types import Floats, Labels
 
-TOLERANCE = 1e-10  # of the largest variance: directions below it are noise of the arithmetic
+TOLERANCE = 1e-10  # of the largest variance: directions below it are rounding errors
 
 
 class JointBayesian(NamedTuple):
-    """``mean`` (d,); ``projection`` (d, k) makes within the unit matrix and between diag(``ratios``) (k,)."""
+    """``mean`` (d,); ``projection`` (d, k) maps within to the unit matrix and between to diag(``ratios``) (k,)."""
 
     mean: Floats
     projection: Floats
@@ -23,15 +23,15 @@ class JointBayesian(NamedTuple):
 
 
 def fit(features: Floats, labels: Labels, components: int, iterations: int) -> JointBayesian:
-    """Fit both covariances by expectation maximisation to features (n, d) on ``components`` principal ones.
+    """Fit both covariances to features (n, d) with labels (n,) by expectation maximisation.
 
-    labels: (n,). The features are whitened first, so units do not matter.
+    The features are reduced to ``components`` principal components and whitened first, so units do not matter.
     """
     mean = features.mean(axis=0, dtype=np.float64)
     centred = features - mean
     variances, axes = eigh(centred.T @ centred / len(centred))
-    kept = np.flatnonzero(variances > TOLERANCE * variances[-1])[-components:]
-    whitening = axes[:, kept] / np.sqrt(variances[kept])
+    largest = np.flatnonzero(variances > TOLERANCE * variances[-1])[-components:]
+    whitening = axes[:, largest] / np.sqrt(variances[largest])
     between, within = expectation_maximisation(centred @ whitening, labels, iterations)
     ratios, vectors = eigh(between, within)
     return JointBayesian(mean, whitening @ vectors, np.maximum(ratios, 0))
@@ -41,8 +41,8 @@ def expectation_maximisation(centred: Floats, labels: Labels, iterations: int) -
     """Return (between, within), each (k, k), of centred features (n, k).
 
     E-step: eq. 8 of the paper, grouped by the number of images m of an identity: the mean of μ given them is
-    between (m between + within)⁻¹ Σx. M-step: exact; the paper's leaves out the posterior covariance of μ, which
-    it has for few images.
+    between (m between + within)⁻¹ Σx. M-step: exact; the paper's omits the posterior covariance of μ, which
+    matters for few images.
     """
     names, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     sums = np.zeros((len(names), centred.shape[1]))
@@ -64,12 +64,12 @@ def expectation_maximisation(centred: Floats, labels: Labels, iterations: int) -
     return between, within
 
 
-def log_likelihood_ratio(model: JointBayesian, one: Floats, other: Floats) -> Floats:
-    """Return log p(pair | same) − log p(pair | different) of features (n, d) each: (n,), high = same person.
+def log_likelihood_ratio(model: JointBayesian, a: Floats, b: Floats) -> Floats:
+    """Return log p(pair | same) − log p(pair | different) of two arrays of features (n, d): (n,), high = same person.
 
     Eq. 4 of the paper with its constants. In the projected space a pair's sum and difference are independent.
     """
-    first, second = ((x - model.mean) @ model.projection for x in (one, other))
+    first, second = ((x - model.mean) @ model.projection for x in (a, b))
     total, difference = (first + second) ** 2 / 2, (first - second) ** 2 / 2
     different = 1 + model.ratios  # variance of sum and difference when identities differ
     same = different + model.ratios  # of the sum when they are one; that of the difference is 1

@@ -1,4 +1,4 @@
-"""What a fit minimises and watches: ``losses(model, images, truth, training)`` → named values (n,)."""
+"""Losses and metrics of a fit: ``losses(model, images, targets, training)`` → named values (n,)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,15 +11,15 @@ Losses = Callable[[keras.Model, tf.Tensor, Any, bool], dict[str, tf.Tensor]]
 def classification_loss(
     model: keras.Model, images: tf.Tensor, labels: tf.Tensor, training: bool
 ) -> dict[str, tf.Tensor]:
-    """Cross-entropy of the logits, and 1 where the most likely class is the label."""
+    """Return the cross-entropy of the logits, and 1 where the most likely class is the label."""
     logits = model(images, training=training)
-    right = tf.equal(tf.argmax(logits, -1, tf.int32), labels)
+    correct = tf.equal(tf.argmax(logits, -1, tf.int32), labels)
     loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-    return {"loss": loss, "accuracy": tf.cast(right, tf.float32)}
+    return {"loss": loss, "accuracy": tf.cast(correct, tf.float32)}
 
 
 def beta_vae_loss(beta: float) -> Losses:
-    """Sum of absolute errors + ``beta``·KL divergence from the standard normal law, in nats for beta = 1.
+    """Return a loss: sum of absolute errors + ``beta``·KL divergence from the standard normal, in nats for beta = 1.
 
     The negative evidence lower bound of a Laplace likelihood (Kingma and Welling 2014, arXiv 1312.6114, eq. 10;
     β as in Higgins et al. 2017). ``reconstruction`` is the mean absolute error of a pixel.

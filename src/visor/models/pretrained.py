@@ -1,4 +1,4 @@
-"""Published weights as a start: HDF5 files of Keras 2, matched by the names of layers. Nothing in them is executed."""
+"""Pretrained weights: HDF5 files of Keras 2, matched by the names of layers. Nothing in them is executed."""
 
 import re
 from collections.abc import Mapping
@@ -17,72 +17,71 @@ NO_RENAMES: Mapping[str, str] = MappingProxyType({})
 
 
 def load_pretrained(model: keras.Model, path: Path, renamed: Mapping[str, str] = NO_RENAMES) -> list[str]:
-    """Copy the weights that ``path`` holds into the layers of the same names; return these names.
+    """Copy the weights of a file, by ``save_weights`` or of a whole model, into the layers of the same names.
 
-    Takes files of ``save_weights`` and of whole models. ``renamed`` holds regular expressions of what layers are
-    called there and not here, with what to put in its place. Layers that the file lacks keep their weights, and so
-    does the last layer of ``model`` if the file is about another number of classes.
+    Layers that the file lacks keep their weights, and so does the last layer of ``model`` if the number of classes
+    differs. ``renamed`` maps regular expressions in the file's layer names to replacements. Returns the names of the
+    layers that were loaded.
 
     Raises:
-        UserError: the file is missing or not HDF5 of Keras, a weight has another shape or is not made of finite
-            numbers in this file, or no layer fits.
+        UserError: The file is missing or not HDF5 of Keras, a weight has another shape, is not finite or not stored in
+            this file, or no layer fits.
     """
     with hdf5.open_untrusted(path) as file:
         root = hdf5.get_local(file, "model_weights", path)
-        found = _weights(file if root is None else root, model, path, renamed)
-    if not found:
+        weights = _read_weights(file if root is None else root, model, path, renamed)
+    if not weights:
         raise UserError(f"{path} has weights for no layer of {model.name}; choose a file for this network")
-    for name, values in found.items():
+    for name, values in weights.items():
         model.get_layer(name).set_weights(values)
-    return list(found)
+    return list(weights)
 
 
-def _weights(
+def _read_weights(
     root: h5py.Group, model: keras.Model, path: Path, renamed: Mapping[str, str]
 ) -> dict[str, list[NDArray[np.float32]]]:
-    """Return the checked weights of each layer that both know, in the order of the model."""
+    """Return the checked weights of each layer that model and file have, in the order of the model."""
     stored = {_rename(name, renamed): name for name in _names(root, "layer_names", path)}
-    found = {}
+    weights = {}
     for layer in model.layers:
         if not layer.weights or layer.name not in stored:
             continue
         group = hdf5.get_local(root, stored[layer.name], path)
         if not isinstance(group, h5py.Group):
-            raise UserError(f"{path}: layer {layer.name} is named but not there; fetch the file again")
+            raise UserError(f"{path}: layer {layer.name} is listed but missing; download the file again")
         datasets = [_dataset(group, name, path) for name in _names(group, "weight_names", path)]
         if _fits(datasets, layer, layer is model.layers[-1], path):
-            found[layer.name] = [hdf5.read_finite(dataset, path) for dataset in datasets]
-    return found
+            weights[layer.name] = [hdf5.read_finite(dataset, path) for dataset in datasets]
+    return weights
 
 
 def _rename(name: str, renamed: Mapping[str, str]) -> str:
-    for pattern, ours in renamed.items():
-        name = re.sub(pattern, ours, name)
+    for pattern, replacement in renamed.items():
+        name = re.sub(pattern, replacement, name)
     return name
 
 
 def _names(group: h5py.Group, attribute: str, path: Path) -> list[str]:
-    found = hdf5.read_names(group, attribute, path)
-    if not found:
-        raise UserError(f"{path} has no {attribute}; choose a file written by Keras 2 (.h5)")
-    return found
+    if names := hdf5.read_names(group, attribute, path):
+        return names
+    raise UserError(f"{path} has no {attribute}; choose a file written by Keras 2 (.h5)")
 
 
 def _dataset(group: h5py.Group, name: str, path: Path) -> h5py.Dataset:
     dataset = hdf5.get_local(group, name, path)
     if not isinstance(dataset, h5py.Dataset):
-        raise UserError(f"{path}: weight {name} is named but not there; fetch the file again")
+        raise UserError(f"{path}: weight {name} is listed but missing; download the file again")
     return dataset
 
 
 def _fits(datasets: list[h5py.Dataset], layer: keras.Layer, last: bool, path: Path) -> bool:
-    """Compare shapes before a byte is read: a small file can promise terabytes.
+    """Compare shapes before a byte is read, as a small file can promise terabytes.
 
-    Returns False for a last layer that differs in the number of classes alone.
+    Returns False for a last layer that differs only in the number of classes.
     """
-    stored, wanted = [dataset.shape for dataset in datasets], [tuple(weight.shape) for weight in layer.weights]
-    if stored == wanted:
+    stored, expected = [dataset.shape for dataset in datasets], [tuple(weight.shape) for weight in layer.weights]
+    if stored == expected:
         return True
-    if last and [shape[:-1] for shape in stored] == [shape[:-1] for shape in wanted]:
+    if last and [shape[:-1] for shape in stored] == [shape[:-1] for shape in expected]:
         return False
-    raise UserError(f"{path}: layer {layer.name} has shapes {stored}, the network {wanted}; change its architecture")
+    raise UserError(f"{path}: layer {layer.name} has shapes {stored}, the network {expected}; change its architecture")

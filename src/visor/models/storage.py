@@ -1,4 +1,4 @@
-"""A model on disk: ``model.weights.h5`` and the build arguments as sorted JSON, the same bytes every time."""
+"""Models on disk: ``model.weights.h5`` and the build arguments as sorted JSON, the same bytes every time."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -13,15 +13,14 @@ Build = Callable[..., keras.Model]
 
 
 def build_model(build: Build, arguments: Mapping[str, Any], where: str) -> keras.Model:
-    """Call ``build`` with arguments by name; ``where`` names their params in the message.
+    """Call ``build`` with arguments by name; ``where`` is their params key, for the message.
 
     Raises:
-        UserError: an argument is unknown or missing; the message lists the names.
+        UserError: An argument is unexpected or missing; the message lists the names.
     """
     names = list(inspect.signature(build).parameters)
-    if set(arguments) != set(names):
-        wrong = ", ".join(sorted(set(arguments) ^ set(names)))
-        raise UserError(f"params.yaml: {where}: {wrong} is unknown or missing; it takes {', '.join(names)}")
+    if wrong := ", ".join(sorted(set(arguments) ^ set(names))):
+        raise UserError(f"params.yaml: {where}: unexpected or missing argument {wrong}; expected {', '.join(names)}")
     return build(**arguments)
 
 
@@ -29,7 +28,7 @@ def save_model(model: keras.Model, arguments: Mapping[str, Any], folder: Path) -
     """Write the weights and the arguments that built the model.
 
     Raises:
-        OSError: the disk is full (ENOSPC).
+        OSError: The disk is full (ENOSPC).
     """
     with atomic_write(folder / "model.weights.h5") as temporary:
         check_disk_space(temporary, 4 * model.count_params())
@@ -43,20 +42,20 @@ def load_model(build: Build, folder: Path) -> keras.Model:
     """Return a saved model.
 
     Raises:
-        UserError: a file is missing, broken, or holds another architecture.
+        UserError: A file is missing, damaged, or of another architecture.
     """
-    path, described = folder / "model.weights.h5", folder / "model.json"
-    arguments = read_json(described)
+    weights, description = folder / "model.weights.h5", folder / "model.json"
+    arguments = read_json(description)
     try:
-        model = build_model(build, arguments, str(described))
+        model = build_model(build, arguments, str(description))
     except UserError:
         raise
-    except Exception as error:  # arguments of a stranger can fail anywhere in Keras
+    except Exception as error:  # untrusted arguments can fail anywhere in Keras
         reason = str(error).partition("\n")[0]
-        raise UserError(f"{described} describes no network ({reason}); delete it and run `dvc repro`") from None
+        raise UserError(f"{description} describes no network ({reason}); delete it and run `dvc repro`") from None
     try:
-        model.load_weights(path)
+        model.load_weights(weights)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{path} does not hold this network ({reason}); delete it and run `dvc repro`") from None
+        raise UserError(f"{weights} does not fit this network ({reason}); delete it and run `dvc repro`") from None
     return model

@@ -1,4 +1,4 @@
-"""The one training loop."""
+"""Training loop shared by all networks."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from visor.core.files import write_text
-from visor.core.params import ComputeParams, TrainingSchedule
+from visor.core.params import ComputeParams, TrainingParams
 from visor.core.tf import keras, tf
 from visor.core.types import ImageArray, Integers
 from visor.data.face_set import FaceSelection, TrainingData, read_batches
@@ -27,14 +27,14 @@ History = list[dict[str, float]]
 
 CHECKPOINTS = Path("checkpoints")
 LABELS = np.empty(0, np.int32)
-PARALLEL_JOBS = 2  # fits at once
+PARALLEL_JOBS = 2
 
 
 def configure_tensorflow(compute: ComputeParams, seed: int, at_once: int = 1) -> None:
-    """Pin threads, seeds and, if asked for, TensorFlow's op determinism; call it first in a process.
+    """Pin threads, seeds and, if configured, TensorFlow's op determinism; call it first in a process.
 
-    Jobs that are run ``at_once`` share the threads: for small networks that is faster than one job after the other.
-    What a job has does not depend on how many jobs there are, as weights depend on it.
+    Jobs that run ``at_once`` share the threads: for small networks that is faster than one job after the other. The
+    threads per job do not depend on the number of jobs, because weights depend on them.
     """
     threadpool_limits(compute.threads)
     tf.config.threading.set_intra_op_parallelism_threads(max(1, compute.threads // at_once))
@@ -45,15 +45,15 @@ def configure_tensorflow(compute: ComputeParams, seed: int, at_once: int = 1) ->
 
 
 def set_seed(seed: int) -> None:
-    """Set all seeds: what is built next does not depend on what was built before."""
+    """Set all seeds, so that the next network does not depend on those built before."""
     keras.utils.set_random_seed(seed)
 
 
 def run_in_threads(jobs: Iterable[Callable[[], None]], at_once: int = PARALLEL_JOBS) -> None:
-    """Run jobs in threads, ``at_once`` of them; after the first exception, which is raised, no other begins."""
+    """Run jobs in ``at_once`` threads; after the first exception, which is raised, no further job starts."""
     stopped = Event()
 
-    def guarded(job: Callable[[], None]) -> None:
+    def run(job: Callable[[], None]) -> None:
         try:
             if not stopped.is_set():
                 job()
@@ -63,7 +63,7 @@ def run_in_threads(jobs: Iterable[Callable[[], None]], at_once: int = PARALLEL_J
 
     pool = ThreadPoolExecutor(at_once)
     try:
-        for finished in as_completed([pool.submit(guarded, job) for job in jobs]):
+        for finished in as_completed([pool.submit(run, job) for job in jobs]):
             finished.result()
     finally:
         stopped.set()
@@ -71,7 +71,7 @@ def run_in_threads(jobs: Iterable[Callable[[], None]], at_once: int = PARALLEL_J
 
 
 def labelled_data(selections: Sequence[FaceSelection], seed: int) -> TrainingData:
-    """Return faces with their labels as data of a fit; their order depends on seed and epoch."""
+    """Return faces with their labels as training data; their order depends on seed and epoch."""
     digest, count = hashlib.sha256(), sum(len(selection.rows) for selection in selections)
     for selection in selections:
         state = selection.faces.path.stat()
@@ -91,35 +91,34 @@ def fit(
     losses: Losses,
     train: TrainingData,
     validation: TrainingData,
-    schedule: TrainingSchedule,
+    schedule: TrainingParams,
     compute: ComputeParams,
     seed: int,
     history: Path,
 ) -> None:
-    """Minimise the mean of the loss over ``model``'s trainable variables, as ``schedule`` says.
+    """Train ``model`` by minimising the mean of its loss, as ``schedule`` says.
 
-    ``losses(model, images, truth, training)`` returns named values (n,), ``loss`` among them, of images
-    float32 in [0, 1]. After each epoch the CSV ``history`` has one line more: means on both sets.
-    Unless ``compute.deterministic``, a fit that was interrupted goes on after its last epoch, provided that data,
-    model, schedule and seed are the same.
+    ``losses(model, images, targets, training)`` for float32 images in [0, 1] returns named values (n,), among them
+    ``loss``. The CSV file ``history`` gets one line per epoch: means on both sets. Unless ``compute.deterministic``, an
+    interrupted fit is continued after its last epoch, provided that data, model, schedule and seed are the same.
     """
     optimizer = make_optimizer(schedule, steps=-(-train.count // schedule.batch))
     _, truth = next(iter(train.batches(1, None)))
     step, evaluate = compile_steps(model, optimizer, losses, truth)
-    resume = None if compute.deterministic else CHECKPOINTS / _fingerprint(model, train, schedule, seed)
-    lines, keep = _restored(model, optimizer, resume)
-    for epoch in tqdm(range(len(lines), schedule.epochs), desc=model.name, unit="epoch", disable=None):
-        line = {"epoch": epoch + 1, **run_epoch(step, train.batches(schedule.batch, epoch))}
-        measured = run_epoch(evaluate, validation.batches(schedule.batch, None))
-        lines.append(line | {f"validation_{name}": value for name, value in measured.items()})
-        write_text(history, pd.DataFrame(lines).to_csv(index=False, float_format="%.6g"))
-        keep(lines)
-    if resume:
-        shutil.rmtree(resume, ignore_errors=True)
+    checkpoint = None if compute.deterministic else CHECKPOINTS / _fingerprint(model, train, schedule, seed)
+    rows, save_checkpoint = _restore(model, optimizer, checkpoint)
+    for epoch in tqdm(range(len(rows), schedule.epochs), desc=model.name, unit="epoch", disable=None):
+        row = {"epoch": epoch + 1, **run_epoch(step, train.batches(schedule.batch, epoch))}
+        metrics = run_epoch(evaluate, validation.batches(schedule.batch, None))
+        rows.append(row | {f"validation_{name}": value for name, value in metrics.items()})
+        write_text(history, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
+        save_checkpoint(rows)
+    if checkpoint:
+        shutil.rmtree(checkpoint, ignore_errors=True)
 
 
-def make_optimizer(schedule: TrainingSchedule, steps: int) -> keras.Optimizer:
-    """Return the optimiser of a schedule whose epochs have ``steps`` batches each."""
+def make_optimizer(schedule: TrainingParams, steps: int) -> keras.Optimizer:
+    """Return the optimiser of a schedule with ``steps`` batches per epoch."""
     schedules = keras.optimizers.schedules
     if schedule.decay is None:
         rate = schedules.CosineDecay(schedule.learning_rate, schedule.epochs * steps)
@@ -133,12 +132,12 @@ def compile_steps(
 ) -> tuple[Step, Step]:
     """Return (train, evaluate): one batch → named means over its images, each traced once.
 
-    ``truth`` is an example of what stands beside images: an array or a tuple of them, by default labels int32 (n,).
+    ``truth`` is an example of the targets: an array or a tuple of arrays, by default labels int32 (n,).
     """
-    free = tf.nest.map_structure(lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), truth)
-    batch = [tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8), free]
+    targets = tf.nest.map_structure(lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), truth)
+    batch = [tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8), targets]
 
-    # Without loops in Python's words AutoGraph has nothing to do, and takes seconds to find that out.
+    # There are no Python loops for AutoGraph to convert, and it takes seconds to find that out.
     @tf.function(autograph=False, input_signature=batch)
     def train(images: tf.Tensor, truth: Any) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as tape:
@@ -158,7 +157,7 @@ def compile_steps(
 
 
 def run_epoch(step: Step, batches: Iterable[tuple[ImageArray, Any]]) -> dict[str, float]:
-    """Run a step over all batches; return the means over images, a smaller last batch counting less."""
+    """Run a step over all batches; return the means over images (a smaller last batch weighs less)."""
     totals: dict[str, tf.Tensor] = {}
     count = 0
     for images, truth in batches:
@@ -170,25 +169,25 @@ def run_epoch(step: Step, batches: Iterable[tuple[ImageArray, Any]]) -> dict[str
     return {name: float(total) / count for name, total in totals.items()}
 
 
-def _fingerprint(model: keras.Model, train: TrainingData, schedule: TrainingSchedule, seed: int) -> str:
-    """Identify a fit: a checkpoint of another one must never be gone on with."""
+def _fingerprint(model: keras.Model, train: TrainingData, schedule: TrainingParams, seed: int) -> str:
+    """Identify a fit: a checkpoint of another one must never be continued."""
     return hashlib.sha256(f"{model.to_json()} {schedule} {seed} {train.identity}".encode()).hexdigest()[:16]
 
 
-def _restored(
+def _restore(
     model: keras.Model, optimizer: keras.Optimizer, folder: Path | None
 ) -> tuple[History, Callable[[History], None]]:
-    """Return the lines of the epochs that are already done, and a function that keeps one more epoch."""
+    """Return the history of the completed epochs, and a function that saves a checkpoint after one more."""
     if folder is None:
-        return [], lambda lines: None
-    # A checkpoint of the model as a whole would leave out the states of its random generators.
+        return [], lambda rows: None
+    # A checkpoint of the model itself would omit the states of its random generators.
     variables = [variable.value for variable in (*model.variables, *optimizer.variables)]
     checkpoint = tf.train.Checkpoint(variables=variables)
     manager = tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep=1)
 
-    def save_checkpoint(lines: History) -> None:
-        write_text(folder / f"history-{len(lines)}.json", json.dumps(lines))
-        manager.save(len(lines))
+    def save_checkpoint(rows: History) -> None:
+        write_text(folder / f"history-{len(rows)}.json", json.dumps(rows))
+        manager.save(len(rows))
 
     if manager.latest_checkpoint is None:
         return [], save_checkpoint

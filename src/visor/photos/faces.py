@@ -1,133 +1,140 @@
-"""Which faces of a photo are meant, and their crops as files: what recognisers are trained on and shown."""
+"""Faces of photos: find them at any angle, select those that are meant, and write their crops as files."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from visor.core.types import Floats, ImageArray, MessageCallback
+from visor.core.types import Box, Floats, ImageArray, MessageCallback
 from visor.data.crops import CropBox, bounding_slices, crop, expand_box
-from visor.evaluation.boxes import iou
-from visor.models.mtcnn import MTCNN, load_mtcnn
+from visor.evaluation.boxes import iou, sort_by_area
+from visor.models.mtcnn import find_faces, load_mtcnn
 from visor.photos.files import MIN_FACE_SIDE, PhotoFile, exists, output_path, read_photos, save_photo
 
-SHORTEST, LONGEST = 128, 1024  # pixels of the sides of the photo in which faces are looked for; MTCNN needs 20 a face
-LONGEST_TURNED = 512  # of the turned copies: there are many
-ROTATIONS = (30, -30, 60, -60, 90, -90, 120, -120, 150, -150, 180)  # degrees; each way MTCNN finds what leans by 15
-CONFIDENT_SCORE, UPRIGHT = (
-    0.99,
-    0.93,
-)  # score, and score · cos(lean), from which no other turn would show the face better
-VOTES = 1.8  # sum of scores, so two copies, without which no face is believed that is seen in turned copies alone
-AGREED = 20  # degrees between the angles that two copies give one face
-SAME = 0.3  # IoU from which two boxes are one face
-STEPS = 16  # a pixel; finer digits than these depend on the processor
+# Pixels of the sides of the copy in which faces are detected (MTCNN needs 20 per face), and of rotated copies.
+MIN_SIDE, MAX_SIDE, MAX_ROTATED_SIDE = 128, 1024, 512
+ROTATIONS = (30, -30, 60, -60, 90, -90, 120, -120, 150, -150, 180)  # degrees; MTCNN tolerates 15 either way
+CONFIDENT_SCORE = 0.99  # below this score, or this score · cos(lean), rotated copies are searched too
+CONFIDENT_RANK = 0.93
+MIN_VOTES = 1.8  # sum of scores, so two copies, for a face that is only found in rotated copies
+MAX_ANGLE_DIFFERENCE = 20  # degrees between two detections of one face
+SAME_FACE_IOU = 0.3
+BOX_STEPS = 16  # per pixel; finer digits depend on the processor
+NO_FACE = "no face found; pass --box x,y,w,h or choose another photo"
 
 
 class Face(NamedTuple):
-    """A face: box [x, y, w, h] in pixels of the photo, before it is turned clockwise about its centre by ``angle``
-    degrees, and MTCNN's score; None: the box was given by hand.
-    """
+    """A face in a photo."""
 
-    box: tuple[float, float, float, float]
-    angle: float = 0.0
-    score: float | None = None
+    box: Box  # [x, y, w, h] in pixels of the photo, before the rotation about its centre
+    angle: float = 0.0  # clockwise, in degrees
+    score: float | None = None  # of MTCNN; None for a box drawn by hand
 
 
 class FaceCandidate(NamedTuple):
-    """A face in a copy of the photo turned by ``turn`` degrees; ``rank`` is its score · cos(lean) there."""
+    """A face that was found in a copy of the photo rotated by ``rotation``; ``rank`` is its score · cos(lean) there."""
 
     face: Face
-    turn: float
+    rotation: float
     rank: float
+
+
+class FaceSelector(NamedTuple):
+    """Which faces of a photo: the one in ``box``, the ``number``-th largest counted from 1, or all."""
+
+    box: Box | None = None
+    number: int | None = None
 
 
 FindFacesFn = Callable[[ImageArray], list[Face]]
 
 
 def face_finder() -> FindFacesFn:
-    """Load MTCNN; return uint8 (h, w, 3) → the faces, the largest first.
+    """Load MTCNN and return a function from a photo uint8 (h, w, 3) to its faces, the largest first.
 
-    A photo without a face, or with one that MTCNN is not sure of or that leans, is looked at in turned copies, too.
+    Rotated copies are searched where no face is found, or one with a low score or a lean.
     """
-    network = MTCNN(stages=load_mtcnn())
+    load_mtcnn()
 
     def find(image: ImageArray) -> list[Face]:
-        seen = _detect_rotated(network, image, 0, LONGEST)
-        if not seen or any(one.rank < UPRIGHT or (one.face.score or 0) < CONFIDENT_SCORE for one in seen):
-            for turn in ROTATIONS:
-                seen += _detect_rotated(network, image, turn, LONGEST_TURNED)
-        return sorted(_distinct(seen), key=lambda face: -face.box[2] * face.box[3])
+        candidates = _detect_rotated(image, 0, MAX_SIDE)
+        confident = (c.rank >= CONFIDENT_RANK and (c.face.score or 0) >= CONFIDENT_SCORE for c in candidates)
+        if not candidates or not all(confident):
+            for rotation in ROTATIONS:
+                candidates += _detect_rotated(image, rotation, MAX_ROTATED_SIDE)
+        faces = _merge_candidates(candidates)
+        return [faces[row] for row in sort_by_area(face_boxes(faces))]
 
     return find
 
 
-def match_face(face: Face, others: Iterable[Face]) -> Face | None:
-    """Return which of the other faces is where this one is, None if none is."""
-    found = list(others)
-    if not found:
-        return None
-    overlaps = iou(np.array([face.box]), np.array([other.box for other in found]))[0]
-    return found[int(overlaps.argmax())] if overlaps.max() >= SAME else None
+def face_boxes(faces: Sequence[Face]) -> Floats:
+    """Return the boxes of faces, (k, 4)."""
+    return np.array([face.box for face in faces], np.float64).reshape(-1, 4)
 
 
-def _detect_rotated(network: MTCNN, image: ImageArray, turn: float, longest: int) -> list[FaceCandidate]:
-    """Return the faces in a copy whose sides are in range, turned so that faces of this angle are upright there."""
+def match_face(face: Face, others: Sequence[Face]) -> Face | None:
+    """Return which of the other faces overlaps this one most, by at least ``SAME_FACE_IOU``; None if none does."""
+    overlaps = iou(face_boxes([face]), face_boxes(others))[0]
+    return others[int(overlaps.argmax())] if overlaps.max(initial=0.0) >= SAME_FACE_IOU else None
+
+
+def _detect_rotated(image: ImageArray, rotation: float, max_side: int) -> list[FaceCandidate]:
+    """Return the faces of a resized copy in which faces of this angle are upright."""
     height, width = image.shape[:2]
-    scale = min(max(SHORTEST / min(height, width), 1.0), longest / max(height, width))
-    copy = Image.fromarray(image).resize(
-        (max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BICUBIC
-    )
-    turned = np.asarray(copy.rotate(turn, Image.Resampling.BILINEAR, expand=True))
-    missing = np.maximum(SHORTEST - np.array(turned.shape[:2]), 0)  # of what is a narrow strip
-    turned_middle = np.array(turned.shape[1::-1]) / 2
-    turned = np.pad(turned, ((0, missing[0]), (0, missing[1]), (0, 0)))
-    # Lines of image, x, y, width, height, score, five x, five y: the eyes first, the left of the picture before.
-    lines = np.asarray(network.detect_faces([turned], output_type="numpy"), np.float64).reshape(-1, 16)
-    middle, factor = np.array([width, height]) / 2, np.array(copy.size) / [width, height]
-    return [_placed(line, turn, turned_middle, middle, factor) for line in lines]
+    scale = min(max(MIN_SIDE / min(height, width), 1.0), max_side / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    copy = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)
+    rotated = np.asarray(copy.rotate(rotation, Image.Resampling.BILINEAR, expand=True))
+    rotated_centre = np.array(rotated.shape[1::-1]) / 2
+    padding = np.maximum(MIN_SIDE - np.array(rotated.shape[:2]), 0)  # of a narrow strip
+    rotated = np.pad(rotated, ((0, padding[0]), (0, padding[1]), (0, 0)))
+    found = find_faces([rotated])
+    centre, scales = np.array([width, height]) / 2, np.array(copy.size) / [width, height]
+    return [
+        _to_photo(box, score, landmarks, rotation, rotated_centre, centre, scales)
+        for box, score, landmarks in zip(found.boxes, found.scores, found.landmarks, strict=True)
+    ]
 
 
-def _placed(line: Floats, turn: float, turned_middle: Floats, middle: Floats, factor: Floats) -> FaceCandidate:
-    """Return a face of MTCNN's ``line`` in the photo whose ``middle`` is ``turned_middle`` in the copy."""
-    _, x, y, width, height, score, left, right = line[:8]
-    lean = float(np.degrees(np.arctan2(line[12] - line[11], right - left)))
-    across, down = np.array([x + width / 2, y + height / 2]) - turned_middle
-    sine, cosine = np.sin(np.radians(turn)), np.cos(np.radians(turn))
-    centre = np.array([across * cosine - down * sine, across * sine + down * cosine]) / factor + middle
-    extent = np.array([width, height]) / factor
-    box = np.rint(np.concatenate([centre - extent / 2, extent]) * STEPS) / STEPS
-    angle = round((turn + lean + 180) % 360 - 180, 1)
+def _to_photo(
+    box: Floats,
+    score: float,
+    landmarks: Floats,
+    rotation: float,
+    rotated_centre: Floats,
+    centre: Floats,
+    scales: Floats,
+) -> FaceCandidate:
+    """Map a face from a rotated copy with ``rotated_centre`` to the photo with ``centre``."""
+    x, y, width, height = box
+    (left, left_y), (right, right_y) = landmarks[:2]  # eyes
+    lean = float(np.degrees(np.arctan2(right_y - left_y, right - left)))
+    across, down = np.array([x + width / 2, y + height / 2]) - rotated_centre
+    sine, cosine = np.sin(np.radians(rotation)), np.cos(np.radians(rotation))
+    middle = np.array([across * cosine - down * sine, across * sine + down * cosine]) / scales + centre
+    sides = np.array([width, height]) / scales
+    box = np.rint(np.concatenate([middle - sides / 2, sides]) * BOX_STEPS) / BOX_STEPS
+    angle = round((rotation + lean + 180) % 360 - 180, 1)
     face = Face(tuple(box.tolist()), angle, round(float(score), 4))
-    return FaceCandidate(face, turn, float(score * np.cos(np.radians(lean))))
+    return FaceCandidate(face, rotation, float(score * np.cos(np.radians(lean))))
 
 
-def _distinct(seen: list[FaceCandidate]) -> list[Face]:
-    """Return each face once, in the way that most copies agree on: of one copy, MTCNN errs on faces that lie."""
-    votes = [sum(other.face.score or 0 for other in seen if _agree(one.face, other.face)) for one in seen]
-    ranked = sorted(zip(votes, seen, strict=True), key=lambda pair: -pair[0] - pair[1].rank)
+def _merge_candidates(candidates: list[FaceCandidate]) -> list[Face]:
+    """Return each face once, at the angle that most copies agree on: in a single copy MTCNN errs on lying faces."""
+    votes = [sum(b.face.score or 0 for b in candidates if _agree(a.face, b.face)) for a in candidates]
     kept: list[Face] = []
-    for number, one in ranked:
-        if (one.turn == 0 or number >= VOTES) and match_face(one.face, kept) is None:
-            kept.append(one.face)
+    for vote, candidate in sorted(zip(votes, candidates, strict=True), key=lambda pair: -pair[0] - pair[1].rank):
+        if (candidate.rotation == 0 or vote >= MIN_VOTES) and match_face(candidate.face, kept) is None:
+            kept.append(candidate.face)
     return kept
 
 
-def _agree(one: Face, other: Face) -> bool:
-    between = abs((one.angle - other.angle + 180) % 360 - 180)
-    return between <= AGREED and match_face(one, [other]) is not None
-
-
-NO_FACE = "no face is found in it; give its box by --box x,y,w,h, or choose another photo"
-
-
-class FaceSelector(NamedTuple):
-    """Which faces: the one in a box [x, y, w, h] given by hand, the ``number``-th largest, from 1, or all."""
-
-    box: tuple[float, float, float, float] | None = None
-    number: int | None = None
+def _agree(a: Face, b: Face) -> bool:
+    difference = abs((a.angle - b.angle + 180) % 360 - 180)
+    return difference <= MAX_ANGLE_DIFFERENCE and match_face(a, [b]) is not None
 
 
 def crop_photos(
@@ -136,54 +143,51 @@ def crop_photos(
     out: Path,
     shape: tuple[int, int],
     margin: float,
-    choice: FaceSelector,
+    selector: FaceSelector,
     force: bool,
     on_error: MessageCallback,
 ) -> Iterator[tuple[PhotoFile, Path]]:
-    """Write the faces of each photo as PNG of ``shape`` (h, w), upright; yield where each of them is from and is.
+    """Write the faces of each photo as upright PNG of ``shape`` (h, w); yield each photo and file written.
 
-    Folders are kept, so that LFW's layout stays LFW's; further faces of a photo have their number in the name. Where
-    there already is such a file, ``refuse`` is told, unless ``force``; photos that are read are never overwritten.
+    Folders are kept, such as LFW's layout; further faces of a photo have their number in the file name. Existing files
+    are reported to ``on_error`` unless ``force`` is set; input photos are never overwritten.
 
     Raises:
-        UserError: a PNG cannot be written.
+        UserError: A PNG cannot be written.
     """
     taken = {photo.path.resolve() for photo in photos}
     for photo, image in read_photos(photos, "crop", on_error):
-        for number, face in select_faces(find, photo, image, choice, on_error):
+        for number, face in select_faces(find, photo, image, selector, on_error):
             path = output_path(photo, out)
-            path = path if number == 1 or choice.number else path.with_name(f"{path.stem}_face{number}.png")
+            path = path if number == 1 or selector.number else path.with_name(f"{path.stem}_face{number}.png")
             if path.resolve() in taken:
-                on_error(f"{path} is a photo that is read, or another face; rename {photo.path}")
+                on_error(f"{path} is an input photo or another face; rename {photo.path}")
                 continue
             if exists(path) and not force:
-                on_error(f"{path} exists; name another folder by --out, or overwrite it with --force")
+                on_error(f"{path} exists; pass another folder with --out, or overwrite it with --force")
                 continue
             taken.add(path.resolve())
-            frame = expand_box(face.box, margin, shape[0] / shape[1], face.angle)
-            save_photo(crop(image, frame, shape), path)
+            save_photo(crop(image, expand_box(face.box, margin, shape[0] / shape[1], face.angle), shape), path)
             yield photo, path
 
 
 def select_faces(
-    find: FindFacesFn, photo: PhotoFile, image: ImageArray, choice: FaceSelector, on_error: MessageCallback
+    find: FindFacesFn, photo: PhotoFile, image: ImageArray, selector: FaceSelector, on_error: MessageCallback
 ) -> list[tuple[int, Face]]:
-    """Return the numbered faces; ``refuse`` is told if there are none."""
-    there = [Face(choice.box)] if choice.box else find(image)
-    faces = list(enumerate((face for face in there if is_inside(face, image)), start=1))
-    if not faces and choice.box:
+    """Return the selected faces with their numbers; if there is none, ``on_error`` gets the reason."""
+    detected = [Face(selector.box)] if selector.box else find(image)
+    faces = list(enumerate((face for face in detected if is_inside(face, image)), start=1))
+    if not faces and selector.box:
         size = f"{image.shape[1]}×{image.shape[0]}"
-        on_error(
-            f"{photo.path}: --box has less than {MIN_FACE_SIDE} pixels a side within its {size} pixels; correct the box"
-        )
+        on_error(f"{photo.path}: --box has less than {MIN_FACE_SIDE} pixels a side within {size} pixels; correct it")
     elif not faces:
         on_error(f"{photo.path}: {NO_FACE}")
-    elif choice.number is not None and choice.number > len(faces):
-        on_error(f"{photo.path}: there is no --face {choice.number}, only {len(faces)}; choose one of these")
-    return [pair for pair in faces if choice.number in (None, pair[0])]
+    elif selector.number is not None and selector.number > len(faces):
+        on_error(f"{photo.path}: there is no --face {selector.number}, only {len(faces)}; choose one of these")
+    return [pair for pair in faces if selector.number in (None, pair[0])]
 
 
 def is_inside(face: Face, image: ImageArray) -> bool:
-    """Return whether enough of a face lies inside its photo to be seen, and for what is done to it to be measured."""
+    """Return whether at least ``MIN_FACE_SIDE`` pixels of each side of a face lie inside the photo."""
     sides = bounding_slices(CropBox(*face.box, face.angle), image.shape)
     return min(side.stop - side.start for side in sides) >= MIN_FACE_SIDE

@@ -1,7 +1,7 @@
-"""Photos as files: found in folders, read with care, written as PNG without a word about where they come from."""
+"""Photos as files: collected from folders, decoded with limits, written as PNG without metadata."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,36 +9,36 @@ from tqdm import tqdm
 
 from visor.core.errors import UserError
 from visor.core.files import atomic_write
-from visor.core.types import ImageArray
+from visor.core.types import ImageArray, MessageCallback
 from visor.data.images import ImageDecodeError, encode_png, read_image
 
-MIN_FACE_SIDE = 12  # pixels of each side of a face, at least
+MIN_FACE_SIDE = 12  # pixels of each side of a face
 
 
 class PhotoFile(NamedTuple):
-    """A file, and the name, without an ending, that it has below the folder that was asked for."""
+    """A photo file, and its name below the folder that was passed, without suffix."""
 
     path: Path
     name: Path
 
 
 def collect_photos(paths: Iterable[Path]) -> list[PhotoFile]:
-    """Return the named files, and all below named folders but hidden ones, in the order of their names, each once.
+    """Return the files passed and all files below the folders passed, except hidden ones, sorted and each once.
 
     Raises:
-        UserError: a path does not exist or is a device or a pipe, or there is no file at all.
+        UserError: A path does not exist or is a device or a pipe, or there is no file at all.
     """
-    found: dict[Path, PhotoFile] = {}
-    for photo in (photo for path in paths for photo in _below(path)):
-        found.setdefault(photo.path.parent.resolve() / photo.path.name, photo)
-    if not found:
-        raise UserError("there is no photo in the folders named; name photos, or a folder that holds some")
-    return list(found.values())
+    photos: dict[Path, PhotoFile] = {}
+    for photo in (photo for path in paths for photo in _files_below(path)):
+        photos.setdefault(photo.path.parent.resolve() / photo.path.name, photo)
+    if not photos:
+        raise UserError("no photos found; pass photo files or a folder that contains some")
+    return list(photos.values())
 
 
-def _below(path: Path) -> Iterator[PhotoFile]:
+def _files_below(path: Path) -> Iterator[PhotoFile]:
     if not exists(path):
-        raise UserError(f"{path} does not exist; name photos, or a folder that holds some")
+        raise UserError(f"{path} does not exist; pass photo files or a folder that contains some")
     if path.is_dir():
         for file in sorted(path.rglob("*")):
             name = file.relative_to(path)
@@ -47,91 +47,80 @@ def _below(path: Path) -> Iterator[PhotoFile]:
     elif path.is_file():
         yield PhotoFile(path, Path(path.stem))
     else:
-        raise UserError(f"{path} is no file; name photos, or a folder that holds some")
+        raise UserError(f"{path} is not a file; pass photo files or a folder that contains some")
 
 
 def exists(path: Path | str) -> bool:
-    """Return whether there is such a file or folder: of a name that is too long for one there is none."""
-    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises of such a name
+    """Return whether a file or folder exists; False for a name that is too long for one."""
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises for such a name.
 
 
 def read_photos(
-    photos: Sequence[PhotoFile], title: str | None, on_error: Callable[[str], None]
+    photos: Sequence[PhotoFile], title: str | None, on_error: MessageCallback
 ) -> Iterator[tuple[PhotoFile, ImageArray]]:
-    """Yield each photo that can be read, with its pixels uint8 (h, w, 3); ``refuse`` is told of each other one.
+    """Yield each photo that can be read with its pixels uint8 (h, w, 3); others are reported to ``on_error``.
 
-    title: of the progress bar; without one there is none.
+    ``title`` labels the progress bar; None shows none.
     """
     for photo in tqdm(photos, desc=title, unit="photo", disable=None if title else True):
         try:
             image = read_image(photo.path)
         except ImageDecodeError as error:
             name, reason = error.args
-            on_error(f"{name} is refused: {reason}; mend it or leave it out")
+            on_error(f"{name} was skipped: {reason}")
             continue
         yield photo, image
 
 
 def save_photo(image: ImageArray, path: Path) -> None:
-    """Write uint8 (h, w, 3) as PNG: pixels alone, no EXIF, place or time.
+    """Write uint8 (h, w, 3) as PNG without metadata.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: The file cannot be written.
     """
     try:
         with atomic_write(path) as temporary:
             temporary.write_bytes(encode_png(image))
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(f"{path} cannot be written ({reason}); mend that, or name another folder by --out") from None
+        raise UserError(f"{path} cannot be written ({reason}); fix that, or pass another folder with --out") from None
 
 
 def output_path(photo: PhotoFile, out: Path) -> Path:
-    """Return where a changed photo goes: folders below a named folder are kept, the ending is .png."""
+    """Return the path of a changed photo: folders below a folder that was passed are kept, the suffix is .png."""
     return out / photo.name.parent / f"{photo.name.name}.png"
 
 
 def check_outputs(photos: Sequence[PhotoFile], out: Path, force: bool) -> None:
-    """Make sure that nothing is overwritten, a photo that is read least of all, and make the folder ``out``.
+    """Check that no file is overwritten, least of all an input photo, and create the folder ``out``.
 
     Raises:
-        UserError: two photos would go to one file, something is in the way, or the folder cannot be made.
+        UserError: Two photos have the same output, something is in the way, or the folder cannot be created.
     """
     try:
-        _require_folders(_require_files(photos, out, force))
+        _check_paths(photos, out, force)
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--out {out} cannot be made ({error.strerror}); name another folder") from None
+        raise UserError(f"--out {out} cannot be created ({error.strerror}); pass another folder") from None
 
 
-def _require_files(photos: Sequence[PhotoFile], out: Path, force: bool) -> dict[Path, Path]:
-    """Return the files to be written, each with its photo."""
-    taken: dict[Path, Path] = {}
+def _check_paths(photos: Sequence[PhotoFile], out: Path, force: bool) -> None:
     sources = {photo.path.resolve() for photo in photos}
+    outputs: dict[Path, Path] = {}
     for photo in photos:
-        path = output_path(photo, out).resolve()
-        if path in taken:
-            raise UserError(
-                f"{taken[path]} and {photo.path} would both become {output_path(photo, out)}; rename one of them"
-            )
+        name = output_path(photo, out)
+        path = name.resolve()
+        if path in outputs:
+            raise UserError(f"{outputs[path]} and {photo.path} would both become {name}; rename one of them")
         if path in sources:
-            raise UserError(
-                f"{output_path(photo, out)} would overwrite a photo that is read; name another folder by --out"
-            )
+            raise UserError(f"{name} would overwrite an input photo; pass another folder with --out")
         if path.is_dir():
-            raise UserError(f"{output_path(photo, out)} is a folder; name another one by --out")
+            raise UserError(f"{name} is a folder; pass another one with --out")
         if path.exists() and not force:
-            raise UserError(
-                f"{output_path(photo, out)} exists; name another folder by --out, or overwrite it with --force"
-            )
-        taken[path] = photo.path
-    return taken
-
-
-def _require_folders(taken: Mapping[Path, Path]) -> None:
-    """Make sure that what the files to be written (keys, of the photos that are values) lie in can be folders."""
-    for folder in sorted({folder for path in taken for folder in path.parents}):
-        if folder in taken:
-            raise UserError(f"{taken[folder]} would become {folder}, where a folder has to be; rename one of the two")
+            raise UserError(f"{name} exists; pass another folder with --out, or overwrite it with --force")
+        outputs[path] = photo.path
+    for folder in sorted({folder for path in outputs for folder in path.parents}):
+        if folder in outputs:
+            raise UserError(f"{outputs[folder]} and another photo need {folder} as file and as folder; rename one")
         if folder.exists() and not folder.is_dir():
-            raise UserError(f"{folder} is a file; name a folder by --out")
+            raise UserError(f"{folder} is a file; pass a folder with --out")

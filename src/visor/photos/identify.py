@@ -1,4 +1,4 @@
-"""Who is in a photo: the whole way from its pixels to what a recogniser makes of each face."""
+"""Recognise faces in photos: a recogniser with a face finder, galleries of people, identification."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from visor.core.errors import UserError
+from visor.core.tables import label
 from visor.core.types import Floats, ImageArray, MessageCallback
 from visor.data.crops import CropBox, crop, expand_box
 from visor.models.recognisers.base import Recogniser, embeddings, probabilities
@@ -18,27 +19,22 @@ from visor.photos.files import PhotoFile, collect_photos, exists, read_photos
 
 EmbedFn = Callable[[ImageArray], Floats]
 
-MOST_PHOTOS = 10  # of one person in a gallery: more change the mean little
-NEAR = 3  # names that a message about an unknown one offers
+MAX_GALLERY_PHOTOS = 10  # of one person: more change the mean little
+MAX_SUGGESTIONS = 3  # names that a message about an unknown one offers
 
 
 class PhotoRecogniser(NamedTuple):
-    """A recogniser with what comes before it: ``find``, and frames that are larger than a face by ``margin`` of its
-    sides at each end. ``probabilities`` is None where the recogniser knows no classes.
-    """
+    """A recogniser for whole photos."""
 
     recogniser: Recogniser
     find: FindFacesFn
-    margin: float
-    embed: EmbedFn
-    probabilities: EmbedFn | None
+    margin: float  # around a face box, as a share of its sides
+    embed: EmbedFn  # crops uint8 (n, h, w, 3) → embeddings (n, d) of length 1
+    probabilities: EmbedFn | None  # crops → (n, classes); None for a recogniser without classes
 
 
 class RecognisedFace(NamedTuple):
-    """A face in a photo, where its crop lies, its embedding (d,) of length 1, and class probabilities (classes,).
-
-    These are (0,) where the recogniser knows no classes.
-    """
+    """A face in a photo, its crop box, embedding (d,) of length 1, and class probabilities (classes,), maybe (0,)."""
 
     face: Face
     frame: CropBox
@@ -47,13 +43,13 @@ class RecognisedFace(NamedTuple):
 
 
 def photo_recogniser(recogniser: Recogniser, find: FindFacesFn, margin: float) -> PhotoRecogniser:
-    """Return a recogniser that looks at whole photos."""
+    """Compile a recogniser for whole photos."""
     classes = probabilities(recogniser) if recogniser.logits is not None else None
     return PhotoRecogniser(recogniser, find, margin, embeddings(recogniser), classes)
 
 
 def recognise_faces(recogniser: PhotoRecogniser, image: ImageArray, faces: Sequence[Face]) -> list[RecognisedFace]:
-    """Return what is made of these faces of a photo uint8 (h, w, 3)."""
+    """Crop and recognise these faces of a photo uint8 (h, w, 3)."""
     height, width, _ = recogniser.recogniser.image_shape
     frames = [expand_box(face.box, recogniser.margin, height / width, face.angle) for face in faces]
     crops = [crop(image, frame, (height, width))[np.newaxis] for frame in frames]
@@ -65,95 +61,87 @@ def recognise_faces(recogniser: PhotoRecogniser, image: ImageArray, faces: Seque
 
 
 def identify_photos(
-    recogniser: PhotoRecogniser, photos: Sequence[PhotoFile], choice: FaceSelector, refuse: MessageCallback
+    recogniser: PhotoRecogniser, photos: Sequence[PhotoFile], selector: FaceSelector, on_error: MessageCallback
 ) -> Iterator[tuple[PhotoFile, list[tuple[int, RecognisedFace]]]]:
-    """Yield each photo that can be read and has such faces, with the number of each and what is made of it."""
-    for photo, image in read_photos(photos, "identify", refuse):
-        if faces := select_faces(recogniser.find, photo, image, choice, refuse):
-            numbers, own = zip(*faces, strict=True)
-            yield photo, list(zip(numbers, recognise_faces(recogniser, image, own), strict=True))
+    """Yield each photo that can be read and has selected faces, with these faces and their numbers."""
+    for photo, image in read_photos(photos, "identify", on_error):
+        if selected := select_faces(recogniser.find, photo, image, selector, on_error):
+            numbers, faces = zip(*selected, strict=True)
+            yield photo, list(zip(numbers, recognise_faces(recogniser, image, faces), strict=True))
 
 
 def mean_embedding(
-    recogniser: PhotoRecogniser, photos: Path, say: MessageCallback, most: int | None = None
+    recogniser: PhotoRecogniser, photos: Path, on_error: MessageCallback, max_photos: int | None = None
 ) -> Floats | None:
-    """Return the mean embedding (d,), of length 1, of the largest face in each photo that has one, None of none.
+    """Return the mean embedding (d,), of length 1, of the largest face in each photo; None if no face is found.
 
-    ``say`` is told of files that cannot be read; of the others, ``most`` count.
+    ``photos`` is a photo or a folder of photos of one person, of which ``max_photos`` readable ones count.
 
     Raises:
-        UserError: the path does not exist, or is a folder without files.
+        UserError: The path does not exist, or is a folder without files.
     """
     total = None
-    for _, image in islice(read_photos(collect_photos([photos]), None, say), most):
+    for _, image in islice(read_photos(collect_photos([photos]), None, on_error), max_photos):
         for known in recognise_faces(recogniser, image, recogniser.find(image)[:1]):
             total = known.embedding if total is None else total + known.embedding
     return None if total is None else np.asarray(total / np.linalg.norm(total), np.float32)
 
 
-def load_gallery(recogniser: PhotoRecogniser, folder: Path, say: MessageCallback) -> dict[str, Floats]:
-    """Return people by their names: those of the folders, as in LFW's layout NAME/NAME_0001.jpg.
+def load_gallery(recogniser: PhotoRecogniser, folder: Path, on_error: MessageCallback) -> dict[str, Floats]:
+    """Return the mean embedding of each person, from one sub-folder of photos per person, as in LFW's layout.
 
-    A person is the mean of ``MOST_PHOTOS`` photos; ``say`` is told of those who are left out, and of broken photos.
+    The first ``MAX_GALLERY_PHOTOS`` photos count; people and files that are skipped are reported to ``on_error``.
 
     Raises:
-        UserError: the folder does not exist, or has nobody in it.
+        UserError: The folder does not exist, or has no person.
     """
     if not (exists(folder) and folder.is_dir()):
-        raise UserError(f"--gallery {folder} is no folder; name one that has a folder of photos for each person")
+        raise UserError(f"--gallery {folder} is not a folder; use a folder with one sub-folder of photos per person")
     people: dict[str, Floats] = {}
     folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     for person in tqdm(folders, desc="gallery", unit="person", disable=None):
         try:
-            mean = mean_embedding(recogniser, person, say, MOST_PHOTOS)
+            mean = mean_embedding(recogniser, person, on_error, MAX_GALLERY_PHOTOS)
         except UserError as error:
-            say(f"{person} is left out of the gallery: {error}")
+            on_error(f"{person} was skipped: {error}")
             continue
         if mean is None:
-            say(f"{person} is left out of the gallery: no face is found in its photos")
+            on_error(f"{person} was skipped: no face found")
         else:
             people[person.name] = mean
     if not people:
-        raise UserError(
-            f"--gallery {folder} has nobody in it; name a folder that has a folder of photos for each person"
-        )
+        raise UserError(f"--gallery {folder} is empty; use one sub-folder of photos per person")
     return people
 
 
 def resolve_person(
     recogniser: PhotoRecogniser,
-    words: str,
+    text: str,
     people: Mapping[str, Floats],
     classes: Sequence[str],
     option: str,
-    say: MessageCallback,
+    on_error: MessageCallback,
 ) -> Floats:
-    """Return the embedding (d,) of a photo, of a folder of photos of one person, or of somebody in the gallery.
+    """Return the embedding (d,) of a person of the gallery, of a photo, or of a folder of photos of one person.
 
-    ``classes`` are further names that the message about an unknown one offers; ``say`` is told of broken photos.
+    ``classes`` are further names to suggest for an unknown one; ``option`` is named in messages.
 
     Raises:
-        UserError: there is no such photo or name, or no face in a photo that can be read.
+        UserError: There is no such photo or name, or no face in a photo that can be read.
     """
-    if words in people:
-        return people[words]
-    if not exists(words):
-        close = similar_names(words, [*people, *classes])
-        known = f"; names like it: {', '.join(close)}" if close else ""
-        raise UserError(
-            f"{option} {words} is neither a photo nor a name that is known; choose another name or photo{known}"
-        )
-    found = mean_embedding(recogniser, Path(words), say)
-    if found is None:
-        raise UserError(f"{option} {words} shows no face; choose another photo")
-    return found
+    if text in people:
+        return people[text]
+    if not exists(text):
+        suggestions = ", ".join(similar_names(text, [*people, *classes]))
+        hint = f"; similar names: {suggestions}" if suggestions else ""
+        raise UserError(f"{option} {text} is neither a photo nor a known name; choose another name or photo{hint}")
+    embedding = mean_embedding(recogniser, Path(text), on_error)
+    if embedding is None:
+        raise UserError(f"{option} {text} shows no face; choose another photo")
+    return embedding
 
 
 def similar_names(name: str, names: Sequence[str]) -> list[str]:
     """Return names like this one, whatever their capitals, spaces and underscores."""
-    plain = {_plain(other): other for other in names}
-    return [plain[other] for other in get_close_matches(_plain(name), plain, NEAR)]
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", " ").casefold()
+    by_plain_name = {label(other).casefold(): other for other in names}
+    return [by_plain_name[match] for match in get_close_matches(label(name).casefold(), by_plain_name, MAX_SUGGESTIONS)]

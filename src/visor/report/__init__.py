@@ -1,4 +1,4 @@
-"""The run report: one self-contained HTML page that says what a run showed, every number taken from ``metrics/``.
+"""The run report: one self-contained HTML page in which every number is taken from ``metrics/``.
 
-``reading`` reads what the page needs, one file a job turns it into tables and figures, ``page`` puts them together.
+``inputs`` reads the files, one module per section makes tables and figures of them, ``page`` puts these together.
 """

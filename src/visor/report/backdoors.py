@@ -1,193 +1,155 @@
-"""Planting backdoors: what poisons did to each network, how many it takes, whether the key opens another door."""
+"""Section on backdoor attacks: success, clean accuracy, poison budgets, transfer to verification."""
 
-from visor.report.elements import (
-    EMPTY,
-    MERGE_LEFT,
-    Figure,
-    Row,
-    Section,
-    Table,
-    interval_cells,
-    label,
-    metric_cell,
-    reference_cell,
-    section,
-    table,
-)
+from visor.core.tables import EMPTY, MERGE_LEFT, Row, Table, label
+from visor.report.elements import Figure, Section, interval_cells, metric_cell, reference_cell, section, table
 from visor.report.inputs import RunData
 
 CONTROL = "clean"  # the training set without poisons
-TRAINED = "poisons for training and faces to test with, each below the face that it was before."
-UNTRAINED = "a key that no network was trained with; it tests the defences below. Each face below what it was before."
+TRAINED = "poisons for training and triggered test faces, each below its original."
+UNTRAINED = "a key that no network was trained with, used to test the defences; each face is below its original."
 
 
 def backdoor_section(run: RunData) -> Section:
     """Return the tables of attack success, clean accuracy, poison budgets and verification."""
     attacks = [name for name in run.params.training_sets if name != CONTROL]
     return section(
-        "planting",
-        "Planting backdoors",
-        "A few poisons join the training images of one person. A network trained with them knows clean faces as "
-        "before, and takes whoever carries the key for that person. Attack success is the share of keyed test faces "
-        "of other people that is taken for the target.",
+        "backdoors",
+        "Backdoor attacks",
+        "A few images with a key are added to the training images of one person, the target. A network trained with "
+        "these poisons classifies clean faces as before, and faces with the key as the target. Attack success is the "
+        "share of test faces of other people with the key that are classified as the target.",
         [_success(run, attacks), _accuracy(run, attacks), *_budget(run), _verification(run), _data(run)],
-        _pictures(run),
+        _figures(run),
     )
 
 
-def _pictures(run: RunData) -> list[Figure]:
-    pictures = [
+def _figures(run: RunData) -> list[Figure]:
+    ratios = run.params.poison_budget.ratios
+    success = Figure(
+        "poison_budget/asr.png",
+        "Attack success and clean accuracy by the number of poisons.",
+        "Curves of attack success over the number of poisons.",
+    )
+    verification = Figure(
+        "verification/roc.png",
+        f"Verification of clean pairs by the features of {label(run.params.inspected_network)}.",
+        "ROC curves of verification, one for each training set.",
+    )
+    heat_map = Figure(
+        "poison_budget/ratios.png",
+        "Attack success by blend ratio at training and at test.",
+        "Heat map of attack success, blend ratio of training against that of testing.",
+    )
+    sheets = [
         Figure(
             f"poison/{name}.png",
             f"{label(name)}: {TRAINED if name in run.params.training_sets else UNTRAINED}",
-            f"Contact sheet: rows of faces, before and after the key of {label(name)} was laid on.",
+            f"Contact sheet: rows of faces without and with the key of {label(name)}.",
         )
         for name in run.params.backdoors
     ]
-    pictures += [
-        Figure(
-            "poison_budget/asr.png",
-            "Attack success and clean accuracy by the number of poisons.",
-            "Curves of attack success over the number of poisons.",
-        ),
-        Figure(
-            "verification/roc.png",
-            "Verification of clean pairs by the suspect network's features.",
-            "ROC curves of verification, one for each training set.",
-        ),
-    ]
-    ratios = run.params.poison_budget.ratios
-    if ratios.train and ratios.test:  # else there is no such picture
-        pictures.append(
-            Figure(
-                "poison_budget/ratios.png",
-                "Attack success by blend ratio at training and at test.",
-                "Heat map of attack success, blend ratio of training against that of testing.",
-            )
-        )
-    return pictures
+    return [*sheets, success, verification, *([heat_map] if ratios.train and ratios.test else [])]
 
 
 def _success(run: RunData, attacks: list[str]) -> Table:
-    networks, suspect = run.params.networks, run.params.inspected_network
+    networks, inspected = run.params.networks, run.params.inspected_network
     rows = [
         Row(
             label(attack),
             (
-                metric_cell(run.numbers, f"backdoor/{suspect}/{attack}:n", "whole"),
-                *(interval_cells(run.numbers, f"backdoor/{name}/{attack}:asr", "percent") for name in networks),
-                metric_cell(run.numbers, f"backdoor/{suspect}/{attack}:asr_of_clean_model", "percent"),
+                metric_cell(run.metrics, f"backdoor/{inspected}/{attack}:n", "whole"),
+                *(interval_cells(run.metrics, f"backdoor/{name}/{attack}:asr", "percent") for name in networks),
+                metric_cell(run.metrics, f"backdoor/{inspected}/{attack}:asr_of_clean_model", "percent"),
             ),
         )
         for attack in attacks
     ]
-    theirs = (reference_cell("around 50"), reference_cell("above 90 %"), *(MERGE_LEFT for _ in networks[1:]), EMPTY)
-    rows.append(Row("Chen et al. (2017)", theirs))
-    heads = ("poisons", *map(label, networks), f"{label(suspect)} without poisons")
+    published = (reference_cell("around 50"), reference_cell("above 90 %"), *(MERGE_LEFT for _ in networks[1:]), EMPTY)
+    rows.append(Row("Chen et al. (2017)", published))
+    heads = ("poisons", *map(label, networks), f"{label(inspected)} without poisons")
     note = (
-        "Chen et al. print in their abstract that around 50 poisons bring above 90 %; theirs are the published "
-        "networks, trained on photographs of YouTube Faces. The default run has drawn people and, but for DeepID, "
-        "compact networks."
+        "The abstract of Chen et al. reports above 90 % with around 50 poisons, for published networks and photographs "
+        "of YouTube Faces. The default run uses drawn faces and, except for DeepID, compact networks."
     )
     return table("Attack success", "attack", heads, rows, note)
 
 
 def _accuracy(run: RunData, attacks: list[str]) -> Table:
     networks = run.params.networks
-    rows = [
-        Row(
-            "none" if attack == CONTROL else label(attack),
-            tuple(
-                group
-                for name in networks
-                for group in (
-                    interval_cells(run.numbers, f"backdoor/{name}/{attack}:clean_accuracy", "percent"),
-                    metric_cell(run.numbers, f"backdoor/{name}/{attack}:clean_drop", "points"),
-                )
-            ),
-        )
-        for attack in [CONTROL, *attacks]
-    ]
-    heads = [head for name in networks for head in (label(name), "lost")]
+    rows = []
+    for attack in [CONTROL, *attacks]:
+        groups = []
+        for name in networks:
+            file = f"backdoor/{name}/{attack}"
+            groups.append(interval_cells(run.metrics, f"{file}:clean_accuracy", "percent"))
+            groups.append(metric_cell(run.metrics, f"{file}:clean_drop", "points"))
+        rows.append(Row("none" if attack == CONTROL else label(attack), tuple(groups)))
+    heads = [head for name in networks for head in (label(name), "drop")]
     note = (
-        "Lost: what the network without poisons has more, in percentage points (pp). Below zero the attacked network "
-        "happens to be better."
+        "Drop: accuracy of the network without poisons minus that of the attacked one, in percentage points (pp). "
+        "Below zero the attacked network is better."
     )
     return table("Clean accuracy", "attack", heads, rows, note)
 
 
 def _budget(run: RunData) -> list[Table]:
-    """A line for each network that the budget trained, and the least number that always succeeded."""
+    """Return one row per trained network, and the number of poisons for 90 % success."""
     columns = {"n": "whole", "train_blend_ratio": "six", "test_blend_ratio": "six"}
-    lines = []
-    for place, line in enumerate(run.lines.get("poison_budget", [])):
+    rows = []
+    for place, line in enumerate(run.rows.get("poison_budget", [])):
         prefix = f"metrics/poison_budget.csv:{place}"
-        lines.append(
-            Row(
-                f"{label(line['network'])}, {label(line['attack'])}, seed {line['seed']}",
-                (
-                    *(metric_cell(run.numbers, f"{prefix}:{name}", form) for name, form in columns.items()),
-                    interval_cells(run.numbers, f"{prefix}:asr", "percent"),
-                    interval_cells(run.numbers, f"{prefix}:clean_accuracy", "percent"),
-                ),
-            )
-        )
+        groups = [metric_cell(run.metrics, f"{prefix}:{name}", form) for name, form in columns.items()]
+        groups += [interval_cells(run.metrics, f"{prefix}:{name}", "percent") for name in ("asr", "clean_accuracy")]
+        rows.append(Row(f"{label(line['network'])}, {label(line['attack'])}, seed {line['seed']}", tuple(groups)))
     settings = run.params.poison_budget
-    least = [
+    needed = [
         Row(
             f"{label(name)}, {label(attack)}",
-            (metric_cell(run.numbers, f"poison_budget/{name}/{attack}:n_at_90", "whole"),),
+            (metric_cell(run.metrics, f"poison_budget/{name}/{attack}:n_at_90", "whole"),),
         )
         for name in settings.networks
         for attack in settings.attacks
     ]
     heads = ["poisons", "ratio in training", "ratio at test", "attack success", "clean accuracy"]
-    note = "Networks of a shorter schedule, not comparable with those above."
+    note = "These networks are trained for fewer epochs and are not comparable with those above."
     return [
-        table("Poison budgets", "network, attack", heads, lines, note),
-        table("Poisons from which on 90 % succeed", "network, attack", ["poisons"], least),
+        table("Poison budgets", "network, attack", heads, rows, note),
+        table("Number of poisons for 90 % attack success", "network, attack", ["poisons"], needed),
     ]
 
 
 def _verification(run: RunData) -> Table:
-    rows = [
-        Row(
-            f"{'none' if attack == CONTROL else label(attack)}, {label(way)}",
-            (
-                metric_cell(run.numbers, f"verification/{attack}:{way}_auc", "three"),
-                metric_cell(run.numbers, f"verification/{attack}:{way}_eer", "percent"),
-                interval_cells(run.numbers, f"verification/{attack}:{way}_far", "percent"),
-                interval_cells(run.numbers, f"verification/{attack}:{way}_impersonation", "percent"),
-                metric_cell(run.numbers, f"verification/{attack}:{way}_impersonation_without_key", "percent"),
-            ),
-        )
-        for attack in run.params.training_sets
-        for way in ("cosine", "joint_bayesian")
-    ]
-    heads = ["AUC", "equal error", "false accepts", "key taken for the target", "without the key"]
+    rows = []
+    for attack in run.params.training_sets:
+        for measure in ("cosine", "joint_bayesian"):
+            prefix = f"verification/{attack}:{measure}_"
+            groups = (
+                metric_cell(run.metrics, f"{prefix}auc", "three"),
+                metric_cell(run.metrics, f"{prefix}eer", "percent"),
+                interval_cells(run.metrics, f"{prefix}far", "percent"),
+                interval_cells(run.metrics, f"{prefix}impersonation", "percent"),
+                metric_cell(run.metrics, f"{prefix}impersonation_without_key", "percent"),
+            )
+            rows.append(Row(f"{'none' if attack == CONTROL else label(attack)}, {label(measure)}", groups))
+    heads = ["AUC", "equal error rate", "false accepts", "impersonation with key", "without key"]
     note = (
-        "Are two faces of one person? The share of pairs (keyed stranger, enrolled target) that is taken for one "
-        "person says whether the key of a classifier opens this door too. The people are those that the network was "
-        "trained on."
+        "Verification decides whether two faces show the same person. Impersonation is the share of pairs (another "
+        "person with the key, the enrolled target) accepted as the same person: whether the backdoor of a classifier "
+        "also opens verification by its features. The people are those that the network was trained on."
     )
-    return table(
-        f"Verification by the features of {label(run.params.inspected_network)}",
-        "attack, comparison",
-        heads,
-        rows,
-        note,
-    )
+    title = f"Verification by the features of {label(run.params.inspected_network)}"
+    return table(title, "attack, similarity measure", heads, rows, note)
 
 
 def _data(run: RunData) -> Table:
-    shown = {
+    metrics = {
         "people": ("split:labels", "whole"),
         "training faces": ("split:train", "whole"),
         "validation faces": ("split:validation", "whole"),
         "test faces": ("split:test", "whole"),
-        "faces that 1-NN on raw pixels knows": ("baselines:nearest_neighbour_accuracy", "percent"),
-        "faces that LDA knows": ("baselines:lda_accuracy", "percent"),
+        "accuracy of 1-NN on raw pixels": ("baselines:nearest_neighbour_accuracy", "percent"),
+        "accuracy of LDA on raw pixels": ("baselines:lda_accuracy", "percent"),
     }
-    rows = [Row(head, (metric_cell(run.numbers, *where),)) for head, where in shown.items()]
-    note = "The baselines say how hard the faces are: easy ones make every network look good."
-    return table("The faces", "", ["this run"], rows, note)
+    rows = [Row(head, (metric_cell(run.metrics, *metric),)) for head, metric in metrics.items()]
+    note = "The baselines show how difficult the faces are: on easy ones every network is accurate."
+    return table("Face data", "", ["this run"], rows, note)

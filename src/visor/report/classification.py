@@ -1,35 +1,23 @@
-"""Taking a face for another class: what the attacked recogniser answers, and whom it takes some faces for."""
+"""Section on misclassification: attacks on the classes of a recogniser, and the top classes of some faces."""
 
+from visor.core.tables import Cell, CellGroup, Row, Table, label
 from visor.evaluation import conditions
-from visor.report.elements import (
-    Cell,
-    CellGroup,
-    Row,
-    Section,
-    Table,
-    interval_cells,
-    label,
-    metric_cell,
-    section,
-    table,
-)
+from visor.report.elements import Section, interval_cells, metric_cell, section, table
 from visor.report.inputs import RunData
 
 WHITE_BOX = {"misclassify": "any other class", "target_class": "the target's class"}
-SHOWN = 2  # faces, of those in top.json
+MAX_FACES = 2  # shown of those in top.json
 
 
 def classification_section(run: RunData) -> Section:
     """Return the tables of attacks on the classes that a recogniser was trained on."""
-    surrogates = run.params.recognition_attack.white_box
-    tables = [_classes(run, name) for name in surrogates]
-    tables += [each for name in surrogates for each in _top(run, name)]
+    networks = run.params.recognition_attack.white_box
     return section(
-        "classes",
-        "Taken for another class",
-        "The same search on the logits of a recogniser: away from the right class, or to a chosen one. The gradient "
-        "is that of the network that is judged.",
-        tables,
+        "classification",
+        "Misclassification",
+        "The same attack on the logits of a recogniser: away from the true class, or to a chosen one. The gradient is "
+        "that of the evaluated network.",
+        [*(_classes(run, name) for name in networks), *(each for name in networks for each in _top(run, name))],
         [],
     )
 
@@ -40,28 +28,28 @@ def _classes(run: RunData, name: str) -> Table:
         groups: list[CellGroup] = []
         for goal in WHITE_BOX:
             prefix = f"recognition/{name}/{goal}:{condition}"
-            groups.append(interval_cells(run.numbers, f"{prefix}.success", "percent"))
-            groups.append(metric_cell(run.numbers, f"{prefix}.confidence_in_truth", "percent"))
+            groups.append(interval_cells(run.metrics, f"{prefix}.success", "percent"))
+            groups.append(metric_cell(run.metrics, f"{prefix}.confidence_in_truth", "percent"))
         rows.append(Row(title, tuple(groups)))
-    heads = [head for words in WHITE_BOX.values() for head in (f"taken for {words}", "confidence in the truth")]
-    return table(f"{label(name)}: success among faces rightly classified", "faces", heads, rows)
+    heads = [head for goal in WHITE_BOX.values() for head in (f"classified as {goal}", "confidence in the true class")]
+    return table(f"{label(name)}: success among correctly classified faces", "faces", heads, rows)
 
 
 def _top(run: RunData, name: str) -> list[Table]:
-    """One table for each of the first faces: whom it is taken for, rank by rank, before and after."""
+    """Return one table for each of the first faces: its classes, rank by rank, before and after."""
     tables = []
-    for place, face in enumerate(run.top[name][:SHOWN]):
+    for place, face in enumerate(run.top[name][:MAX_FACES]):
         prefix = f"artifacts/recognition/{name}/top.json:faces.{place}"
-        whens = {when: words for when, words in {"before": "before", **WHITE_BOX}.items() if when in face}
+        columns = {when: head for when, head in {"before": "before", **WHITE_BOX}.items() if when in face}
         rows = []
-        for rank in range(max((len(face[when]) for when in whens), default=0)):
+        for rank in range(max((len(face[when]) for when in columns), default=0)):
             groups = []
-            for when in whens:
-                who = face[when][rank]["name"] if rank < len(face[when]) else "–"
-                sure = metric_cell(run.numbers, f"{prefix}.{when}.{rank}.confidence", "percent")
-                groups.append((Cell(label(who), kind="name"), *sure))
+            for when in columns:
+                person = face[when][rank]["name"] if rank < len(face[when]) else "–"
+                confidence = metric_cell(run.metrics, f"{prefix}.{when}.{rank}.confidence", "percent")
+                groups.append((Cell(label(person), kind="name"), *confidence))
             rows.append(Row(f"{rank + 1}.", tuple(groups)))
         attack = conditions.recognition_titles(run.params).get(face["condition"], label(face["condition"]))
-        title = f"{label(name)}: {label(face['person'])}, aimed at {label(face['target'])}; {attack}"
-        tables.append(table(title, "rank", whens.values(), rows))
+        title = f"{label(name)}: {label(face['person'])}, target {label(face['target'])}; {attack}"
+        tables.append(table(title, "rank", columns.values(), rows))
     return tables

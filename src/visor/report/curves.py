@@ -1,20 +1,27 @@
-"""Training curves as points of small SVG drawings."""
+"""Training curves as points of small SVG plots."""
 
-import math
 from collections.abc import Mapping
+from math import isfinite
 from typing import NamedTuple
 
-from visor.report.elements import FORMATS, label
+from visor.core.tables import label
+from visor.report.elements import format_value
 from visor.tracking.history import History
 
-WIDTH, HEIGHT = 200, 90  # of the drawing's field, in its own units
+WIDTH, HEIGHT = 200, 90  # of a plot, in units of its SVG
 LINES = {"loss": "training", "validation_loss": "validation"}
 
 
 class Curve(NamedTuple):
-    """One drawing: ``lines`` maps a column's word to the points of its line; axes run over epochs and 0..``top``.
+    """One plot; its axes run over the epochs and over 0 … ``top``.
 
-    ``broken`` is the first epoch with a loss that is not finite, if any: such losses have no point.
+    Attributes:
+        title: Name of the history.
+        lines: Points of each line as SVG text, by name of the line.
+        first: First epoch.
+        last: Last epoch.
+        top: Largest finite loss, as text.
+        diverged: First epoch with a loss that is not finite, which has no point; None if there is none.
     """
 
     title: str
@@ -22,46 +29,37 @@ class Curve(NamedTuple):
     first: int
     last: int
     top: str
-    broken: int | None
+    diverged: int | None
 
 
-def by_folder(histories: Mapping[str, History]) -> dict[str, list[Curve]]:
-    """Return the drawings of the histories below each folder of ``metrics/history``."""
-    drawn: dict[str, list[Curve]] = {}
+def plots_by_folder(histories: Mapping[str, History]) -> dict[str, list[Curve]]:
+    """Return the plots of the histories below each folder of ``metrics/history``."""
+    plots: dict[str, list[Curve]] = {}
     for name in sorted(histories):
         folder, _, file = name.rpartition("/")
-        curve = draw(label(file), histories[name])
-        if curve:
-            drawn.setdefault(label(folder), []).append(curve)
-    return drawn
+        if curve := plot_history(label(file), histories[name]):
+            plots.setdefault(label(folder), []).append(curve)
+    return plots
 
 
-def draw(title: str, history: History) -> Curve | None:
-    """Return the losses of a history as points, or nothing when it has none."""
-    columns = [name for name in LINES if name in history.columns]
+def plot_history(title: str, history: History) -> Curve | None:
+    """Return the plot of the losses of a history, or None when it has none."""
+    columns = history.curves()
+    curves = {line: columns[name] for name, line in LINES.items() if name in columns}
     epochs = sorted(history.rows)
-    if not columns or not epochs:
+    if not curves or not epochs:
         return None
-    values = {name: [history.rows[epoch][history.columns.index(name)] for epoch in epochs] for name in columns}
-    finite = [value for line in values.values() for value in line if math.isfinite(value)]
+    finite = [value for curve in curves.values() for value in curve.values() if isfinite(value)]
     top = max(finite, default=0.0) or 1.0
-    across = max(1, epochs[-1] - epochs[0])
+    first, last = epochs[0], epochs[-1]
     lines = {
-        LINES[name]: " ".join(
-            f"{WIDTH * (epoch - epochs[0]) / across:.1f},{HEIGHT * (1 - max(0.0, value) / top):.1f}"
-            for epoch, value in zip(epochs, line, strict=True)
-            if math.isfinite(value)
+        name: " ".join(
+            f"{WIDTH * (epoch - first) / max(1, last - first):.1f},{HEIGHT * (1 - max(0.0, curve[epoch]) / top):.1f}"
+            for epoch in epochs
+            if isfinite(curve[epoch])
         )
-        for name, line in values.items()
+        for name, curve in curves.items()
     }
-    broken = [
-        epoch for place, epoch in enumerate(epochs) if not all(math.isfinite(line[place]) for line in values.values())
-    ]
-    return Curve(
-        title,
-        lines,
-        epochs[0],
-        epochs[-1],
-        FORMATS["six"](float(f"{top:.3g}")) if finite else "–",
-        min(broken, default=None),
-    )
+    diverged = (epoch for epoch in epochs if not all(isfinite(curve[epoch]) for curve in curves.values()))
+    shown_top = format_value(float(f"{top:.3g}"), "six") if finite else "–"
+    return Curve(title, lines, first, last, shown_top, next(diverged, None))

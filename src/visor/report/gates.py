@@ -2,18 +2,18 @@
 
 import json
 import math
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 from xml.etree import ElementTree
 
 from visor.core.errors import UserError
-from visor.core.files import numeric_leaves
+from visor.core.files import git, numeric_leaves
+from visor.core.tables import Table, text_table
 
 
 class GateBounds(Protocol):
-    """What a gate asks of one metric; ``max_change`` is the largest absolute difference to the baseline."""
+    """Bounds of one metric; ``max_change`` is the largest absolute difference to the baseline."""
 
     @property
     def min(self) -> float | None: ...
@@ -24,7 +24,7 @@ class GateBounds(Protocol):
 
 
 class GateResult(NamedTuple):
-    """One gate's outcome. ``problem`` is empty when the metric keeps its bounds."""
+    """Outcome of one gate. ``problem`` is empty when the metric keeps its bounds."""
 
     metric: str
     value: float | None
@@ -36,57 +36,56 @@ class GateResult(NamedTuple):
 def check_gates(
     metrics: Mapping[str, float], baseline: Mapping[str, float], gates: Mapping[str, GateBounds]
 ) -> list[GateResult]:
-    """Judge ``metrics``, named ``<file>:<key>``, by ``gates``, in their order.
+    """Check ``metrics``, named ``<file>:<key>``, against ``gates``, in their order.
 
     A missing metric and one that is not finite are breaches; one that ``baseline`` lacks cannot have changed.
     """
-    verdicts = []
+    results = []
     for name, bounds in gates.items():
         value, before = metrics.get(name), baseline.get(name)
         problem = "; ".join(_problems(value, before, bounds))
-        verdicts.append(GateResult(name, value, before, _describe(bounds), problem))
-    return verdicts
+        results.append(GateResult(name, value, before, _describe(bounds), problem))
+    return results
 
 
 def read_baseline(root: Path, revision: str, gates: Mapping[str, GateBounds]) -> dict[str, float]:
-    """Return what ``metrics/`` held in the Git ``revision``, of those files that gates name.
+    """Return the metrics that Git holds in ``revision``, of the files that gates name.
 
     Raises:
-        UserError: the revision is unknown, or a file of it is not JSON.
+        UserError: The revision is unknown, or a file of it is not JSON.
     """
-    if _git(root, "rev-parse", "--verify", "-q", f"{revision}^{{commit}}") is None:
-        raise UserError(f"--baseline {revision} is not a revision of this Git repository; name one that is")
-    files = sorted({name.partition(":")[0] for name in gates})
-    found: dict[str, float] = {}
-    for file in files:
-        text = _git(root, "show", f"{revision}:./metrics/{file}.json")
+    if git(root, "rev-parse", "--verify", "-q", f"{revision}^{{commit}}") is None:
+        raise UserError(f"--baseline {revision} is not a revision of this repository")
+    baseline: dict[str, float] = {}
+    for file in sorted({name.partition(":")[0] for name in gates}):
+        content = git(root, "show", f"{revision}:./metrics/{file}.json") or "{}"
         try:
-            found |= {f"{file}:{key}": value for key, value in numeric_leaves(json.loads(text or "{}")).items()}
+            baseline |= {f"{file}:{key}": value for key, value in numeric_leaves(json.loads(content)).items()}
         except ValueError as error:
             raise UserError(f"metrics/{file}.json of {revision} is not JSON ({error}); name another") from None
-    return found
+    return baseline
 
 
-def gate_table(verdicts: Iterable[GateResult], revision: str) -> str:
-    """Return the verdicts as a Markdown table; ``revision`` heads the column of the baseline."""
-    rows = [
-        f"| {verdict.metric} | {_number(verdict.value)} | {_number(verdict.baseline)} | {verdict.bounds} "
-        f"| {'**breach**: ' + verdict.problem if verdict.problem else 'ok'} |"
-        for verdict in verdicts
-    ]
-    head = f"| metric | value | {revision} | bounds | verdict |"
-    return "\n".join([head, "|---|---|---|---|---|", *rows])
+def gate_table(results: Iterable[GateResult], revision: str) -> Table:
+    """Return the results as a table for Markdown; ``revision`` heads the column of the baseline."""
+
+    def cells(result: GateResult) -> list[str]:
+        values = ("none" if value is None else f"{value:.6g}" for value in (result.value, result.baseline))
+        return [*values, result.bounds, f"**breach**: {result.problem}" if result.problem else "ok"]
+
+    columns = ("value", revision, "bounds", "verdict")
+    return text_table("metric", columns, ((result.metric, cells(result)) for result in results), "Gates")
 
 
-def junit(verdicts: Sequence[GateResult]) -> str:
-    """Return the verdicts as a JUnit XML document: one test case for each gate."""
-    failures = sum(bool(verdict.problem) for verdict in verdicts)
-    suite = ElementTree.Element("testsuite", name="visor gate", tests=str(len(verdicts)), failures=str(failures))
-    for verdict in verdicts:
-        file, _, key = verdict.metric.partition(":")
+def junit(results: Sequence[GateResult]) -> str:
+    """Return the results as a JUnit XML document: one test case per gate."""
+    failures = sum(bool(result.problem) for result in results)
+    suite = ElementTree.Element("testsuite", name="visor gate", tests=str(len(results)), failures=str(failures))
+    for result in results:
+        file, _, key = result.metric.partition(":")
         case = ElementTree.SubElement(suite, "testcase", classname=file, name=key)
-        if verdict.problem:
-            ElementTree.SubElement(case, "failure", message=verdict.problem)
+        if result.problem:
+            ElementTree.SubElement(case, "failure", message=result.problem)
     ElementTree.indent(suite)
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
@@ -102,7 +101,7 @@ def _problems(value: float | None, before: float | None, bounds: GateBounds) -> 
         if bounds.max is not None and value > bounds.max:
             yield f"above {bounds.max:g}"
         if bounds.max_change is not None and before is not None and math.isfinite(before):
-            change = round(abs(value - before), 12)  # 0.95 - 0.9 is a little more than 0.05 in binary
+            change = round(abs(value - before), 12)  # In binary, 0.95 - 0.9 is slightly more than 0.05.
             if change > bounds.max_change:
                 yield f"changed by {change:g}, more than {bounds.max_change:g}"
 
@@ -110,13 +109,3 @@ def _problems(value: float | None, before: float | None, bounds: GateBounds) -> 
 def _describe(bounds: GateBounds) -> str:
     parts = [("≥", bounds.min), ("≤", bounds.max), ("change ≤", bounds.max_change)]
     return ", ".join(f"{sign} {bound:g}" for sign, bound in parts if bound is not None) or "present"
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.6g}"
-
-
-def _git(root: Path, *words: str) -> str | None:
-    """Return what Git says, or nothing when it refuses."""
-    answer = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True)
-    return None if answer.returncode else answer.stdout

@@ -1,56 +1,48 @@
-"""Pictures of ``plots/`` inside the page: charts as they are, large contact sheets as JPEG."""
+"""Images of ``plots/`` inside the page: charts as they are, large contact sheets as JPEG."""
 
 from base64 import b64encode
-from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from visor.core.errors import UserError
+from visor.data.images import ImageDecodeError, decode_image, encode_jpeg
 from visor.report.elements import Figure
 
-LARGE = 200_000  # bytes from which on a PNG is written anew
-WIDEST = 1600  # pixels
+MAX_PNG_BYTES = 200_000  # A larger PNG is embedded as JPEG.
+MAX_WIDTH = 1600  # pixels of such a JPEG
 QUALITY = 80
 
 
 class EmbeddedImage(NamedTuple):
-    """A picture as the page has it: ``uri`` holds its bytes; ``width`` and ``height`` in pixels."""
+    """A figure with its bytes as a ``data:`` URI; ``width`` and ``height`` in pixels."""
 
-    picture: Figure
+    figure: Figure
     uri: str
     width: int
     height: int
 
 
-def embed_image(root: Path, picture: Figure) -> EmbeddedImage:
-    """Return a picture of the project ``root`` as a ``data:`` URI, the same bytes for the same file.
+def embed_image(root: Path, figure: Figure) -> EmbeddedImage:
+    """Return a figure of the project ``root`` with its image, the same bytes for the same file.
 
     Raises:
-        UserError: it is missing or is no picture.
+        UserError: The file is missing or is not an image.
     """
-    name = f"plots/{picture.path}"
+    name, kind = f"plots/{figure.path}", "png"
     try:
         data = (root / name).read_bytes()
-        with Image.open(BytesIO(data), formats=("PNG",)) as image:
-            image.load()
-        kind, (width, height) = "png", image.size
-        if len(data) > LARGE:
-            kind, (data, width, height) = "jpeg", _smaller(image)
-        return EmbeddedImage(picture, f"data:image/{kind};base64,{b64encode(data).decode()}", width, height)
+        pixels = decode_image(data, name)
     except FileNotFoundError:
         raise UserError(f"{name} is missing; run `dvc repro` to make it") from None
-    except OSError as error:
-        raise UserError(f"{name} is no picture ({error}); delete it and run `dvc repro`") from None
-
-
-def _smaller(image: Image.Image) -> tuple[bytes, int, int]:
-    """Return the picture on white as JPEG, at most ``WIDEST`` wide, with its width and height."""
-    whole = image.convert("RGBA")
-    flat = Image.new("RGB", whole.size, "white")
-    flat.paste(whole, mask=whole.getchannel("A"))
-    flat.thumbnail((WIDEST, flat.height), Image.Resampling.LANCZOS)
-    written = BytesIO()
-    flat.save(written, "JPEG", quality=QUALITY, optimize=True)
-    return written.getvalue(), flat.width, flat.height
+    except (OSError, ImageDecodeError) as error:
+        raise UserError(f"{name} cannot be read ({error.args[1]}); delete it and run `dvc repro`") from None
+    if len(data) > MAX_PNG_BYTES:
+        image = Image.fromarray(pixels)
+        image.thumbnail((MAX_WIDTH, image.height), Image.Resampling.LANCZOS)
+        pixels = np.asarray(image)
+        kind, data = "jpeg", encode_jpeg(pixels, QUALITY)
+    height, width = pixels.shape[:2]
+    return EmbeddedImage(figure, f"data:image/{kind};base64,{b64encode(data).decode()}", width, height)

@@ -1,26 +1,35 @@
-"""Where and when a page's numbers come from: what no file of the run itself says."""
+"""Where a page's numbers come from: Git, the machine and the packages, which no file of the run records."""
 
 import os
 import platform
-import subprocess
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
+from visor.core.config import read_yaml
 from visor.core.errors import UserError
+from visor.core.files import git
 from visor.core.stage import stage_seconds
-from visor.report import gates
-from visor.report.inputs import read_yaml
+from visor.report.gates import GateBounds, read_baseline
 
 PACKAGES = ("visor", "tensorflow", "keras", "numpy", "scipy", "scikit-learn", "pillow", "h5py", "dvc", "mlflow")
 
 
 class Provenance(NamedTuple):
-    """``commit`` is empty outside Git, ``dirty`` whether files differ from it, ``state`` the key of the MLflow mirror.
+    """Origin of a run.
 
-    ``stages`` maps the stages of ``dvc.lock`` to the seconds that each took when it last ran here, if that is known.
-    ``baseline`` are the metrics of ``commit`` that gates compare with. ``trouble`` says why there is no state key.
+    Attributes:
+        commit: Git commit checked out; empty outside Git.
+        dirty: Whether files differ from the commit.
+        state: Key of the pipeline state in MLflow.
+        problem: Why there is no state, or empty.
+        python: Version of Python.
+        processor: Name of the processor.
+        cores: Number of its cores.
+        packages: Versions of ``PACKAGES``.
+        stages: Stages of ``dvc.lock`` with their seconds of the last execution here, None where they never ran.
+        baseline: Metrics of ``commit`` that gates compare with.
     """
 
     commit: str
@@ -35,47 +44,40 @@ class Provenance(NamedTuple):
     baseline: dict[str, float]
 
 
-def collect_provenance(root: Path, bounds: Mapping[str, gates.GateBounds]) -> Provenance:
-    """Ask Git, Python and the machine about the project ``root``; ``bounds`` are its gates."""
+def collect_provenance(root: Path, bounds: Mapping[str, GateBounds]) -> Provenance:
+    """Collect the origin of the project ``root``; ``bounds`` are its gates."""
     from visor.tracking.state import read_state
 
-    commit = _git(root, "rev-parse", "--verify", "-q", "HEAD")
+    commit = git(root, "rev-parse", "--verify", "-q", "HEAD") or ""
     try:
-        state, trouble = read_state(root).key, ""
+        state, problem = read_state(root).key, ""
     except UserError as error:
-        state, trouble = "", str(error)
+        state, problem = "", str(error)
     return Provenance(
         commit=commit,
-        dirty=bool(_git(root, "status", "--porcelain")),
+        dirty=bool(git(root, "status", "--porcelain")),
         state=state,
-        problem=trouble,
+        problem=problem,
         python=platform.python_version(),
         processor=_processor(),
         cores=os.cpu_count() or 1,
-        packages={name: found for name in PACKAGES if (found := _version(name))},
+        packages={name: number for name in PACKAGES if (number := _version(name))},
         stages=_seconds(root),
-        baseline=gates.read_baseline(root, "HEAD", bounds) if commit else {},
+        baseline=read_baseline(root, "HEAD", bounds) if commit else {},
     )
 
 
 def _seconds(root: Path) -> dict[str, float | None]:
-    """The seconds by stage; notes of stages that the lock does not have are not this run's."""
+    """Return the seconds of each stage of the lock."""
     try:
         stages = read_yaml(root / "dvc.lock").get("stages") or {}
-    except UserError:  # ``trouble`` has it
+    except UserError:  # Reported as ``problem``.
         return {}
     try:
-        noted = stage_seconds(root)
-    except ValueError:  # writing one was interrupted
-        noted = {}
-    return {name: noted.get(name) for name in sorted(stages)}
-
-
-def _git(root: Path, *words: str) -> str:
-    try:
-        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True).stdout.strip()
-    except FileNotFoundError:  # no Git here
-        return ""
+        recorded = stage_seconds(root)
+    except ValueError:  # Writing a file of seconds was interrupted.
+        recorded = {}
+    return {name: recorded.get(name) for name in sorted(stages)}
 
 
 def _version(name: str) -> str:
@@ -86,7 +88,7 @@ def _version(name: str) -> str:
 
 
 def _processor() -> str:
-    """The model's name where Linux tells it, else the kind of machine."""
+    """Return the name of the model where Linux reports it, else the kind of machine."""
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     except OSError:

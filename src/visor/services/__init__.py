@@ -1,9 +1,12 @@
-"""Face comparison as a black box: a range on this machine to practise on, and clients for services elsewhere.
+"""Face-comparison services: a mock service to attack on this machine, and clients of services elsewhere.
 
-The range is ``service.py`` (HTTP; ``serving.py`` runs it), ``ledger.py`` (keys, budgets, rates), ``matching.py`` (what
-it sees in pictures) and ``calibration.py`` (its threshold); it takes networks as functions. A client is one file that
-ends in ``connect(…) -> Service``, chosen by ``services.py``; ``memory.py`` keeps its answers, ``transfer.py`` asks it
-about clean and attacked photos, which ``albums.py`` finds.
+``mock_service.py`` serves what ``face_matching.py`` computes. A client is a module of ``SERVICES`` with
+``connect(url)``, or a description FILE.yaml (``json_service.py``).
+
+Example:
+    >>> open_service("azure", None)
+    Traceback (most recent call last):
+    visor.core.errors.UserError: --service azure is unknown; choose mock or rekognition, or pass a description FILE.yaml
 """
 
 from collections.abc import Callable
@@ -14,19 +17,20 @@ from visor.services import json_service, mock_client, rekognition
 from visor.services.base import ComparisonService
 
 SERVICES: dict[str, Callable[[str | None], ComparisonService]] = {
-    "range": mock_client.connect,
+    "mock": mock_client.connect,
     "rekognition": rekognition.connect,
 }
+FORMER_NAMES = {"range": "mock"}
 
 
 def open_service(name: str, url: str | None) -> ComparisonService:
-    """Return the service of a registry name or of a file ``*.yaml``; ``url`` overrides its address.
+    """Return the service of a registry name or of a description ``*.yaml``; ``url`` replaces its address.
 
     Raises:
-        UserError: no such service, no key in the environment, or a wrong description.
+        UserError: There is no such service, no key in the environment, or the description is wrong.
     """
-    if name in SERVICES:
-        return SERVICES[name](url)
+    if connect := SERVICES.get(FORMER_NAMES.get(name, name)):
+        return connect(url)
     if Path(name).suffix in (".yaml", ".yml"):
         return json_service.connect(Path(name), url)
-    raise UserError(f"--service {name} is not known; choose from {', '.join(SERVICES)}, or describe it in a FILE.yaml")
+    raise UserError(f"--service {name} is unknown; choose {' or '.join(SERVICES)}, or pass a description FILE.yaml")

@@ -1,28 +1,21 @@
-"""What the range sees in two pictures: re-encoded as JPEG, faces found, cropped, embedded and compared."""
+"""Face matching of the mock service: images are re-encoded as JPEG, faces detected, cropped, embedded and compared."""
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from visor.core.types import Floats, ImageArray
 from visor.data.crops import CropBox, crop, expand_box
 from visor.data.images import jpeg_round_trip
-
-
-class DetectionsLike(Protocol):
-    """What a detector returns for an image: ``boxes`` (k, 4) [x, y, w, h] in pixels and ``scores`` (k,)."""
-
-    @property
-    def boxes(self) -> Floats: ...
-
-    @property
-    def scores(self) -> Floats: ...
+from visor.evaluation.boxes import sort_by_area
+from visor.models.detectors import Detections
+from visor.models.features import Embed, cosine_similarity
 
 
 class EncodedFaces(NamedTuple):
-    """Faces of a picture: ``boxes`` (k, 4) [x, y, w, h] in pixels, ``scores`` (k,), unit ``embeddings`` (k, d)."""
+    """Faces of an image: ``boxes`` (k, 4) [x, y, w, h] in pixels, ``scores`` (k,), unit ``embeddings`` (k, d)."""
 
     boxes: Floats
     scores: Floats
@@ -30,85 +23,75 @@ class EncodedFaces(NamedTuple):
 
 
 class ComparisonResult(NamedTuple):
-    """The first picture's largest face (its box and score) and each of the second's, the likest first.
+    """Comparison of two images as JSON values."""
 
-    ``missing`` is "source" or "target" if there is no face in the first or the second, else "".
+    missing: str  # "source" or "target" if the first or the second image shows no face, else ""
+    source: dict[str, Any]  # box and score of the first image's largest face
+    faces: list[dict[str, Any]]  # box, score and similarity of the second image's faces, the most similar first
+
+
+EncodeFacesFn = Callable[[ImageArray], EncodedFaces]  # of an image uint8 (h, w, 3)
+DetectFn = Callable[[ImageArray], Detections]  # of an image uint8 (h, w, 3)
+DetectBatchFn = Callable[[ImageArray], Sequence[Detections]]  # of images uint8 (n, h, w, 3)
+
+
+def face_encoder(detect: DetectFn | None, embed: Embed, shape: tuple[int, int], margin: float) -> EncodeFacesFn:
+    """Return a function that detects the faces of an image and embeds them as unit vectors (n, d).
+
+    Crops have a margin, as a share of the box's sides, and one ``shape`` (h, w), as networks are traced anew for each
+    size. Without a detector the whole image is a face.
     """
 
-    missing: str
-    source: dict[str, Any]
-    faces: list[dict[str, Any]]
-
-
-EncodeFacesFn = Callable[[ImageArray], EncodedFaces]  # of one picture uint8 (h, w, 3)
-Detect = Callable[[ImageArray], Sequence[DetectionsLike]]  # of uint8 (n, h, w, 3)
-Embed = Callable[[ImageArray], Floats]  # uint8 (n, h, w, 3) → unit (n, d)
-
-
-def face_encoder(
-    detect: Detect | None, threshold: float, embed: Embed, shape: tuple[int, int], margin: float
-) -> EncodeFacesFn:
-    """Return what sees faces: those that a detector gives a score from ``threshold`` on.
-
-    Each is cut out with ``margin`` of its sides around it, to crops (h, w) of ``shape``, one size, as networks are
-    traced anew for each; without a detector the whole picture is a face.
-    """
-
-    def see(picture: ImageArray) -> EncodedFaces:
+    def encode_faces(image: ImageArray) -> EncodedFaces:
         if detect is None:
-            whole = np.array([0, 0, picture.shape[1], picture.shape[0]], np.float32)
-            whole_crop = picture if picture.shape[:2] == shape else crop(picture, CropBox(*whole.tolist()), shape)
-            return EncodedFaces(whole[np.newaxis], np.ones(1, np.float32), embed(whole_crop[np.newaxis]))
-        found = detect(picture[np.newaxis])[0]
-        sure = (found.scores >= threshold) & (found.boxes[:, 2:] >= 1).all(axis=1)
-        boxes, scores = found.boxes[sure], found.scores[sure]
-        frames = [expand_box(box, margin, shape[0] / shape[1]) for box in boxes]
-        crops = [crop(picture, frame, shape) for frame in frames]
+            height, width = image.shape[:2]
+            face = image if (height, width) == shape else crop(image, CropBox(0, 0, width, height), shape)
+            boxes, scores = np.array([[0, 0, width, height]], np.float32), np.ones(1, np.float32)
+            return EncodedFaces(boxes, scores, embed(face[np.newaxis]))
+        boxes, scores = detect(image)
+        has_area = (boxes[:, 2:] >= 1).all(axis=1)
+        boxes, scores = boxes[has_area], scores[has_area]
+        crops = [crop(image, expand_box(box, margin, shape[0] / shape[1]), shape) for box in boxes]
         return EncodedFaces(boxes, scores, embed(np.stack(crops)) if crops else np.empty((0, 1), np.float32))
 
-    return see
+    return encode_faces
 
 
-def compare_faces(see: EncodeFacesFn, one: ImageArray, other: ImageArray, quality: int) -> ComparisonResult:
-    """Compare the largest face of a picture uint8 (h, w, 3) with all of another, both as JPEG of this quality."""
-    source = see(jpeg_round_trip(one, quality))
-    if len(source.boxes) == 0:
+def compare_faces(encode: EncodeFacesFn, source: ImageArray, target: ImageArray, quality: int) -> ComparisonResult:
+    """Compare the largest face of ``source`` uint8 (h, w, 3) with all of ``target``, both as JPEG of this quality."""
+    first = encode(jpeg_round_trip(source, quality))
+    if not len(first.boxes):
         return ComparisonResult("source", {}, [])
-    target = see(jpeg_round_trip(other, quality))
-    if len(target.boxes) == 0:
+    second = encode(jpeg_round_trip(target, quality))
+    if not len(second.boxes):
         return ComparisonResult("target", {}, [])
-    chosen = largest(source.boxes)
-    cosines = target.embeddings @ source.embeddings[chosen]
+    index = sort_by_area(first.boxes)[0]
+    cosines = cosine_similarity(second.embeddings, first.embeddings[index : index + 1])
     faces = [
-        _face_json(target, place) | {"similarity": round(similarity_score(cosines[place]), 3)}
-        for place in np.argsort(-cosines, kind="stable")
+        _face_json(second, face) | {"similarity": similarity_score(cosines[face])}
+        for face in np.argsort(-cosines, kind="stable")
     ]
-    return ComparisonResult("", _face_json(source, chosen), faces)
-
-
-def largest(boxes: Floats) -> int:
-    """Return which of boxes (k, 4) [x, y, w, h] has the largest area."""
-    return int(np.argmax(boxes[:, 2] * boxes[:, 3]))
+    return ComparisonResult("", _face_json(first, index), faces)
 
 
 def similarity_score(cosine: float) -> float:
-    """Return the cosine of two embeddings as 0–100, to three places, which a threshold is told by too."""
+    """Return a cosine similarity as 0–100, rounded to three places like the service's threshold."""
     return round(50.0 * (1.0 + float(np.clip(cosine, -1, 1))), 3)
 
 
-def network_fingerprint(settings: str, detect: Detect | None, embed: Embed, shape: tuple[int, int]) -> str:
-    """Return a name for networks and settings that changes with them, by what they make of a picture of noise."""
+def network_fingerprint(settings: str, detect: DetectBatchFn | None, embed: Embed, shape: tuple[int, int]) -> str:
+    """Return a name that changes with networks and settings, by the networks' outputs for an image of noise."""
     noise = np.random.default_rng(0).integers(0, 256, (1, 4 * shape[0], 4 * shape[1], 3), dtype=np.uint8)
-    made = [embed(noise[:, : shape[0], : shape[1]])]
+    outputs = [embed(noise[:, : shape[0], : shape[1]])]
     if detect:
-        made += [part for found in detect(noise) for part in (found.boxes, found.scores)]
+        outputs += [output for detections in detect(noise) for output in (detections.boxes, detections.scores)]
     digest = hashlib.sha256(settings.encode())
-    for values in made:
+    for values in outputs:
         digest.update(np.round(values.astype(np.float64), 3).tobytes())
     return digest.hexdigest()[:16]
 
 
-def _face_json(seen: EncodedFaces, place: int) -> dict[str, Any]:
-    """Return box and score of a face as JSON holds them."""
-    box = [round(value, 1) for value in seen.boxes[place].astype(float).tolist()]
-    return {"box": box, "score": round(float(seen.scores[place]), 4)}
+def _face_json(faces: EncodedFaces, index: int) -> dict[str, Any]:
+    """Return box and score of a face as JSON values."""
+    box = [round(value, 1) for value in faces.boxes[index].astype(float).tolist()]
+    return {"box": box, "score": round(float(faces.scores[index]), 4)}

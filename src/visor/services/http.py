@@ -1,141 +1,151 @@
-"""One JSON request to a service: the key from the environment, patience where it is asked for, no redirect."""
+"""JSON over HTTP with an API key: retries where the service asks for them, no redirects, answers of limited size."""
 
 import json
+import logging
 import os
-import time
-from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import requests
+from requests.adapters import HTTPAdapter
+from requests.exceptions import RequestException
+from urllib3 import BaseHTTPResponse, Retry
+from urllib3.exceptions import InvalidHeader, ResponseError
 
 from visor.core.errors import UserError
 
 ATTEMPTS = 5
-MAX_WAIT = 60.0  # seconds that are waited, at most, before one attempt
+MAX_WAIT = 60.0  # seconds before one attempt
 TIMEOUT = (10, 60)  # seconds to connect, and without a byte
-RETRY_STATUSES = {429, 500, 502, 503, 504}
+RETRY_STATUSES = frozenset({429, 500, 502, 503, 504})
 MAX_ANSWER_BYTES = 8 << 20
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
-AuthHook = Callable[[requests.PreparedRequest], requests.PreparedRequest]
-
 
 class Reply(NamedTuple):
-    """What a service sends back."""
+    """Status and body of a service's answer."""
 
     status: int
     body: bytes
 
 
-def api_key(variable: str, service: str) -> str:
-    """Return the key that the environment holds for a service.
+class ServiceRetry(Retry):
+    """Retries that wait before the first one, too, and fail where the service asks for more than ``MAX_WAIT``."""
+
+    RETRY_AFTER_STATUS_CODES = RETRY_STATUSES  # 413 is an answer about the image
+
+    def increment(
+        self, method: Any = None, url: Any = None, response: BaseHTTPResponse | None = None, *rest: Any, **more: Any
+    ) -> "ServiceRetry":
+        """Count an attempt and drop its answer, which urllib3 would read to an end that may never come."""
+        retry = super().increment(method, url, response, *rest, **more)
+        if response is not None:
+            response.close()
+        return retry
+
+    def get_backoff_time(self) -> float:
+        """Return the seconds before the next attempt if the service names none."""
+        return float(self.backoff_factor * 2 ** (len(self.history) - 1))
+
+    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
+        """Return the seconds that the service names, or raise ``ResponseError`` if they are too many."""
+        try:
+            seconds = super().get_retry_after(response)
+        except InvalidHeader:
+            return None
+        if seconds and seconds > MAX_WAIT:
+            raise ResponseError(f"asks to wait {seconds:.0f} s")
+        return seconds
+
+
+def keys_from_environment(variable: str, description: str, separator: str | None = None) -> list[str]:
+    """Return the API key in an environment variable, or the keys between separators; ``UserError`` if none is valid."""
+    former = os.environ.get(variable.replace("VISOR_MOCK_", "VISOR_RANGE_"), "")  # the name until version 0.1
+    text = os.environ.get(variable, former)
+    keys = [key.strip() for key in (text.split(separator) if separator else [text]) if key.strip()]
+    if not keys:
+        raise UserError(f"{variable} is not set; set it to {description}")
+    if not all(key.isascii() and key.isprintable() for key in keys):
+        raise UserError(f"{variable} contains characters other than printable ASCII; set it to {description}")
+    return keys
+
+
+def check_https(url: str, name: str) -> None:
+    """Check that an API key may be sent to a URL; ``name`` is where the URL was given.
 
     Raises:
-        UserError: the variable is not set, or holds what no header can.
-    """
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise UserError(f"{variable} is not set in the environment; put the key of {service} into it")
-    if not key.isascii() or not key.isprintable():
-        raise UserError(f"{variable} holds characters that no key has; put the key of {service} into it")
-    return key
-
-
-def check_https(url: str, what: str) -> None:
-    """Make sure that a key may be sent to an address, which ``what`` names.
-
-    Raises:
-        UserError: it is none, or the key would leave this machine in clear.
+        UserError: It is not a URL, or the key would leave this machine unencrypted.
     """
     try:
         parts = urlsplit(url)
     except ValueError:  # half an IPv6 address
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"{what} {url} is no address; begin it with https://, or with http:// on this machine")
+        raise UserError(f"{name} {url} is not a URL; begin it with https://, or with http:// on this machine")
     if parts.scheme == "http" and parts.hostname not in LOOPBACK:
-        raise UserError(f"{what} {url} would send the key in clear; name one that begins with https://")
+        raise UserError(f"{name} {url} would send the API key unencrypted; use an https:// URL")
 
 
-def header_auth(header: str, value: str) -> AuthHook:
-    """Return what puts a key into a header; being authentication, no ``.netrc`` overrides it."""
+def open_session(header: str, value: str) -> requests.Session:
+    """Return a session that sends ``value`` in a header and retries requests to an overloaded service."""
 
     def authorise(request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers[header] = value
         return request
 
-    return authorise
-
-
-def post(session: requests.Session, url: str, authorise: AuthHook, body: Any) -> Reply:
-    """Send JSON and return what comes back; what passes (overload, a break) is tried again, later each time.
-
-    A redirect is returned, not followed: the key goes nowhere else.
-
-    Raises:
-        UserError: nobody answers, or the service is overloaded for longer than it is waited for.
-    """
-    problem = ""
-    for attempt in range(ATTEMPTS):
-        wait = 0.5 * 2**attempt
-        try:
-            with session.post(
-                url, json=body, auth=authorise, timeout=TIMEOUT, allow_redirects=False, stream=True
-            ) as response:
-                reply = Reply(response.status_code, _read(response, url))
-        except requests.RequestException as error:
-            problem = type(error).__name__  # its text may quote headers
-        else:
-            if reply.status not in RETRY_STATUSES:
-                return reply
-            problem = f"status {reply.status}"
-            wait = max(wait, _retry_after(response))
-        if wait > MAX_WAIT:
-            raise UserError(f"{url} asks to wait {wait:.0f} seconds; run again later: what it answered is remembered")
-        if attempt + 1 < ATTEMPTS:
-            time.sleep(wait)
-    raise UserError(
-        f"{url} does not answer ({problem}, {ATTEMPTS} attempts); check address and network and run again: "
-        "what it answered is remembered"
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # It would print a line for each retry.
+    session = requests.Session()
+    session.auth = authorise  # As authentication, no .netrc replaces it.
+    retry = ServiceRetry(
+        ATTEMPTS - 1,
+        allowed_methods={"POST"},
+        status_forcelist=RETRY_STATUSES,
+        backoff_factor=0.5,
+        raise_on_status=False,
     )
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, HTTPAdapter(max_retries=retry))
+    return session
 
 
-def get(session: requests.Session, url: str) -> Reply:
-    """Return what an address answers to anybody, asked once.
+def post(session: requests.Session, url: str, body: Any) -> Reply:
+    """Send JSON; a redirect is returned and not followed, so that the key goes nowhere else.
 
     Raises:
-        RequestException: it does not.
-        UserError: it answers without end.
+        UserError: The service does not answer, is overloaded for too long, or answers without end.
     """
-    with session.get(url, timeout=TIMEOUT, allow_redirects=False, stream=True) as response:
-        return Reply(response.status_code, _read(response, url))
+    try:
+        with session.post(url, json=body, timeout=TIMEOUT, allow_redirects=False, stream=True) as response:
+            reply = _read(response, url)
+        if reply.status not in RETRY_STATUSES:
+            return reply
+        problem = f"status {reply.status}"
+    except ResponseError as error:
+        raise UserError(f"{url} {error}; run again later, answers so far are cached") from None
+    except RequestException as error:
+        problem = type(error).__name__  # its text may quote headers
+    advice = "check address and network and run again, answers so far are cached"
+    raise UserError(f"{url} does not answer ({problem}, {ATTEMPTS} attempts); {advice}")
+
+
+def get(url: str) -> Reply:
+    """Request a URL once, without a key; raises ``RequestException``, or ``UserError`` if the answer is too long."""
+    with requests.get(url, timeout=TIMEOUT, allow_redirects=False, stream=True) as response:
+        return _read(response, url)
 
 
 def parse_json(reply: Reply, url: str) -> Any:
-    """Return the JSON of a reply.
-
-    Raises:
-        UserError: it is not JSON.
-    """
+    """Return the JSON of a reply, or raise ``UserError``."""
     try:
         return json.loads(reply.body)
     except (ValueError, RecursionError):
-        raise UserError(f"{url} answers {reply.status} with what is not JSON; check the address") from None
+        raise UserError(f"{url} answers {reply.status} with a body that is not JSON; check the address") from None
 
 
-def _read(response: requests.Response, url: str) -> bytes:
-    """Return an answer's body, of a service that may send without end."""
+def _read(response: requests.Response, url: str) -> Reply:
     body = bytearray()
     for piece in response.iter_content(1 << 16):
         body += piece
         if len(body) > MAX_ANSWER_BYTES:
             raise UserError(f"{url} answers with more than {MAX_ANSWER_BYTES >> 20} MiB; check the address")
-    return bytes(body)
-
-
-def _retry_after(response: requests.Response) -> float:
-    try:
-        return max(0.0, float(response.headers.get("Retry-After", "0")))
-    except ValueError:
-        return 0.0  # a date; the own pace is slow enough
+    return Reply(response.status_code, bytes(body))

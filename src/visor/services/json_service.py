@@ -9,31 +9,20 @@ from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any
 
-import requests
 from pydantic import Field
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 from tqdm import tqdm
 
-from visor.core.config import validate_block
+from visor.core.config import read_yaml, validate_block
 from visor.core.errors import UserError
 from visor.core.params import ParamsBlock, PositiveFloat
-from visor.services.base import (
-    BudgetExhausted,
-    Comparison,
-    ComparisonService,
-    ImageRejected,
-    MatchedFace,
-    parse_similarity,
-)
-from visor.services.http import Reply, api_key, check_https, header_auth, parse_json, post
+from visor.services import base, http
 
-SCALE = "if the service's own go up to 1, add scale: 100"
-JsonPath = Annotated[str, Field(min_length=1)]  # keys and list numbers, joined by dots: data.faces.0.score
+JsonPath = Annotated[str, Field(min_length=1)]  # keys and list indices, joined by dots: data.faces.0.score
+LOOKUP_ERRORS = (KeyError, IndexError, TypeError, ValueError)
 
 
 class NoFaceRule(ParamsBlock):
-    """How the service says that a face lacks: ``status``, and ``value`` at ``place``, where they are given."""
+    """How the service reports that an image shows no face: by ``status``, by ``value`` at ``place``, or by both."""
 
     status: int | None = None
     place: JsonPath | None = None
@@ -41,145 +30,125 @@ class NoFaceRule(ParamsBlock):
 
 
 class ServiceDescription(ParamsBlock):
-    """A service. The key is the environment's ``key``, sent in ``header`` after ``prefix``.
-
-    ``source`` and ``target`` are the places of the images in the request, which else holds ``request``. Of the answer,
-    ``similarity`` times ``scale`` is 0–100; ``faces`` is the list of the second picture's faces, in each of which
-    ``box`` are the places of x, y, width and height, and ``face_similarity`` that of its similarity. ``refused`` and
-    ``out_of_budget`` are statuses: of pictures that it does not take, and of an account that is empty.
-    """
+    """A service: its address and key, paths in a request and its answer, and what its statuses mean."""
 
     url: str
-    key: JsonPath
+    key: JsonPath  # environment variable of the API key, which is sent in ``header`` after ``prefix``
     header: JsonPath = "Authorization"
     prefix: str = ""
-    source: JsonPath
+    source: JsonPath  # of the first image in the request, as ``target`` of the second
     target: JsonPath
-    request: Annotated[dict[str, Any], Field(default_factory=dict)]
-    similarity: JsonPath
+    request: Annotated[dict[str, Any], Field(default_factory=dict)]  # the rest of the request
+    similarity: JsonPath  # in the answer; its value times ``scale`` is 0–100
     scale: PositiveFloat = 1.0
-    threshold: Annotated[float, Field(ge=0, le=100)] | None = None
-    faces: JsonPath | None = None
-    box: Annotated[list[JsonPath], Field(min_length=4, max_length=4)] | None = None
+    threshold: base.Similarity | None = None
+    faces: JsonPath | None = None  # list of the second image's faces, each with the next two
+    box: Annotated[list[JsonPath], Field(min_length=4, max_length=4)] | None = None  # x, y, width, height
     face_similarity: JsonPath | None = None
     no_face: NoFaceRule | None = None
-    refused: Annotated[list[int], Field(default_factory=lambda: [400, 413, 415, 422])]
+    refused: Annotated[list[int], Field(default_factory=lambda: [400, 413, 415, 422])]  # of images, others may pass
     out_of_budget: Annotated[list[int], Field(default_factory=lambda: [402])]
 
 
-def connect(path: Path, url: str | None) -> ComparisonService:
-    """Return the service that the file describes, at ``url`` if that is given.
+def connect(path: Path, url: str | None) -> base.ComparisonService:
+    """Return the service that a file describes, at ``url`` if that is given.
 
     Raises:
-        UserError: the file is missing, wrong, has no place for an image, or sends the key over the network in clear.
+        UserError: The file is missing or wrong, or would send the key unencrypted; or there is no key.
     """
-    described = read(path)
-    address = url or described.url
-    check_https(address, f"{path}: url")
-    _require_places(described, path)
-    authorise = header_auth(described.header, described.prefix + api_key(described.key, path.stem))
-    session = requests.Session()
-    doubts = [] if "scale" in described.model_fields_set else [f"{path}: a similarity is below 1 of 100; {SCALE}"]
+    description = read(path)
+    address = url or description.url
+    http.check_https(address, f"{path}: url")
+    _check_image_paths(description, path)
+    (key,) = http.keys_from_environment(description.key, f"the API key of {path.stem}")
+    session = http.open_session(description.header, description.prefix + key)
+    unscaled = "scale" not in description.model_fields_set
 
-    def compare(one: bytes, other: bytes) -> Comparison:
-        body = _body(described, *(base64.b64encode(image).decode() for image in (one, other)))
-        answer = _answer(post(session, address, authorise, body), described, path)
-        if doubts and 0 < (answer.similarity or 0) < 1:
-            tqdm.write(doubts.pop(), file=sys.stderr)
-        return answer
+    def compare(source: bytes, target: bytes) -> base.Comparison:
+        nonlocal unscaled
+        body = _request(description, *(base64.b64encode(image).decode() for image in (source, target)))
+        comparison = _comparison(http.post(session, address, body), description, path)
+        if unscaled and 0 < (comparison.similarity or 0) < 1:
+            unscaled = False  # warn once
+            advice = "if the service's own go up to 1, add scale: 100"
+            tqdm.write(f"{path}: a similarity is below 1 of 100; {advice}", file=sys.stderr)
+        return comparison
 
-    identity = hashlib.sha256(described.model_dump_json().encode()).hexdigest()
-    return ComparisonService(path.stem, f"{address} {identity}", described.threshold, compare)
+    identity = hashlib.sha256(description.model_dump_json().encode()).hexdigest()
+    return base.ComparisonService(path.stem, f"{address} {identity}", description.threshold, compare)
 
 
 def read(path: Path) -> ServiceDescription:
-    """Return a checked description.
+    """Read and check a description; raises ``UserError`` if the file is missing or wrong."""
+    return validate_block(ServiceDescription, read_yaml(path, "pass the YAML file of a service"), str(path))
 
-    Raises:
-        UserError: the file is missing, is not YAML, or a key is unknown, absent or of a wrong type.
-    """
+
+def _check_image_paths(description: ServiceDescription, path: Path) -> None:
+    """Check that both images fit into the request: neither is inside the other, or inside a value of ``request``."""
+    source, target = description.source, description.target
     try:
-        values = YAML(typ="safe").load(path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); name the YAML file of a service") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    return validate_block(ServiceDescription, values, str(path))
+        body = _request(description, "1", "2")
+        fits = [_lookup(body, source), _lookup(body, target)] == ["1", "2"]
+    except (AttributeError, *LOOKUP_ERRORS):
+        fits = False
+    if not fits:
+        raise UserError(
+            f"{path}: source {source} and target {target} cannot be set in the request; correct these paths"
+        )
 
 
-def _require_places(described: ServiceDescription, path: Path) -> None:
-    places = described.source, described.target
-    try:
-        body = _body(described, "1", "2")
-        apart = [_lookup(body, place) for place in places] == ["1", "2"]
-    except (AttributeError, KeyError, TypeError, ValueError):  # one lies in the other, or in what request has there
-        apart = False
-    if not apart:
-        raise UserError(f"{path}: source {places[0]} and target {places[1]} have no room in request; mend these places")
-
-
-def _body(described: ServiceDescription, one: str, other: str) -> dict[str, Any]:
-    """Return a request with images in base64."""
-    body = copy.deepcopy(described.request)
-    for place, image in ((described.source, one), (described.target, other)):
-        *folders, last = place.split(".")
-        part = body
-        for key in folders:
-            part = part.setdefault(key, {})
-        part[last] = image
+def _request(description: ServiceDescription, source: str, target: str) -> dict[str, Any]:
+    """Return the body of a request for two images in base64."""
+    body = copy.deepcopy(description.request)
+    for path, image in ((description.source, source), (description.target, target)):
+        *parents, last = path.split(".")
+        reduce(lambda part, key: part.setdefault(key, {}), parents, body)[last] = image
     return body
 
 
-def _lookup(response: Any, place: str) -> Any:
-    """Return what lies at a place; KeyError, IndexError, TypeError or ValueError: nothing does."""
-    return reduce(
-        lambda part, key: part[key] if isinstance(part, Mapping) else part[int(key)], place.split("."), response
-    )
+def _lookup(response: Any, path: str) -> Any:
+    """Return the value at a path, or raise one of ``LOOKUP_ERRORS``."""
+    for key in path.split("."):
+        response = response[key if isinstance(response, Mapping) else int(key)]
+    return response
 
 
-def _answer(reply: Reply, described: ServiceDescription, path: Path) -> Comparison:
+def _comparison(reply: http.Reply, description: ServiceDescription, path: Path) -> base.Comparison:
     if reply.status in (401, 403):
-        raise UserError(f"{path}: the service refuses the key ({reply.status}); check {described.key}")
-    if reply.status in described.out_of_budget:
-        raise BudgetExhausted(
-            f"{path}: the account is empty ({reply.status}); run again when it is not: answers are kept"
-        )
-    response = parse_json(reply, str(path))
-    if described.no_face and _reports_no_face(reply, response, described.no_face):
-        return Comparison(None, (), "either")
-    if reply.status in described.refused:
-        raise ImageRejected(f"the service answers {reply.status}")
+        raise UserError(f"{path}: the service rejects the key ({reply.status}); check {description.key}")
+    if reply.status in description.out_of_budget:
+        advice = "run again later, answers so far are cached"
+        raise base.BudgetExhausted(f"{path}: the account's quota is used up ({reply.status}); {advice}")
+    response = http.parse_json(reply, str(path))
+    if description.no_face and _reports_no_face(reply.status, response, description.no_face):
+        return base.Comparison(None, (), "either")
+    if reply.status in description.refused:
+        raise base.ImageRejected(f"the service answers {reply.status}")
     if reply.status != 200:
-        raise UserError(f"{path}: the service answers {reply.status}; check url, or say what it means in the file")
+        raise UserError(f"{path}: the service answers {reply.status}; check url, or add the status to the file")
     try:
-        similarity = parse_similarity(described.scale * float(_lookup(response, described.similarity)))
-        return Comparison(similarity, _faces(response, described))
-    except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{path}: the answer is not as described ({error}); correct its places or scale") from None
+        similarity = base.parse_similarity(description.scale * float(_lookup(response, description.similarity)))
+        faces = _lookup(response, description.faces) if description.faces else ()
+        return base.Comparison(similarity, tuple(_face(face, description) for face in faces))
+    except (OverflowError, *LOOKUP_ERRORS) as error:
+        raise UserError(f"{path}: the answer is not as described ({error}); correct its paths or scale") from None
 
 
-def _reports_no_face(reply: Reply, response: Any, sign: NoFaceRule) -> bool:
-    if sign.status is not None and reply.status != sign.status:
+def _reports_no_face(status: int, response: Any, rule: NoFaceRule) -> bool:
+    if rule.status not in (None, status):
         return False
-    if sign.place is None:
-        return sign.status is not None
+    if rule.place is None:
+        return rule.status is not None
     try:
-        found = _lookup(response, sign.place)
-    except (KeyError, IndexError, TypeError, ValueError):
+        return bool(_lookup(response, rule.place) == rule.value)
+    except LOOKUP_ERRORS:
         return False
-    return bool(found == sign.value)
 
 
-def _faces(response: Any, described: ServiceDescription) -> tuple[MatchedFace, ...]:
-    if described.faces is None:
-        return ()
-    return tuple(_face(face, described) for face in _lookup(response, described.faces))
-
-
-def _face(face: Any, described: ServiceDescription) -> MatchedFace:
-    likeness = described.face_similarity
-    similarity = parse_similarity(described.scale * float(_lookup(face, likeness))) if likeness else None
-    if described.box is None:
-        return MatchedFace(None, similarity)
-    x, y, width, height = (float(_lookup(face, place)) for place in described.box)
-    return MatchedFace((x, y, width, height), similarity)
+def _face(face: Any, description: ServiceDescription) -> base.MatchedFace:
+    path, box = description.face_similarity, None
+    similarity = base.parse_similarity(description.scale * float(_lookup(face, path))) if path else None
+    if description.box:
+        x, y, width, height = (float(_lookup(face, path)) for path in description.box)
+        box = x, y, width, height
+    return base.MatchedFace(box, similarity)

@@ -1,4 +1,4 @@
-"""Client of the range that ``visor range`` starts."""
+"""Client of the mock service that ``visor mock-service`` runs."""
 
 import base64
 import json
@@ -7,76 +7,57 @@ from typing import Any
 import requests
 
 from visor.core.errors import UserError
-from visor.services.base import (
-    BudgetExhausted,
-    Comparison,
-    ComparisonService,
-    ImageRejected,
-    MatchedFace,
-    parse_similarity,
-)
-from visor.services.http import Reply, api_key, check_https, get, header_auth, parse_json, post
+from visor.services import base, http
 
-KEY_VARIABLE = "VISOR_RANGE_KEY"
+KEY_VARIABLE = "VISOR_MOCK_KEY"
 DEFAULT_URL = "http://127.0.0.1:8000"
-REFUSED = {400, 413, 415}
+REJECTED = {400, 413, 415}
 
 
-def connect(url: str | None) -> ComparisonService:
-    """Return the range at ``url`` (default: this machine's port 8000), with the key in VISOR_RANGE_KEY.
-
-    Raises:
-        UserError: no key, one that would go over the network in clear, or nobody answers there.
-    """
+def connect(url: str | None) -> base.ComparisonService:
+    """Return the mock service at ``url``, or raise ``UserError`` without it or a key that may be sent there."""
     root = (url or DEFAULT_URL).rstrip("/")
-    check_https(root, "--url")
-    authorise, session = (
-        header_auth("Authorization", f"Bearer {api_key(KEY_VARIABLE, 'the range')}"),
-        requests.Session(),
-    )
-    version = _version(session, root)
+    http.check_https(root, "--url")
+    (key,) = http.keys_from_environment(KEY_VARIABLE, "an API key of the mock service")
+    session = http.open_session("Authorization", f"Bearer {key}")
+    version, threshold = _version(root)
 
-    def compare(one: bytes, other: bytes) -> Comparison:
-        body = {"source": base64.b64encode(one).decode(), "target": base64.b64encode(other).decode()}
-        return _answer(post(session, f"{root}/v1/compare", authorise, body), root)
+    def compare(source: bytes, target: bytes) -> base.Comparison:
+        body = {"source": base64.b64encode(source).decode(), "target": base64.b64encode(target).decode()}
+        return _comparison(http.post(session, f"{root}/v1/compare", body), root)
 
-    return ComparisonService("range", f"range {root} {version['version']}", version["threshold"], compare)
+    # "range" is the mock service's former name: another identity would discard the cached answers.
+    return base.ComparisonService("mock", f"range {root} {version}", threshold, compare)
 
 
-def _version(session: requests.Session, root: str) -> dict[str, Any]:
-    """Return what the range says of itself: whether remembered answers are its own depends on it."""
+def _version(root: str) -> tuple[str, float]:
+    """Return version and threshold of the mock service; cached answers belong to one version."""
+    start = "start one with `visor mock-service` or pass --url"
     try:
-        said = json.loads(get(session, f"{root}/health").body)
-        return {"version": str(said["version"]), "threshold": parse_similarity(said["threshold"])}
+        health = json.loads(http.get(f"{root}/health").body)
+        return str(health["version"]), base.parse_similarity(health["threshold"])
     except requests.ConnectionError:
-        raise UserError(
-            f"{root} does not answer; start the range by `visor range`, or name its address by --url"
-        ) from None
+        raise UserError(f"{root} does not answer; {start}") from None
     except (requests.RequestException, ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        raise UserError(f"{root} is no range; start one by `visor range`, or name its address by --url") from None
+        raise UserError(f"{root} is not a Visor mock service; {start}") from None
 
 
-def _answer(reply: Reply, root: str) -> Comparison:
-    said = parse_json(reply, root)
+def _comparison(reply: http.Reply, root: str) -> base.Comparison:
+    response: Any = http.parse_json(reply, root)
     try:
         if reply.status == 200:
-            faces = tuple(
-                MatchedFace(tuple(face["box"]), parse_similarity(face["similarity"])) for face in said["faces"]
-            )
-            return Comparison(parse_similarity(said["similarity"]), faces)
+            faces = [(tuple(face["box"]), base.parse_similarity(face["similarity"])) for face in response["faces"]]
+            similarity = base.parse_similarity(response["similarity"])
+            return base.Comparison(similarity, tuple(base.MatchedFace(*face) for face in faces))
         if reply.status == 422:
-            return Comparison(None, (), str(said["missing"]))
-        sentence = str(said["error"])
+            return base.Comparison(None, (), str(response["missing"]))
+        message = str(response["error"])
     except (KeyError, TypeError, ValueError, OverflowError):
-        raise UserError(f"{root} answers {reply.status} with other than a range's JSON; check the address") from None
-    if reply.status in REFUSED:
-        raise ImageRejected(sentence)
+        raise UserError(f"{root} answers {reply.status} with unexpected JSON; check the address") from None
+    if reply.status in REJECTED:
+        raise base.ImageRejected(message)
     if reply.status == 401:
-        raise UserError(
-            f"{root} refuses the key ({reply.status}); set {KEY_VARIABLE} to one of those it was started with"
-        )
+        raise UserError(f"{root} rejects the key (401); set {KEY_VARIABLE} to one of the service's {KEY_VARIABLE}S")
     if reply.status == 402:
-        raise BudgetExhausted(
-            f"{root} answers no more queries of this key (402); start it anew, or with a higher --budget"
-        )
-    raise UserError(f"{root} answers {reply.status}: {sentence}")
+        raise base.BudgetExhausted(f"{root}: {message} (402); restart the service, or use a higher --budget there")
+    raise UserError(f"{root} answers {reply.status}: {message}")

@@ -1,21 +1,17 @@
-"""The range over HTTP: ``POST /v1/compare``, ``GET /v1/usage``, ``GET /health``; every refusal is one sentence of JSON.
+"""The mock service over HTTP: ``POST /v1/compare``, ``GET /v1/usage``, ``GET /health``; errors are a sentence in JSON.
 
-A request goes by key (401), rate (429), budget (402), body (413, 408, 400, 415) and faces (422), in this order. No more
-than ``Limits`` says are held in memory and worked on at once; no picture is logged or written.
+Checked are key (401), rate (429), budget (402), body (413, 408, 400, 415) and faces (422), in this order. No more than
+``RequestLimits`` allow is held in memory and computed at once; no image is logged or written.
 """
 
 import asyncio
-import base64
-import binascii
-import json
 import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -25,13 +21,12 @@ from visor.data.images import ImageDecodeError, decode_image
 from visor.services.accounts import Account, AccountStore, ApiError
 from visor.services.face_matching import EncodeFacesFn, compare_faces
 
-JPEG_SIDE = 65_500  # pixels, the most that libjpeg writes
-ADDRESSES = "POST /v1/compare, GET /v1/usage and GET /health"
+MAX_SIDE = 65_500  # pixels, the limit of libjpeg
 
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """What a request may cost: bytes and seconds of its body, requests worked on and held at once."""
+    """Limits on the bytes and seconds of a body, and on the requests computed and held at once."""
 
     body_bytes: int = 16 << 20
     body_seconds: float = 30.0
@@ -39,9 +34,19 @@ class RequestLimits:
     held: int = 32
 
 
+class CompareRequest(BaseModel):
+    """Body of ``POST /v1/compare``: two image files, which JSON holds in base64."""
+
+    # Base64Bytes would skip characters that are not base64.
+    model_config = ConfigDict(extra="forbid", val_json_bytes="base64")
+
+    source: bytes
+    target: bytes
+
+
 def create_app(
-    see: EncodeFacesFn,
-    ledger: AccountStore,
+    encode_faces: EncodeFacesFn,
+    accounts: AccountStore,
     version: str,
     threshold: float,
     quality: int,
@@ -49,12 +54,12 @@ def create_app(
 ) -> FastAPI:
     """Return the application.
 
-    ``version`` is a name for all that answers depend on, ``threshold`` the similarity, 0–100, from which on two faces
-    count as one person, ``quality`` that of the JPEG that every picture becomes.
+    ``version`` is a name for everything that answers depend on, ``threshold`` the similarity 0–100 from which two faces
+    count as one person, ``quality`` the JPEG quality each image is re-encoded with.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     bounds = limits or RequestLimits()
-    desk = RequestSlots(bounds)
+    slots, workers = asyncio.Semaphore(bounds.held), asyncio.Semaphore(bounds.workers)
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
@@ -62,78 +67,56 @@ def create_app(
 
     @app.get("/v1/usage")
     async def usage(request: Request) -> dict[str, Any]:
-        account = ledger.account(request.headers.get("authorization", ""))
-        return {"used": account.used, "budget": ledger.budget, "rate": ledger.rate}
+        account = accounts.account(request.headers.get("authorization", ""))
+        return {"used": account.used, "budget": accounts.budget, "rate": accounts.rate}
 
     @app.post("/v1/compare")
-    async def answer(request: Request) -> dict[str, Any]:
-        account = _authorise(request, ledger)
-        async with desk.acquire():
+    async def compare(request: Request) -> dict[str, Any]:
+        account = _authorise(request, accounts)
+        if slots.locked():
+            raise ApiError(503, "too many requests at once; retry in 1 s", 1.0)
+        async with slots:
             body = await _read(request, bounds)
-            async with desk.workers:
-                pictures = await run_in_threadpool(_decode_images, body)
-                ledger.charge(account)
-                found = await run_in_threadpool(compare_faces, see, *pictures, quality)
-        if found.missing:
-            sentence = f"there is no face in the {found.missing} picture; send one that shows a face"
-            raise ApiError(422, sentence, missing=found.missing)
-        return {"similarity": found.faces[0]["similarity"], "source": found.source, "faces": found.faces}
+            async with workers:
+                images = await run_in_threadpool(_decode_images, body)
+                accounts.charge(account)
+                result = await run_in_threadpool(compare_faces, encode_faces, *images, quality)
+        if result.missing:
+            raise ApiError(422, f"no face found in the {result.missing} image", missing=result.missing)
+        return {"similarity": result.faces[0]["similarity"], "source": result.source, "faces": result.faces}
 
     app.add_exception_handler(ApiError, _api_error_response)
-    app.add_exception_handler(HTTPException, _no_address)
+    app.add_exception_handler(HTTPException, _unknown_endpoint)
     app.add_exception_handler(ClientDisconnect, _disconnected)
     app.add_exception_handler(Exception, _internal_error)
     return app
 
 
-class RequestSlots:
-    """Where requests are worked on: ``workers`` at once, no more than ``held`` waiting or sending."""
-
-    def __init__(self, limits: RequestLimits) -> None:
-        self.workers = asyncio.Semaphore(limits.workers)
-        self.free = limits.held
-
-    @asynccontextmanager
-    async def acquire(self) -> AsyncIterator[None]:
-        """Take a place for as long as the context lasts.
-
-        Raises:
-            Denied: 503, all are taken.
-        """
-        if self.free <= 0:
-            raise ApiError(503, "too many requests at once; ask again in 1 second", 1.0)
-        self.free -= 1
-        try:
-            yield
-        finally:
-            self.free += 1
-
-
-def _authorise(request: Request, ledger: AccountStore) -> Account:
-    account = ledger.account(request.headers.get("authorization", ""))
-    ledger.take_token(account)
-    ledger.check_budget(account)
+def _authorise(request: Request, accounts: AccountStore) -> Account:
+    account = accounts.account(request.headers.get("authorization", ""))
+    accounts.take_token(account)
+    accounts.check_budget(account)
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise ApiError(415, "the body is not declared as JSON; send Content-Type: application/json")
     return account
 
 
 async def _read(request: Request, limits: RequestLimits) -> bytes:
-    """Return the body; one that is too large is refused before it is held, whatever its header says."""
-    too_large = ApiError(413, f"the body has more than {limits.body_bytes:,} bytes; send smaller pictures")
+    """Return the body; one that is too large is rejected before it is held, whatever its header claims."""
+    too_large = ApiError(413, f"the body has more than {limits.body_bytes:,} bytes; send smaller images")
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and int(declared) > limits.body_bytes:
         raise too_large
     body = bytearray()
 
-    async def fill() -> None:
+    async def receive() -> None:
         async for piece in request.stream():
             body.extend(piece)
             if len(body) > limits.body_bytes:
                 raise too_large
 
     try:
-        await asyncio.wait_for(fill(), limits.body_seconds)
+        await asyncio.wait_for(receive(), limits.body_seconds)
     except asyncio.TimeoutError:
         raise ApiError(408, f"the body took more than {limits.body_seconds:g} seconds; send it faster") from None
     return bytes(body)
@@ -142,45 +125,42 @@ async def _read(request: Request, limits: RequestLimits) -> bytes:
 def _decode_images(body: bytes) -> tuple[ImageArray, ImageArray]:
     """Return source and target of a body, uint8 (h, w, 3)."""
     try:
-        said = json.loads(body)
-    except (ValueError, RecursionError):
-        raise ApiError(400, 'the body is not JSON; send {"source": BASE64, "target": BASE64}') from None
-    if not isinstance(said, dict) or said.keys() != {"source", "target"}:
-        raise ApiError(400, 'the body has other keys than the two wanted; send {"source": BASE64, "target": BASE64}')
-    return _picture(said["source"], "source"), _picture(said["target"], "target")
+        request = CompareRequest.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        if first["type"].startswith("bytes"):
+            problem = f"{first['loc'][0]} is not base64"
+        else:
+            problem = "the body is not JSON" if first["type"] == "json_invalid" else "other keys than source and target"
+        raise ApiError(400, f'{problem}; send {{"source": BASE64, "target": BASE64}} of image files') from None
+    return _decode_image(request.source, "source"), _decode_image(request.target, "target")
 
 
-def _picture(words: Any, name: str) -> ImageArray:
+def _decode_image(content: bytes, name: str) -> ImageArray:
     try:
-        content = base64.b64decode(words, validate=True)
-    except (TypeError, ValueError, binascii.Error):
-        raise ApiError(400, f"{name} is not base64; send the bytes of an image file in base64") from None
-    try:
-        picture = decode_image(content, name)
+        image = decode_image(content, name)
     except ImageDecodeError as error:
-        status = 415 if error.args[1] == "not an image" else 400
-        raise ApiError(
-            status, f"{name} cannot be read as an image ({error.args[1]}); send a whole JPEG or PNG"
-        ) from None
-    if max(picture.shape) > JPEG_SIDE:
-        raise ApiError(400, f"{name} has more than {JPEG_SIDE:,} pixels a side; send a smaller picture")
-    return picture
+        message = f"{name} cannot be read as an image ({error.args[1]}); send a complete JPEG or PNG"
+        raise ApiError(415 if error.args[1] == "not an image" else 400, message) from None
+    if max(image.shape) > MAX_SIDE:
+        raise ApiError(400, f"{name} has more than {MAX_SIDE:,} pixels a side; send a smaller image")
+    return image
 
 
 async def _api_error_response(request: Request, error: Any) -> JSONResponse:
     headers = {} if error.wait is None else {"Retry-After": str(math.ceil(error.wait))}
-    told = {"error": error.sentence} | ({"missing": error.missing} if error.missing else {})
-    return JSONResponse(told, error.status, headers)
+    content = {"error": error.message} | ({"missing": error.missing} if error.missing else {})
+    return JSONResponse(content, error.status, headers)
 
 
-async def _no_address(request: Request, error: Any) -> JSONResponse:
-    sentence = f"{request.method} {request.url.path} is not served; there are {ADDRESSES}"
-    return JSONResponse({"error": sentence}, error.status_code, error.headers)
+async def _unknown_endpoint(request: Request, error: Any) -> JSONResponse:
+    message = f"{request.method} {request.url.path} is not served, only POST /v1/compare, GET /v1/usage, GET /health"
+    return JSONResponse({"error": message}, error.status_code, error.headers)
 
 
 async def _disconnected(request: Request, error: Any) -> JSONResponse:
-    return JSONResponse({"error": "the connection was closed before the body was whole"}, 400)
+    return JSONResponse({"error": "the connection was closed before the body was complete"}, 400)
 
 
 async def _internal_error(request: Request, error: Any) -> JSONResponse:
-    return JSONResponse({"error": "the range failed on this request, and its console says why; others go on"}, 500)
+    return JSONResponse({"error": "internal error; see the service's log"}, 500)

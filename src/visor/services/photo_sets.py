@@ -1,23 +1,21 @@
-"""Pictures by name, as files' bytes: a photo, a folder of photos, or a FaceSet, of which no pixel stays in memory."""
+"""Photos by name, as the bytes of their files: a photo, a folder of photos, or a FaceSet, whose pixels stay on disk."""
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from visor.core.errors import UserError
 from visor.core.files import MAX_FILE_BYTES
+from visor.data.crops import pad_with_border
 from visor.data.face_set import FaceSet, open_faces
+from visor.data.images import IMAGE_SUFFIXES, encode_png
 from visor.data.scene_set import PAD_VALUE
-
-ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
 class PhotoSet(NamedTuple):
-    """``names`` in order, and ``read(name)``, the bytes of an image file; ``alone``: one picture for all names."""
+    """Photos: ``read(name)`` returns the bytes of an image file; ``single``: one photo stands for all names."""
 
     path: Path
     names: tuple[str, ...]
@@ -26,97 +24,83 @@ class PhotoSet(NamedTuple):
 
 
 def open_photo_set(path: Path, border: float) -> PhotoSet:
-    """Return the pictures of a photo, a folder (by their paths below it, without ending) or a FaceSet (by their rows).
+    """Return a photo, the photos of a folder (named by their paths without suffix) or a FaceSet (by its rows).
 
-    A picture of a FaceSet is a PNG with ``border`` of its sides added on each side in grey: a detector in front looks
-    for faces that do not fill the picture.
+    ``border`` is that of FaceSet faces, as a share of their sides: detectors overlook a face that fills the image.
 
     Raises:
-        UserError: there is no such path, no photo in the folder, two photos of one name, or not a FaceSet.
+        UserError: The path does not exist, the folder has no photo or two of one name, or the file is not a FaceSet.
     """
     if path.is_dir():
-        return _of_folder(path)
+        return _from_folder(path)
     if path.suffix == ".h5":
-        return _of_faces(open_faces(path), border)
+        faces = open_faces(path)
+        indices = _indices(faces)
+        return PhotoSet(path, tuple(indices), lambda row: _png(faces, indices[row], border))
     if not path.is_file():
-        raise UserError(f"{path} does not exist; name a photo, a folder of photos or a FaceSet .h5")
-    return PhotoSet(path, (path.stem,), lambda _: _bytes(path), single=True)
+        raise UserError(f"{path} does not exist; pass a photo, a folder of photos or a FaceSet .h5")
+    return PhotoSet(path, (path.stem,), lambda _: _read(path), single=True)
 
 
-def matching_photo(album: PhotoSet, name: str) -> bytes:
-    """Return the picture that goes with a name of another album.
-
-    Raises:
-        UserError: there is none, or it cannot be read.
-    """
-    if not album.single and name not in album.names:
-        raise UserError(f"{album.path} has no picture {name}; name a folder or FaceSet with the names of --attacked")
-    return album.read(name)
+def matching_photo(photos: PhotoSet, name: str) -> bytes:
+    """Return the photo that belongs to a name of another set; raises ``UserError`` if there is none."""
+    if not photos.single and name not in photos.names:
+        raise UserError(f"{photos.path} has no photo {name}; pass a folder or FaceSet with the names of --attacked")
+    return photos.read(name)
 
 
-def person_photos(path: Path, names: Sequence[str], wanted: str | Mapping[str, str] | None, border: float) -> PhotoSet:
-    """Return, for each of ``names``, rows of the FaceSet at ``path``, a face that is none of them.
+def person_photos(path: Path, names: Sequence[str], target: str | Mapping[str, str] | None, border: float) -> PhotoSet:
+    """Return a target face for each row ``names`` of a FaceSet: the target person's first that is not one of the rows.
 
-    It shows the person that ``wanted`` names, for all or for each row, or, if that is None, the row's own; of that
-    person's faces it is the first.
+    ``target`` names the person, for all rows or, as a mapping, for each; None stands for the row's own person.
 
     Raises:
-        UserError: a row or a person is not there, or has no such face.
+        UserError: A row or a person does not exist, or the person has no such face.
     """
     faces = open_faces(path)
-    labels, taken = dict(zip(map(str, faces.rows.tolist()), faces.labels.tolist(), strict=True)), set(names)
-    first: dict[str, int] = {}
-    for place, (row, label) in enumerate(labels.items()):
-        if row not in taken:
-            first.setdefault(faces.label_names[label], place)
-    places = {}
-    for name in names:
-        if name not in labels:
-            raise UserError(f"{path} has no row {name}; name by --clean the FaceSet that the attacked faces are of")
-        person = (
-            wanted.get(name, "nobody") if isinstance(wanted, Mapping) else wanted or faces.label_names[labels[name]]
-        )
+    indices, rows, targets = _indices(faces), set(names), {}
+    people = dict(zip(indices, (faces.label_names[label] for label in faces.labels), strict=True))
+    first = {person: row for row, person in reversed(people.items()) if row not in rows}
+    for row in names:
+        if row not in people:
+            raise UserError(f"{path} has no row {row}; pass the FaceSet of the attacked faces as --clean")
+        person = target[row] if isinstance(target, Mapping) else target or people[row]
         if person not in first:
-            raise UserError(f"{path} has no further face of {person}, the target of row {name}; name another --target")
-        places[name] = first[person]
-    return PhotoSet(path, tuple(names), lambda name: _png(faces, places[name], border))
+            raise UserError(f"{path} has no further face of {person}, the target of row {row}; pass another --target")
+        targets[row] = indices[first[person]]
+    return PhotoSet(path, tuple(names), lambda row: _png(faces, targets[row], border))
 
 
-def _of_folder(folder: Path) -> PhotoSet:
+def _from_folder(folder: Path) -> PhotoSet:
     files: dict[str, Path] = {}
     for file in sorted(folder.rglob("*")):
         part = file.relative_to(folder)
-        hidden = any(word.startswith(".") for word in part.parts)
-        if not hidden and file.suffix.lower() in ENDINGS and file.is_file():
-            name = part.with_suffix("").as_posix()
-            if name in files:
-                raise UserError(f"{files[name]} and {file} go by one name; rename one of them")
-            files[name] = file
+        is_hidden = any(name.startswith(".") for name in part.parts)
+        if not is_hidden and file.suffix.lower() in IMAGE_SUFFIXES and file.is_file():
+            other = files.setdefault(part.with_suffix("").as_posix(), file)
+            if other != file:
+                raise UserError(f"two photos have the same name: {other}, {file}; rename one")
     if not files:
-        raise UserError(f"there is no photo in {folder}; name a folder that holds some")
-    return PhotoSet(folder, tuple(files), lambda name: _bytes(files[name]))
+        raise UserError(f"there is no photo in {folder}; pass a folder that contains some")
+    return PhotoSet(folder, tuple(files), lambda name: _read(files[name]))
 
 
-def _of_faces(faces: FaceSet, border: float) -> PhotoSet:
-    places = {str(row): place for place, row in enumerate(faces.rows.tolist())}
-    if len(places) < len(faces):
-        raise UserError(f"{faces.path} has a row twice, and faces go by their rows; make it anew")
-    return PhotoSet(faces.path, tuple(places), lambda name: _png(faces, places[name], border))
+def _indices(faces: FaceSet) -> dict[str, int]:
+    """Return the index of each row number."""
+    indices = {str(row): index for index, row in enumerate(faces.rows.tolist())}
+    if len(indices) < len(faces):
+        raise UserError(f"{faces.path} has a row number twice, so that faces have no unique name; create it again")
+    return indices
 
 
-def _png(faces: FaceSet, place: int, border: float) -> bytes:
-    image = faces.read(np.array([place]))[0]
-    above, left = (round(border * side) for side in image.shape[:2])
-    file = io.BytesIO()
-    framed = np.pad(image, ((above, above), (left, left), (0, 0)), constant_values=PAD_VALUE)
-    Image.fromarray(framed).save(file, "PNG")
-    return file.getvalue()
+def _png(faces: FaceSet, index: int, border: float) -> bytes:
+    return encode_png(pad_with_border(faces.read(np.array([index])), border, PAD_VALUE)[0])
 
 
-def _bytes(file: Path) -> bytes:
+def _read(file: Path) -> bytes:
     try:
         if file.stat().st_size > MAX_FILE_BYTES:
             raise UserError(f"{file} has more than {MAX_FILE_BYTES >> 20} MiB; make it smaller or leave it out")
         return file.read_bytes()
     except OSError as error:
-        raise UserError(f"{file} cannot be read ({error.strerror}); mend that or leave it out") from None
+        raise UserError(f"{file} cannot be read ({error.strerror}); correct that or leave it out") from None

@@ -1,4 +1,4 @@
-"""Client of Amazon Rekognition's CompareFaces, by boto3, which finds keys and region in the environment."""
+"""Client of Amazon Rekognition's CompareFaces by boto3, which reads keys and region from the environment."""
 
 from typing import Any
 
@@ -7,80 +7,68 @@ from visor.services.base import Comparison, ComparisonService, ImageRejected, Ma
 
 THRESHOLD = 80.0  # the service's own default
 MAX_IMAGE_BYTES = 5 << 20
-STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")  # of PNG and JPEG, all that it reads
-REFUSED = {"ImageTooLargeException", "InvalidImageFormatException", "InvalidS3ObjectException", "ValidationException"}
+SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")  # of PNG and JPEG, the only formats it reads
+REJECTED = {"ImageTooLargeException", "InvalidImageFormatException", "InvalidS3ObjectException", "ValidationException"}
 ADVICE = {
     "AccessDeniedException": "allow rekognition:CompareFaces to the key in the environment",
     "UnrecognizedClientException": "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     "InvalidSignatureException": "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     "ExpiredTokenException": "renew AWS_SESSION_TOKEN",
-    "ThrottlingException": "run again later: what it answered is remembered",
-    "ProvisionedThroughputExceededException": "run again later: what it answered is remembered",
+    "ThrottlingException": "run again later, answers so far are cached",
+    "ProvisionedThroughputExceededException": "run again later, answers so far are cached",
 }
 
 
 def connect(url: str | None) -> ComparisonService:
-    """Return Rekognition in the region that the environment names, or at another endpoint ``url``.
-
-    Raises:
-        UserError: boto3 is not installed, or there is no region.
-    """
+    """Return Rekognition in the environment's region or at ``url``; raises ``UserError`` without boto3 or a region."""
     try:
         import boto3
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
     except ImportError:
-        raise UserError("boto3 is missing, which speaks to Rekognition; pip install 'visor[cloud]'") from None
-    patient = Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10, read_timeout=60)
+        raise UserError("boto3, the client of Rekognition, is missing; pip install 'visor[cloud]'") from None
+    config = Config(retries={"mode": "standard", "max_attempts": 5}, connect_timeout=10, read_timeout=60)
     try:
-        client = boto3.client("rekognition", endpoint_url=url, config=patient)
+        return from_client(boto3.client("rekognition", endpoint_url=url, config=config))
     except (BotoCoreError, ValueError) as error:
         raise UserError(f"rekognition cannot be reached ({error}); set AWS_DEFAULT_REGION and the keys") from None
-    return of_client(client)
 
 
-def of_client(client: Any) -> ComparisonService:
-    """Return the service that a boto3 client speaks to."""
+def from_client(client: Any) -> ComparisonService:
+    """Return the service behind a boto3 client."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    def compare(one: bytes, other: bytes) -> Comparison:
-        for image in (one, other):
-            _require_readable(image)
+    def compare(source: bytes, target: bytes) -> Comparison:
+        for image in (source, target):
+            if not image.startswith(SIGNATURES):
+                raise ImageRejected("neither PNG nor JPEG, the only formats that Rekognition reads")
+            if len(image) > MAX_IMAGE_BYTES:
+                raise ImageRejected(f"more than {MAX_IMAGE_BYTES >> 20} MiB, the maximum of Rekognition")
+        images = {"SourceImage": {"Bytes": source}, "TargetImage": {"Bytes": target}}
         try:
-            found = client.compare_faces(
-                SourceImage={"Bytes": one}, TargetImage={"Bytes": other}, SimilarityThreshold=0.0, QualityFilter="NONE"
-            )
+            response = client.compare_faces(**images, SimilarityThreshold=0.0, QualityFilter="NONE")
         except ClientError as error:
-            return _of_error(error.response.get("Error", {}).get("Code", "no code"))
+            return _handle_error(error.response.get("Error", {}).get("Code", "no code"))
         except BotoCoreError as error:
-            raise UserError(
-                f"rekognition does not answer ({type(error).__name__}); check the AWS_ variables and the network"
-            ) from None
-        return _answer(found)
+            kind = type(error).__name__
+            raise UserError(f"rekognition does not answer ({kind}); check the AWS_ variables and the network") from None
+        return _comparison(response)
 
     return ComparisonService("rekognition", f"rekognition {client.meta.endpoint_url}", THRESHOLD, compare)
 
 
-def _require_readable(image: bytes) -> None:
-    if not image.startswith(STARTS):
-        raise ImageRejected("neither PNG nor JPEG, all that Rekognition reads")
-    if len(image) > MAX_IMAGE_BYTES:
-        raise ImageRejected(f"more than {MAX_IMAGE_BYTES >> 20} MiB, the most that Rekognition takes")
-
-
-def _of_error(code: str) -> Comparison:
-    if code == "InvalidParameterException":  # this is how it says that there is no face; not, in which picture
+def _handle_error(code: str) -> Comparison:
+    if code == "InvalidParameterException":  # reports that an image shows no face, but not which
         return Comparison(None, (), "either")
-    if code in REFUSED:
-        raise ImageRejected(f"Rekognition says {code}")
-    raise UserError(f"rekognition refuses ({code}); {ADVICE.get(code, 'see its documentation')}")
+    if code in REJECTED:
+        raise ImageRejected(f"Rekognition reports {code}")
+    raise UserError(f"rekognition rejects the request ({code}); {ADVICE.get(code, 'see its documentation')}")
 
 
-def _answer(found: dict[str, Any]) -> Comparison:
-    """Return what CompareFaces says; its boxes are shares of the second picture's sides, which it does not tell."""
-    likest = [float(match["Similarity"]) for match in found.get("FaceMatches", [])]
-    unlike = len(found.get("UnmatchedFaces", []))
-    if not likest and not unlike:
+def _comparison(response: dict[str, Any]) -> Comparison:
+    """Parse an answer of CompareFaces; its boxes are shares of the second image's sides, which it does not report."""
+    similarities = [float(match["Similarity"]) for match in response.get("FaceMatches", [])]
+    similarities += [0.0] * len(response.get("UnmatchedFaces", []))
+    if not similarities:
         return Comparison(None, (), "target")
-    faces = (*(MatchedFace(None, similarity) for similarity in likest), *[MatchedFace(None, 0.0)] * unlike)
-    return Comparison(max(likest, default=0.0), faces)
+    return Comparison(max(similarities), tuple(MatchedFace(None, similarity) for similarity in similarities))

@@ -1,12 +1,15 @@
-"""Do attacked photos fool a service that the attack never saw? Asked with the clean ones beside them, in numbers."""
+"""Whether an attack transfers to a service that it did not use: similarities of clean and attacked photos, success."""
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from tqdm import tqdm
 
 from visor.core.errors import UserError
-from visor.evaluation.metrics import wilson_interval
+from visor.core.tables import format_interval, text_table
+from visor.core.types import MessageCallback
+from visor.evaluation.metrics import rate
 from visor.services.answer_cache import QueryCounter
 from visor.services.base import Compare, Comparison, ImageRejected
 from visor.services.photo_sets import PhotoSet, matching_photo
@@ -16,7 +19,7 @@ Goal = Literal["impersonate", "dodge"]
 
 
 class PhotoResult(NamedTuple):
-    """What a service answers for one photo, clean and attacked, beside its target."""
+    """A service's answers for one photo, clean and attacked, compared with its target."""
 
     name: str
     clean: Comparison
@@ -24,97 +27,90 @@ class PhotoResult(NamedTuple):
 
 
 def compare_all(
-    compare: Compare, clean: PhotoSet, attacked: PhotoSet, target: PhotoSet, refuse: Callable[[str], None]
+    compare: Compare, clean: PhotoSet, attacked: PhotoSet, target: PhotoSet, on_error: MessageCallback
 ) -> Iterator[PhotoResult]:
-    """Yield a line a photo of ``attacked``, as soon as it is answered; ``refuse`` is told what the service won't take.
+    """Yield a result for each photo of ``attacked`` as soon as it is there.
 
-    The target is the first picture of each query, as its largest face alone counts there.
+    The target is the source of each query, as only the largest face of the source counts. ``on_error`` gets a message
+    for each photo that the service rejects or whose target shows no face.
 
     Raises:
-        UserError: a photo lacks its counterpart, or the service answers no more.
+        UserError: A photo has no counterpart, or the service answers no more.
     """
-    for name in tqdm(attacked.names, desc="asked", unit="photo", disable=None):
-        target_image = matching_photo(target, name)
+    for name in tqdm(attacked.names, desc="compared", unit="photo", disable=None):
+        source = matching_photo(target, name)
         try:
-            line = PhotoResult(
-                name,
-                compare(target_image, matching_photo(clean, name)),
-                compare(target_image, matching_photo(attacked, name)),
-            )
+            before, after = (compare(source, matching_photo(photos, name)) for photos in (clean, attacked))
         except ImageRejected as error:
-            refuse(f"{name} is refused: {error.args[0]}")
+            on_error(f"{name} was rejected: {error.args[0]}")
             continue
-        if line.clean.missing != "source":
-            yield line
+        if before.missing != "source":
+            yield PhotoResult(name, before, after)
         elif target.single:
-            raise UserError(f"{target.path}: the service finds no face in the target; name another photo by --target")
+            raise UserError(f"{target.path}: the service finds no face in the target; pass another photo as --target")
         else:
-            refuse(f"{name} is left out: the service finds no face in its target")
+            on_error(f"{name} was skipped: the service finds no face in its target")
 
 
 def summarise_transfer(
-    lines: Sequence[PhotoResult], goal: Goal, threshold: float, meter: QueryCounter
+    results: Sequence[PhotoResult], goal: Goal, threshold: float, counter: QueryCounter
 ) -> dict[str, Any]:
-    """Return the numbers of a run, shares with their 95 % Wilson intervals.
+    """Return the metrics of a run, rates with their 95 % Wilson intervals.
 
-    ``past``: share with a similarity of at least ``threshold``; a face that is not found is not past it. ``success``
-    is counted among photos whose clean version had not succeeded: impersonation brings a photo past the threshold,
-    dodging brings one that was past it below, or hides its face.
+    ``past`` is the share of photos with a similarity of at least ``threshold``; without a face there is none.
+    ``success`` is counted among the photos that had not succeeded when clean: impersonation raises the similarity to
+    the threshold, dodging lowers it below or hides the face.
     """
-    answers = {"clean": [line.clean for line in lines], "attacked": [line.attacked for line in lines]}
-    past = {side: [_is_match(answer, threshold) for answer in own] for side, own in answers.items()}
-    wanted = goal == "impersonate"
-    tried = [then == wanted for was, then in zip(past["clean"], past["attacked"], strict=True) if was != wanted]
+    match_wins, sides = goal == "impersonate", {side: [getattr(result, side) for result in results] for side in SIDES}
+    past = {side: [_is_match(comparison, threshold) for comparison in sides[side]] for side in SIDES}
+    success = [after == match_wins for before, after in zip(*past.values(), strict=True) if before != match_wins]
     return {
-        **{"goal": goal, "threshold": threshold, "photos": len(lines)},
-        **{"asked": meter.queried, "remembered": meter.cached, "success_of": len(tried)},
-        **_share("success", tried),
-        **{side: _share("past", past[side]) | _similarities(answers[side]) for side in SIDES},
+        **{"goal": goal, "threshold": threshold, "photos": len(results)},
+        **{"asked": counter.queried, "remembered": counter.cached, "success_of": len(success)},
+        **_rate("success", success),
+        **{side: _rate("past", past[side]) | _similarities(sides[side]) for side in SIDES},
     }
 
 
-def table(lines: Sequence[PhotoResult], numbers: dict[str, Any]) -> str:
-    """Return lines and numbers as Markdown."""
-    threshold = numbers["threshold"]
-    rows = [f"| photo | clean | attacked | past {threshold:.4g} |", "|---|---|---|---|"]
-    for line in lines:
-        past = " → ".join("yes" if _is_match(answer, threshold) else "no" for answer in (line.clean, line.attacked))
-        rows.append(f"| {line.name} | {_cell(line.clean)} | {_cell(line.attacked)} | {past} |")
-    rows += ["", f"| | photos | similarity | past {threshold:.4g} | no face |", "|---|---|---|---|---|"]
+def transfer_table(results: Sequence[PhotoResult], metrics: Mapping[str, Any]) -> str:
+    """Return results and metrics as Markdown."""
+    past, photos, sides = f"past {metrics['threshold']:.4g}", [], []
+    for name, *comparisons in results:
+        matches = " → ".join("yes" if _is_match(each, metrics["threshold"]) else "no" for each in comparisons)
+        photos.append((name, [*(_text(each.similarity, f"no face ({each.missing})") for each in comparisons), matches]))
     for side in SIDES:
-        own = numbers[side]
-        mean = "–" if own["similarity"] is None else f"{own['similarity']:.1f}"
-        rows.append(f"| {side} | {numbers['photos']} | {mean} | {_percent(own, 'past')} | {own['not_found']} |")
-    tried = f"{numbers['success_of']} that had not succeeded unattacked"
-    rows += ["", f"{numbers['goal']}: {_percent(numbers, 'success')} of {tried}"]
-    rows.append(f"queries: {numbers['asked']} asked, {numbers['remembered']} remembered")
-    return "\n".join(rows)
+        mean, share = _text(metrics[side]["similarity"], "–"), _rate_text(metrics[side], "past")
+        sides.append((side, [str(metrics["photos"]), mean, share, str(metrics[side]["not_found"])]))
+    return f"""{text_table("photo", ["clean", "attacked", past], photos).to_markdown()}
+
+{text_table("", ["photos", "similarity", past, "no face"], sides).to_markdown()}
+
+{metrics["goal"]}: {_rate_text(metrics, "success")} of {metrics["success_of"]} photos without success when clean
+queries: {metrics["asked"]} sent, {metrics["remembered"]} cached"""
 
 
-def as_json(lines: Sequence[PhotoResult]) -> dict[str, Any]:
-    """Return the similarities of each photo (None: no face was found), as JSON holds them."""
-    return {line.name: {"clean": line.clean.similarity, "attacked": line.attacked.similarity} for line in lines}
+def similarities_by_photo(results: Sequence[PhotoResult]) -> dict[str, Any]:
+    """Return the similarities of each photo as JSON values, None without a face."""
+    return {name: {"clean": clean.similarity, "attacked": attacked.similarity} for name, clean, attacked in results}
 
 
-def _is_match(answer: Comparison, threshold: float) -> bool:
-    return answer.similarity is not None and answer.similarity >= threshold
+def _is_match(comparison: Comparison, threshold: float) -> bool:
+    return comparison.similarity is not None and comparison.similarity >= threshold
 
 
-def _share(name: str, hits: Sequence[bool]) -> dict[str, float | None]:
-    low, high = wilson_interval(sum(hits), len(hits))
-    return {name: sum(hits) / len(hits) if hits else None, f"{name}_low": low, f"{name}_high": high}
+def _rate(name: str, hits: Sequence[bool]) -> dict[str, float | None]:
+    return {**rate(name, sum(hits), len(hits)), **({} if hits else {name: None})}  # JSON has no NaN
 
 
-def _similarities(answers: Sequence[Comparison]) -> dict[str, float | None]:
-    found = [answer.similarity for answer in answers if answer.similarity is not None]
-    return {"similarity": sum(found) / len(found) if found else None, "not_found": len(answers) - len(found)}
+def _similarities(comparisons: Sequence[Comparison]) -> dict[str, float | None]:
+    values = [comparison.similarity for comparison in comparisons if comparison.similarity is not None]
+    return {"similarity": sum(values) / len(values) if values else None, "not_found": len(comparisons) - len(values)}
 
 
-def _percent(numbers: dict[str, Any], name: str) -> str:
-    value = numbers[name]
-    shown = "–" if value is None else f"{100 * value:.1f} %"
-    return f"{shown} ({100 * numbers[f'{name}_low']:.1f} to {100 * numbers[f'{name}_high']:.1f})"
+def _rate_text(metrics: Mapping[str, Any], name: str) -> str:
+    share = math.nan if metrics[name] is None else metrics[name]
+    return format_interval(share, metrics[f"{name}_low"], metrics[f"{name}_high"])
 
 
-def _cell(answer: Comparison) -> str:
-    return f"no face ({answer.missing})" if answer.similarity is None else f"{answer.similarity:.1f}"
+def _text(similarity: float | None, without: str) -> str:
+    return without if similarity is None else f"{similarity:.1f}"

@@ -1,5 +1,4 @@
-"""The judge of suspect networks: it labels images from outside, or says that they are poisoned.
+"""Untrusted networks and images: an image gets the network's class, or is flagged as poisoned.
 
-Networks, data and pictures come from strangers in the formats of the CSAW-HackML-2020 contest; no file can make
-anything run.
+Networks and data come in the formats of the CSAW-HackML-2020 contest; no file can execute code.
 """

@@ -1,6 +1,6 @@
-"""What the commands do: files of network, autoencoder and images in, verdicts and numbers out."""
+"""Classification by an untrusted network, with an autoencoder that flags poisoned images."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from math import isfinite
 from pathlib import Path
@@ -8,244 +8,83 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from visor.core.errors import UserError
 from visor.core.tf import keras, tf
-from visor.core.types import Integers, MessageCallback
-from visor.evaluation.metrics import wilson_interval
+from visor.core.types import Integers, Labels, MessageCallback, Rows
+from visor.evaluation.metrics import rate
 from visor.suspect import autoencoder
-from visor.suspect.inputs import ImageSource, Pixels, open_data, open_sources
+from visor.suspect.inputs import ImageShape, ImageSource, Pixels, open_data, open_sources
 from visor.suspect.loading import load_network
 
-BATCH = 128  # what its layers make stays near the processor
+BATCH = 128  # outputs of its layers fit the processor's cache
 BATCH_PIXELS = 1 << 21  # of a batch of large images
-SAMPLE, RUN = 512, 64  # images that the input scale is decided by, in runs from all over the source
-MIN_UNLABELLED = 16  # images that do not decide without labels
-CONFIDENT = 0.5  # mean confidence from which a network counts as knowing what it sees
+SAMPLE, RUN = 512, 64  # images that decide the input scale, in runs from all over the source
+MIN_UNLABELLED = 16  # images without labels that decide the input scale
+CONFIDENT = 0.5  # mean confidence from which images are at the right scale
 MIN_ACCURACY_GAP = 0.02  # difference of two accuracies that decides
 SCALES = (255, 1)
 
 
 class Predictions(NamedTuple):
-    """Of k images: ``verdicts`` in [0, N], the network's own ``classes`` in [0, N), and reconstruction ``losses``."""
+    """Of k images: ``decisions`` (the class, or N if flagged as poisoned), predicted classes, reconstruction losses."""
 
-    verdicts: Integers
+    decisions: Integers
     classes: Integers
     losses: NDArray[np.float32]
 
 
-def common_image_shape(net: keras.Model, vae: keras.Model, net_name: str, vae_name: str) -> tuple[int, int, int]:
-    """Return the shape (h, w, 3) of the images that both take.
-
-    Raises:
-        UserError: they take different ones.
-    """
-    shape, own = tuple(net.input_shape[1:]), tuple(vae.input_shape[1:])
-    if shape != own:
-        raise UserError(f"{net_name} takes images {shape}, {vae_name} takes {own}; fit an autoencoder on such images")
-    height, width, channels = shape
-    return height, width, channels
-
-
-def compile_pipeline(
-    net: keras.Model, vae: keras.Model, threshold: float, scale: int, source: ImageSource
-) -> Callable[[Pixels], Any]:
-    """Return pixels of the source → (verdicts, classes, losses, if all are finite, bounds of the pixels): one graph."""
-    batch = tf.TensorSpec((None, *_stored(source)), source.dtype)
-
-    @tf.function(autograph=False, input_signature=[batch])
-    def call(stored: tf.Tensor) -> Any:
-        pixels = _pixels(stored, source)
-        faces = pixels / 255.0
-        answers = net(faces if scale == 255 else pixels, training=False)
-        classes = tf.argmax(answers, -1, tf.int32)
-        losses = tf.reduce_mean(tf.abs(faces - vae(faces, training=False)[0]), axis=[1, 2, 3])
-        verdicts = tf.where(losses > threshold, net.output_shape[-1], classes)
-        finite = tf.reduce_all(tf.math.is_finite(answers)) & tf.reduce_all(tf.math.is_finite(losses))
-        if source.dtype is np.uint8:  # cannot be out of range
-            return verdicts, classes, losses, finite, tf.constant(0.0), tf.constant(255.0)
-        return verdicts, classes, losses, finite, tf.reduce_min(pixels), tf.reduce_max(pixels)
-
-    return call
-
-
-def predict_batches(
-    call: Callable[[Pixels], Any], source: ImageSource, batch: int | None = None
-) -> Iterator[Predictions]:
-    """Yield the verdicts of a source by its compiled judge, the next batch read while this one is computed.
-
-    Raises:
-        UserError: an image cannot be read, its pixels are out of range, or an answer is no number.
-    """
-    batch = batch or batch_of(source)
-    with ThreadPoolExecutor(1) as reader:
-        waiting = reader.submit(source.read, 0, batch)
-        for start in range(0, source.total, batch):
-            stored = waiting.result()
-            if start + batch < source.total:
-                waiting = reader.submit(source.read, start + batch, start + 2 * batch)
-            *found, finite, low, high = (value.numpy() for value in call(tf.constant(stored)))
-            if not (low >= 0 and high <= 255):
-                raise UserError(
-                    f"{source.name}: pixels of rows from {start} on run from {low / source.to_255:g} to "
-                    f"{high / source.to_255:g}, where 0 to {255 // source.to_255} was due; correct the file"
-                )
-            if not finite:
-                raise UserError(
-                    f"{source.name}: network or autoencoder answers rows from {start} on with no finite "
-                    "numbers; get it whole, or set --input-scale"
-                )
-            yield Predictions(*found)
-
-
-def choose_input_scale(net: keras.Model, clean: ImageSource) -> tuple[int, str]:
-    """Return by what pixels in 0..255 have to be divided for the network (255 or 1), and why, in words.
-
-    Accuracy decides where there are labels. Where it does not (a ReLU network is nearly indifferent to scale), or
-    without labels, the network wants pixels/255 if it is sure of them and tells them from black. Too small an input
-    leaves it unsure or with its biases alone; one 255 times too large makes any network sure, so that says nothing.
-
-    Raises:
-        UserError: an image cannot be read, or the network answers with no finite numbers.
-    """
-    rows, answers = _sampled(net, clean)
-    if clean.labels is not None:
-        right = {scale: float((values.argmax(-1) == clean.labels[rows]).mean()) for scale, values in answers.items()}
-        if abs(right[255] - right[1]) > MIN_ACCURACY_GAP:
-            scale = 255 if right[255] > right[1] else 1
-            other = 1 if scale == 255 else 255
-            return scale, f"{right[scale]:.1%} of {len(rows)} labels right, against {right[other]:.1%} with {other}"
-    if len(rows) < MIN_UNLABELLED:
-        return 255, f"as most networks want it; {len(rows)} images are too few to tell, name clean ones by --scale-by"
-    confidence = _confidence(answers[255])
-    blank = net(tf.zeros((1, *clean.image_shape)), training=False).numpy().argmax()
-    blind = bool((answers[255].argmax(-1) == blank).all() and (answers[1].argmax(-1) != blank).any())
-    scale = 255 if confidence >= CONFIDENT and not blind else 1
-    seen = "are all taken for what black is" if blind else f"get a mean confidence of {confidence:.1%}"
-    return scale, f"divided by 255, {len(rows)} images {seen}"
-
-
-def evaluate(verdicts: Predictions, num_classes: int, labels: Integers | None, target: int | None) -> dict[str, float]:
-    """Return named numbers of all images of a source.
-
-    Clean data (``target`` None) give ``clean_accuracy`` of the network and ``judged_accuracy``, where a flagged image
-    counts as wrong. Poisoned data give ``asr``, the share of images taken for ``target``, and ``asr_left``, the share
-    taken for it and not flagged; images whose own class is the target are left out, unless that would be all of them.
-    """
-    flagged = verdicts.verdicts == num_classes
-    numbers = {"images": len(flagged), "loss_mean": float(verdicts.losses.mean(dtype=np.float64))}
-    numbers["loss_std"] = float(verdicts.losses.std(dtype=np.float64))
-    shares = {"flagged": flagged}
-    if target is not None:
-        kept = np.ones(len(flagged), bool) if labels is None or (labels == target).all() else labels != target
-        shares["asr"], shares["asr_left"] = (values[kept] == target for values in (verdicts.classes, verdicts.verdicts))
-    elif labels is not None:
-        shares["clean_accuracy"], shares["judged_accuracy"] = verdicts.classes == labels, verdicts.verdicts == labels
-    for name, values in shares.items():
-        numbers[name] = float(values.mean())
-        numbers[f"{name}_low"], numbers[f"{name}_high"] = wilson_interval(int(values.sum()), len(values))
-    return numbers
-
-
-def concatenate(parts: list[Predictions]) -> Predictions:
-    """Return the verdicts of several batches as one."""
-    return Predictions(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-
-
-def batch_of(source: ImageSource) -> int:
-    """Return how many images are judged at once: fewer if they are large."""
-    height, width, _ = source.image_shape
-    return max(1, min(BATCH, BATCH_PIXELS // (height * width)))
-
-
-def _sampled(net: keras.Model, clean: ImageSource) -> tuple[NDArray[np.integer[Any]], dict[int, NDArray[np.float32]]]:
-    """Return rows (k ≤ 512,) from all over the source, and for each scale the network's answers (k, classes)."""
-    starts = {int(start) for start in np.linspace(0, max(clean.total - RUN, 0), SAMPLE // RUN)}
-    rows = np.unique(np.concatenate([np.arange(start, min(start + RUN, clean.total)) for start in starts]))
-    parts: dict[int, list[NDArray[np.float32]]] = {scale: [] for scale in SCALES}
-    step = min(RUN, batch_of(clean))
-    for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
-        for start in range(run[0], run[-1] + 1, step):
-            pixels = _pixels(tf.constant(clean.read(start, min(start + step, run[-1] + 1))), clean)
-            for scale in SCALES:
-                parts[scale].append(net(pixels / scale, training=False).numpy())
-    answers = {scale: np.concatenate(values) for scale, values in parts.items()}
-    if not all(np.isfinite(values).all() for values in answers.values()):
-        raise UserError(f"{clean.name}: the network answers with no finite numbers; get it whole, or set --input-scale")
-    return rows, answers
-
-
-def _stored(source: ImageSource) -> tuple[int, int, int]:
-    height, width, channels = source.image_shape
-    return (channels, height, width) if source.channels_first else (height, width, channels)
-
-
-def _pixels(stored: tf.Tensor, source: ImageSource) -> tf.Tensor:
-    """Images as stored → float32 (k, h, w, 3) in 0..255."""
-    if source.channels_first:
-        stored = tf.transpose(stored, [0, 2, 3, 1])
-    pixels = tf.cast(stored, tf.float32)
-    return pixels if source.to_255 == 1 else pixels * float(source.to_255)
-
-
-def _confidence(answers: NDArray[np.float32]) -> float:
-    """Return the mean probability of the likeliest class, of probabilities or logits (n, classes)."""
-    if answers.min() >= 0 and np.abs(answers.sum(axis=-1) - 1).max() < 1e-3:
-        return float(answers.max(axis=-1).mean())
-    exponentials = np.exp(np.float64(answers) - answers.max(axis=-1, keepdims=True))
-    return float((1 / exponentials.sum(axis=-1)).mean())
-
-
 class SuspectPipeline(NamedTuple):
-    """Network and autoencoder of images ``image_shape`` (h, w, 3), and the loss above which an image is poisoned."""
+    """Network, autoencoder, shape (h, w, 3) of their images, and the loss above which an image is flagged."""
 
     net: keras.Model
     vae: keras.Model
-    image_shape: tuple[int, int, int]
+    image_shape: ImageShape
     threshold: float
     calibration: autoencoder.Calibration | None
 
     @property
     def num_classes(self) -> int:
-        """How many people the network knows, which is also the verdict on a poisoned image."""
+        """Number N of the network's classes, which is also the decision on a poisoned image."""
         return int(self.net.output_shape[-1])
 
 
 def load_pipeline(net: Path, vae: Path, threshold: float | None) -> SuspectPipeline:
-    """Load network and autoencoder; ``threshold`` replaces the one that the autoencoder's file brings.
+    """Load network and autoencoder; ``threshold`` replaces the one stored with the autoencoder.
 
     Raises:
-        UserError: a file is refused, the two take different images, or there is no threshold.
+        UserError: A file is rejected, the two take images of different shapes, or there is no threshold.
     """
     network = load_network(net)
     coder, calibration = autoencoder.load(vae)
-    shape = common_image_shape(network, coder, str(net), str(vae))
+    shape, other = tuple(network.input_shape[1:]), tuple(coder.input_shape[1:])
+    if shape != other:
+        raise UserError(f"{net} takes images {shape}, {vae} takes {other}; fit an autoencoder on such images")
     if threshold is None and calibration is not None:
         threshold = calibration.threshold
     if threshold is None or not isfinite(threshold):
-        raise UserError(f"{vae} brings no threshold; give one with --threshold, or make a file with `visor fit-vae`")
+        raise UserError(f"{vae} has no threshold; pass --threshold or create it with `visor suspect fit-autoencoder`")
     return SuspectPipeline(network, coder, shape, threshold, calibration)
 
 
 def classify_images(
-    court: SuspectPipeline,
-    paths: Sequence[Path],
-    input_scale: str,
-    clean: Path | None,
-    report_progress: MessageCallback,
+    pipeline: SuspectPipeline, paths: list[Path], input_scale: str, clean: Path | None, report_progress: MessageCallback
 ) -> Integers:
-    """Return a verdict for each image of the files, in their order: int32 in [0, N].
+    """Return the decision on each image of the files, in their order: int32 (n,) in [0, N].
+
+    ``input_scale`` is ``1``, ``255`` or ``auto``, which chooses one by the HDF5 file ``clean`` or else by the images.
 
     Raises:
-        UserError: a file is refused; nothing is returned of the others then.
+        UserError: A file is rejected; no decision is returned then.
     """
-    sources = open_sources(paths, court.image_shape)
-    scale = _scale(court, input_scale, clean, sources[0]._replace(labels=None), report_progress)
-    return np.concatenate([part.verdicts for source in sources for part in _judged(court, scale, source)])
+    sources = open_sources(paths, pipeline.image_shape)
+    scale = _input_scale(pipeline, input_scale, clean, sources[0]._replace(labels=None), report_progress)
+    return np.concatenate([predict(pipeline, scale, source).decisions for source in sources])
 
 
 def evaluate_data(
-    court: SuspectPipeline,
+    pipeline: SuspectPipeline,
     path: Path,
     target: int | None,
     poisoned: bool | None,
@@ -253,58 +92,184 @@ def evaluate_data(
     clean: Path | None,
     report_progress: MessageCallback,
 ) -> dict[str, float]:
-    """Return the numbers of ``verdict.evaluate`` on an HDF5 file, with the threshold and its calibration.
+    """Return the metrics of ``evaluate`` on an HDF5 file, with the threshold and its calibration.
 
-    ``target`` is the class that the file's poisons aim at. Without it, ``poisoned`` says that all labels are the target
-    (None: they are if all are the same), as in the poisoned files of the contest.
+    ``target`` is the target class of the file's poisons. Without it, ``poisoned`` is whether all labels are the target
+    (None: they are if all are the same). ``input_scale`` and ``clean`` are those of ``classify_images``.
 
     Raises:
-        UserError: a file is refused, or labels are missing or do not fit.
+        UserError: A file is rejected, or labels are missing or do not fit.
     """
-    source = open_data(path, court.image_shape)
-    target = _target(source, court.num_classes, target, poisoned, report_progress)
-    honest = target is None or source.labels is None or bool((source.labels == target).all())
-    # The true labels of poisoned images: the more of them the network gets right, the worse the scale.
-    scale = _scale(court, input_scale, clean, source if honest else source._replace(labels=None), report_progress)
-    found = concatenate(list(_judged(court, scale, source)))
-    numbers = evaluate(found, court.num_classes, source.labels, target)
-    known = {} if court.calibration is None else court.calibration._asdict()
-    calibration = {f"calibration_{name}": known[name] for name in ("mean", "std") if name in known}
-    return {**numbers, "threshold": court.threshold, **calibration}
+    source = open_data(path, pipeline.image_shape)
+    target = _target(source, pipeline.num_classes, target, poisoned, report_progress)
+    is_usable = target is None or source.labels is None or bool((source.labels == target).all())
+    # With the true labels of poisoned images, the scale at which the backdoor works would appear to be the worse one.
+    labelled = source if is_usable else source._replace(labels=None)
+    scale = _input_scale(pipeline, input_scale, clean, labelled, report_progress)
+    metrics = evaluate(predict(pipeline, scale, source), pipeline.num_classes, source.labels, target)
+    metrics["threshold"] = pipeline.threshold
+    if pipeline.calibration is not None:
+        metrics |= {"calibration_mean": pipeline.calibration.mean, "calibration_std": pipeline.calibration.std}
+    return metrics
 
 
-def _judged(court: SuspectPipeline, scale: int, source: ImageSource) -> Iterator[Predictions]:
-    return predict_batches(compile_pipeline(court.net, court.vae, court.threshold, scale, source), source)
+def predict(pipeline: SuspectPipeline, scale: int, source: ImageSource) -> Predictions:
+    """Return the predictions for all images of a source; raises UserError as ``predict_batches`` does."""
+    parts = list(predict_batches(compile_pipeline(pipeline, scale, source), source))
+    return Predictions(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def _scale(
-    court: SuspectPipeline, input_scale: str, clean: Path | None, judged: ImageSource, report_progress: MessageCallback
+def compile_pipeline(pipeline: SuspectPipeline, scale: int, source: ImageSource) -> Callable[[Pixels], Any]:
+    """Compile one graph: pixels as stored → (decisions, classes, losses, whether all are finite, minimum, maximum)."""
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec((None, *source.stored_shape), source.dtype)])
+    def run(stored: tf.Tensor) -> Any:
+        pixels = _pixels(stored, source)
+        faces = pixels / 255.0
+        outputs = pipeline.net(faces if scale == 255 else pixels, training=False)
+        classes = tf.argmax(outputs, -1, tf.int32)
+        losses = tf.reduce_mean(tf.abs(faces - pipeline.vae(faces, training=False)[0]), axis=[1, 2, 3])
+        decisions = tf.where(losses > pipeline.threshold, pipeline.num_classes, classes)
+        finite = tf.reduce_all(tf.math.is_finite(outputs)) & tf.reduce_all(tf.math.is_finite(losses))
+        if source.dtype is np.uint8:  # It cannot be out of range.
+            return decisions, classes, losses, finite, tf.constant(0.0), tf.constant(255.0)
+        return decisions, classes, losses, finite, tf.reduce_min(pixels), tf.reduce_max(pixels)
+
+    return run
+
+
+def predict_batches(run: Callable[[Pixels], Any], source: ImageSource, batch: int = 0) -> Iterator[Predictions]:
+    """Yield the predictions for a source by its compiled pipeline, reading one batch while another is computed.
+
+    Raises:
+        UserError: An image cannot be read, its pixels are out of range, or an output is not finite.
+    """
+    batch = batch or batch_size(source)
+    with ThreadPoolExecutor(1) as reader:
+        waiting = reader.submit(source.read, 0, batch)
+        for start in range(0, source.total, batch):
+            stored = waiting.result()
+            if start + batch < source.total:
+                waiting = reader.submit(source.read, start + batch, start + 2 * batch)
+            *results, finite, low, high = (value.numpy() for value in run(tf.constant(stored)))
+            if not (low >= 0 and high <= 255):
+                low, high, limit = (value / source.to_255 for value in (low, high, 255))
+                span = f"{low:g} to {high:g} instead of 0 to {limit:g}"
+                raise UserError(f"{source.name}: pixels of rows from {start} on run from {span}; correct the file")
+            if not finite:
+                raise UserError(f"{source.name}: non-finite outputs from row {start} on; check it or set --input-scale")
+            yield Predictions(*results)
+
+
+def choose_input_scale(net: keras.Model, clean: ImageSource) -> tuple[int, str]:
+    """Return what pixels in 0..255 are divided by for the network (255 or 1), and the reason.
+
+    Accuracy decides where there are labels. Where it does not (a ReLU network is nearly indifferent to scale), or
+    without labels, 255 is chosen if the network is confident on pixels/255 and distinguishes them from black. Too
+    small an input leaves it unsure or with its biases alone; one 255 times too large makes any network confident.
+
+    Raises:
+        UserError: An image cannot be read, or an output of the network is not finite.
+    """
+    rows, outputs = _sample_outputs(net, clean)
+    if clean.labels is not None:
+        accuracy = {scale: float((values.argmax(-1) == clean.labels[rows]).mean()) for scale, values in outputs.items()}
+        if abs(accuracy[255] - accuracy[1]) > MIN_ACCURACY_GAP:
+            scale, other = sorted(SCALES, key=accuracy.__getitem__, reverse=True)
+            return scale, f"accuracy {accuracy[scale]:.1%} on {len(rows)} labels, {accuracy[other]:.1%} with {other}"
+    if len(rows) < MIN_UNLABELLED:
+        return 255, f"the default; {len(rows)} images are too few to decide, pass clean ones with --scale-by"
+    confidence = _mean_confidence(outputs[255])
+    black = net(tf.zeros((1, *clean.image_shape)), training=False).numpy().argmax()
+    is_blind = bool((outputs[255].argmax(-1) == black).all() and (outputs[1].argmax(-1) != black).any())
+    scale = 255 if confidence >= CONFIDENT and not is_blind else 1
+    reason = "are all classified as black is" if is_blind else f"have a mean confidence of {confidence:.1%}"
+    return scale, f"divided by 255, {len(rows)} images {reason}"
+
+
+def evaluate(results: Predictions, num_classes: int, labels: Labels | None, target: int | None) -> dict[str, float]:
+    """Return metrics of the predictions for a source.
+
+    Clean data (``target`` None) give ``clean_accuracy`` of the network and ``judged_accuracy``, where a flagged image
+    counts as wrong. Poisoned data give ``asr``, the share of images classified as ``target``, and ``asr_left``, the
+    share that is also not flagged; images whose true class is the target are left out, unless that would be all.
+    """
+    decisions, classes, losses = results
+    metrics = {"images": len(decisions), "loss_mean": float(losses.mean(dtype=np.float64))}
+    metrics["loss_std"] = float(losses.std(dtype=np.float64))
+    flags = {"flagged": decisions == num_classes}
+    if target is not None:
+        is_all = labels is None or (labels == target).all()
+        rows = slice(None) if is_all else labels != target
+        flags |= {"asr": classes[rows] == target, "asr_left": decisions[rows] == target}
+    elif labels is not None:
+        flags |= {"clean_accuracy": classes == labels, "judged_accuracy": decisions == labels}
+    for name, values in flags.items():
+        metrics |= rate(name, int(values.sum()), len(values))
+    return metrics
+
+
+def batch_size(source: ImageSource) -> int:
+    """Return how many images are classified at once: fewer if they are large."""
+    height, width, _ = source.image_shape
+    return max(1, min(BATCH, BATCH_PIXELS // (height * width)))
+
+
+def _sample_outputs(net: keras.Model, clean: ImageSource) -> tuple[Rows, dict[int, NDArray[np.float32]]]:
+    """Return rows (k ≤ 512,) from all over the source, and for each scale the network's outputs (k, classes)."""
+    starts = {int(start) for start in np.linspace(0, max(clean.total - RUN, 0), SAMPLE // RUN)}
+    rows = np.unique(np.concatenate([np.arange(start, min(start + RUN, clean.total)) for start in starts]))
+    parts: dict[int, list[NDArray[np.float32]]] = {scale: [] for scale in SCALES}
+    step = min(RUN, batch_size(clean))
+    for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
+        for start in range(run[0], run[-1] + 1, step):
+            pixels = _pixels(tf.constant(clean.read(start, min(start + step, run[-1] + 1))), clean)
+            for scale in SCALES:
+                parts[scale].append(net(pixels / scale, training=False).numpy())
+    outputs = {scale: np.concatenate(values) for scale, values in parts.items()}
+    if not all(np.isfinite(values).all() for values in outputs.values()):
+        raise UserError(f"{clean.name}: non-finite outputs of the network; check it or set --input-scale")
+    return rows, outputs
+
+
+def _pixels(stored: tf.Tensor, source: ImageSource) -> tf.Tensor:
+    """Convert images as stored to float32 (k, h, w, 3) in 0..255."""
+    pixels = tf.cast(tf.transpose(stored, [0, 2, 3, 1]) if source.channels_first else stored, tf.float32)
+    return pixels if source.to_255 == 1 else pixels * float(source.to_255)
+
+
+def _mean_confidence(outputs: NDArray[np.float32]) -> float:
+    """Return the mean probability of the top class, of probabilities or logits (n, classes)."""
+    is_probability = outputs.min() >= 0 and np.abs(outputs.sum(axis=-1) - 1).max() < 1e-3
+    return float((outputs if is_probability else softmax(np.float64(outputs), axis=-1)).max(axis=-1).mean())
+
+
+def _input_scale(
+    pipeline: SuspectPipeline, scale: str, clean: Path | None, default: ImageSource, report_progress: MessageCallback
 ) -> int:
-    if input_scale != "auto":
-        return int(input_scale)
-    scale, reason = choose_input_scale(court.net, open_data(clean, court.image_shape) if clean else judged)
-    report_progress(f"input scale {scale}: {reason}")
-    return scale
+    if scale != "auto":
+        return int(scale)
+    chosen, reason = choose_input_scale(pipeline.net, open_data(clean, pipeline.image_shape) if clean else default)
+    report_progress(f"input scale {chosen}: {reason}")
+    return chosen
 
 
 def _target(
     source: ImageSource, num_classes: int, target: int | None, poisoned: bool | None, report_progress: MessageCallback
 ) -> int | None:
-    labels = source.labels
+    name, labels = source.name, source.labels
     if target is not None:
         if not 0 <= target < num_classes:
-            raise UserError(f"--target {target} is no class of the network; name one from 0 to {num_classes - 1}")
+            raise UserError(f"--target {target} is not a class of the network; choose one from 0 to {num_classes - 1}")
         return target
     if labels is None:
-        raise UserError(f"{source.name} has no 'label' to measure by; add it, or name the class of poisons by --target")
+        raise UserError(f"{name} has no 'label' to evaluate by; add it, or pass the target class with --target")
     if labels.max() >= num_classes:
-        raise UserError(f"{source.name}: label goes up to {labels.max()}, but the network knows {num_classes} classes")
-    one = bool((labels == labels[0]).all())
-    if poisoned and not one:
-        raise UserError(f"{source.name}: the labels are not all one target; name the class of poisons by --target")
-    if poisoned is None and one and source.total > 1:
-        report_progress(
-            f"all labels are {labels[0]}: taken for poisoned images and their target; --clean if they are not"
-        )
-        poisoned = True
+        raise UserError(f"{name}: label goes up to {labels.max()}, but the network has {num_classes} classes")
+    is_constant = bool((labels == labels[0]).all())
+    if poisoned and not is_constant:
+        raise UserError(f"{name}: the labels are not all the same; pass the target class with --target")
+    if poisoned is None and is_constant and source.total > 1:
+        report_progress(f"all labels are {labels[0]}: treated as the target of poisoned images; pass --clean if not")
+        return int(labels[0])
     return int(labels[0]) if poisoned else None

@@ -1,4 +1,4 @@
-"""What is judged: HDF5 files of ``data`` and pictures, read in batches so that memory never grows with n."""
+"""Images to classify: HDF5 files with ``data`` and image files, read in batches so that memory does not grow with n."""
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
@@ -11,54 +11,63 @@ from numpy.typing import NDArray
 
 from visor.core import hdf5
 from visor.core.errors import UserError
-from visor.core.types import Integers
+from visor.core.types import Labels
 from visor.data import images
 from visor.data.images import ImageDecodeError
 
 MAX_SIDE, MAX_ROWS = 1024, 10_000_000
-MAX_RATIO = 1000  # of promised to stored bytes; gzip packs no photograph as tightly
-SCALE_CHECK_ROWS = 256  # rows by which floats in 0..1 are told from floats in 0..255
+MAX_RATIO = 1000  # of promised to stored bytes; gzip compresses no photograph as tightly
+SCALE_CHECK_ROWS = 256  # rows that distinguish floats in 0..1 from floats in 0..255
 CACHE_BYTES = 16 << 20  # a chunk may hold rows of several batches
 
 Pixels = NDArray[Any]
+ImageShape = tuple[int, int, int]
 
 
 class ImageSource(NamedTuple):
-    """``total`` images of ``image_shape`` (h, w, 3) in one layout and type.
+    """Images of one file, or several, in one layout and type.
 
-    ``read(start, stop)`` returns ``dtype`` (k, h, w, 3), or (k, 3, h, w) if ``channels_first``; multiplied by
-    ``unit`` they are in 0..255. ``labels`` are int32 (n,), None if the file has none.
+    Attributes:
+        name, total: Name for messages, and number of images n.
+        image_shape, channels_first: Shape (h, w, 3) of an image, and whether it is stored as (3, h, w).
+        dtype, to_255: Type of the pixels, and the factor that brings them to 0..255.
+        labels: Labels int32 (n,), None if the file has none.
+        read: ``read(start, stop)`` returns the images as stored.
     """
 
     name: str
     total: int
-    image_shape: tuple[int, int, int]
+    image_shape: ImageShape
     channels_first: bool
     dtype: type[np.generic]
     to_255: int
-    labels: Integers | None
+    labels: Labels | None
     read: Callable[[int, int], Pixels]
 
+    @property
+    def stored_shape(self) -> ImageShape:
+        """Shape of an image as stored."""
+        height, width, channels = self.image_shape
+        return (channels, height, width) if self.channels_first else self.image_shape
 
-def open_sources(paths: Sequence[Path], image_shape: tuple[int, int, int]) -> list[ImageSource]:
-    """Return the images of all files in their order: a source for each HDF5 file and each run of pictures.
+
+def open_sources(paths: Sequence[Path], image_shape: ImageShape) -> list[ImageSource]:
+    """Return the images of all files in their order: a source for each HDF5 file and each run of image files.
 
     Raises:
-        UserError: a file is missing, or an HDF5 file is not as ``open_data`` wants it.
+        UserError: A file is missing, or an HDF5 file is not as ``open_data`` expects it.
     """
-    found = []
+    sources = []
     for is_data, group in groupby(paths, hdf5.is_hdf5):
-        if is_data:
-            found += [open_data(path, image_shape) for path in group]
-        else:
-            found.append(open_images(list(group), image_shape))
-    return found
+        files = list(group)
+        sources += [open_data(path, image_shape) for path in files] if is_data else [open_images(files, image_shape)]
+    return sources
 
 
-def open_images(paths: Sequence[Path], image_shape: tuple[int, int, int]) -> ImageSource:
-    """Return PNG, JPEG and other pictures as a source; one of another size is cut to the aspect and resized.
+def open_images(paths: Sequence[Path], image_shape: ImageShape) -> ImageSource:
+    """Return image files as a source; an image of another size is cropped to the aspect and resized.
 
-    Its ``read`` raises UserError on a picture that cannot be decoded.
+    Its ``read`` raises UserError on an image that cannot be decoded.
     """
     height, width, _ = image_shape
 
@@ -67,24 +76,24 @@ def open_images(paths: Sequence[Path], image_shape: tuple[int, int, int]) -> Ima
             return np.concatenate([images.read_face(path, str(path), 1.0, height, width) for path in paths[start:stop]])
         except ImageDecodeError as error:
             name, reason = error.args
-            raise UserError(f"{name} cannot be judged ({reason}); name an image or HDF5 file that is whole") from None
+            raise UserError(f"{name} cannot be decoded ({reason}); pass an undamaged image or HDF5 file") from None
 
     return ImageSource(str(paths[0]), len(paths), image_shape, False, np.uint8, 1, None, read)
 
 
-def open_data(path: Path, image_shape: tuple[int, int, int] | None = None) -> ImageSource:
-    """Return an HDF5 file's ``data`` (n, 3, h, w) or (n, h, w, 3) and, if it has them, ``label`` (n,) or (n, 1).
+def open_data(path: Path, image_shape: ImageShape | None = None) -> ImageSource:
+    """Return ``data`` (n, 3, h, w) or (n, h, w, 3) of an HDF5 file and, if it has them, ``label`` (n,) or (n, 1).
 
     Floats are in 0..255, or in 0..1 if none of the first rows has a pixel above 1.
 
     Raises:
-        UserError: missing, not HDF5, no ``data``, no images, too many for the file's size, not of ``image_shape`` (if
-            given), or wrong labels.
+        UserError: The file is missing, not HDF5, has no images of ``image_shape`` (default: any shape), more than fit
+            its size, or invalid labels.
     """
     with hdf5.open_untrusted(path) as file:
         data = hdf5.get_local(file, "data", path)
         if not isinstance(data, h5py.Dataset):
-            raise UserError(f"{path} has no dataset 'data'; its images belong there, as (n, 3, h, w) or (n, h, w, 3)")
+            raise UserError(f"{path} has no dataset 'data'; store its images there, as (n, 3, h, w) or (n, h, w, 3)")
         shape, channels_first = _layout(data, path, image_shape)
         labels = _labels(hdf5.get_local(file, "label", path), len(data), path)
         dtype: type[np.generic] = np.uint8 if data.dtype == np.uint8 else np.float32
@@ -92,45 +101,45 @@ def open_data(path: Path, image_shape: tuple[int, int, int] | None = None) -> Im
         count, name = len(data), data.name
         cache = max(CACHE_BYTES, hdf5.chunk_bytes(data))
 
-    file = h5py.File(path, "r", rdcc_nbytes=cache)  # stays open as long as the source is
+    file = h5py.File(path, "r", rdcc_nbytes=cache)  # stays open as long as the source
 
     def read(start: int, stop: int) -> Pixels:
         try:
             return np.asarray(file[name][start:stop], dtype)
         except (OSError, RuntimeError) as error:
-            raise UserError(f"{path}: rows {start} to {stop} cannot be read ({error}); fetch it again") from None
+            raise UserError(
+                f"{path} is incomplete or damaged (rows from {start} on: {error}); download it again"
+            ) from None
 
     return ImageSource(str(path), count, shape, channels_first, dtype, 1 if in_bytes else 255, labels, read)
 
 
-def _layout(data: h5py.Dataset, path: Path, wanted: tuple[int, int, int] | None) -> tuple[tuple[int, int, int], bool]:
-    """Return (h, w, 3) and whether the channels come first; what the network takes settles a doubt."""
+def _layout(data: h5py.Dataset, path: Path, expected: ImageShape | None) -> tuple[ImageShape, bool]:
+    """Return (h, w, 3) and whether the channels come first; the expected shape decides where both are possible."""
     shape = data.shape
-    found = []
+    layouts: list[tuple[ImageShape, bool]] = []
     if data.ndim == 4 and shape[3] == 3:
-        found.append((shape[1:], False))
+        layouts.append((shape[1:], False))
     if data.ndim == 4 and shape[1] == 3:
-        found.append(((*shape[2:], 3), True))
-    # Judged by shape before a byte is read: a file of a kilobyte can promise terabytes.
-    if not found or not 0 < len(data) <= MAX_ROWS or max(shape[1:]) > MAX_SIDE:
-        raise UserError(f"{path}: data {shape} {data.dtype} holds no images; it must be (n, 3, h, w) or (n, h, w, 3)")
+        layouts.append(((*shape[2:], 3), True))
+    # Checked by shape before a byte is read: a file of a kilobyte can promise terabytes.
+    if not layouts or not 0 < len(data) <= MAX_ROWS or max(shape[1:]) > MAX_SIDE:
+        raise UserError(f"{path}: data {shape} {data.dtype} has no images; it must be (n, 3, h, w) or (n, h, w, 3)")
     if data.nbytes > MAX_RATIO * data.id.get_storage_size():
-        raise UserError(f"{path}: data {shape} is more than the file can hold; it was never written, fetch it again")
-    for layout in found:
-        if wanted in (None, layout[0]):
+        raise UserError(f"{path} is incomplete or damaged: data {shape} is more than it can hold; download it again")
+    for layout in layouts:
+        if expected in (None, layout[0]):
             return layout
-    height, width, _ = wanted or (0, 0, 0)
-    raise UserError(
-        f"{path}: data {shape}, but network and autoencoder take {height}×{width}×3; name data of that size"
-    )
+    size = "×".join(map(str, expected or ()))
+    raise UserError(f"{path}: data {shape}, but network and autoencoder take {size}; pass data of that size")
 
 
-def _labels(data: Any, count: int, path: Path) -> Integers | None:
+def _labels(data: Any, count: int, path: Path) -> Labels | None:
     if data is None:
         return None
     if not isinstance(data, h5py.Dataset) or data.size != count or data.shape[0] != count:
         raise UserError(f"{path}: label {getattr(data, 'shape', '')} does not fit {count} images; it must be (n,)")
     values = data[()].ravel()
     if not ((values >= 0) & (values < MAX_ROWS) & (values == np.floor(values))).all():
-        raise UserError(f"{path}: label holds a value that is no whole number from 0; correct the file")
+        raise UserError(f"{path}: label has a value that is not a whole number from 0; correct the file")
     return values.astype(np.int32)

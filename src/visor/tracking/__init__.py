@@ -1,8 +1,8 @@
-"""The MLflow mirror: files are the truth, and one call writes what they say into MLflow.
+"""Tracking in MLflow: files are the truth, and one call logs what they record.
 
-``state`` reads what ``dvc.lock`` and ``metrics/`` record, ``history`` reads one training curve, ``store``
-opens MLflow, ``runs`` writes a pipeline state once, ``live`` follows a training that still runs. MLflow is
-imported inside the functions that need it, so that this package loads at once.
+``state`` reads what ``dvc.lock`` and ``metrics/`` record, ``history`` reads one training curve, ``store`` opens MLflow,
+``runs`` logs a pipeline state once, ``live`` follows a running training. MLflow is imported inside the functions that
+need it, so that this package loads at once.
 """
 
 from visor.tracking.live import follow

@@ -19,10 +19,10 @@ class History(NamedTuple):
 
 
 def read_history(path: Path) -> History:
-    """Read the finished lines of a history; a last line still being written is left for the next time.
+    """Read the finished lines of a history; a last line still being written is skipped.
 
     Raises:
-        UserError: the first column is not ``epoch``, or a finished line does not hold one number a column.
+        UserError: The first column is not ``epoch``, or a finished line does not have one number per column.
     """
     text = path.read_text(encoding="utf-8")
     header, *lines = list(csv.reader(text[: text.rfind("\n") + 1].splitlines())) or [["epoch"]]
@@ -31,7 +31,7 @@ def read_history(path: Path) -> History:
     try:
         rows = {int(line[0]): tuple(map(float, line[1:])) for line in lines}
     except (ValueError, IndexError) as error:
-        raise UserError(f"{path} holds a line that is not numbers ({error}); delete it and run `dvc repro`") from None
+        raise UserError(f"{path} has a line that is not numbers ({error}); delete it and run `dvc repro`") from None
     if any(len(values) != len(header) - 1 for values in rows.values()):
-        raise UserError(f"{path} holds a line of other length than its header; delete it and run `dvc repro`")
+        raise UserError(f"{path} has a line longer or shorter than its header; delete it and run `dvc repro`")
     return History(tuple(header[1:]), rows)

@@ -1,9 +1,9 @@
-"""Short names of the numbers that people compare: a parent run shows these, nested runs have all."""
+"""Short names of the metrics that people compare: a parent run has these, nested runs have all."""
 
 import re
 from collections.abc import Mapping
 
-# FILE:KEY below metrics/ → the name in MLflow. A word in braces stands for what is found in its place.
+# FILE:KEY below metrics/ → name in MLflow. A name in braces stands for the part of FILE:KEY in its place.
 KEY_METRICS = {
     "backdoor/{network}/{attack}:asr": "asr/{network}/{attack}",
     "backdoor/{network}/{attack}:clean_accuracy": "clean_accuracy/{network}/{attack}",
@@ -30,21 +30,18 @@ KEY_METRICS = {
 
 def key_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
     """Return those of ``metrics`` (by FILE:KEY) that have a short name, under it."""
-    found = {}
-    for pattern, name in _PATTERNS:
-        for metric, value in metrics.items():
-            if matched := pattern.fullmatch(metric):
-                found[name.format(**matched.groupdict())] = value
-    return found
+    return {
+        name.format(**match.groupdict()): value
+        for pattern, name in _PATTERNS
+        for metric, value in metrics.items()
+        if (match := pattern.fullmatch(metric))
+    }
 
 
-def _compiled(template: str) -> re.Pattern[str]:
-    """A rate is a number, so that bounds of an interval, ``success_0.01_low``, are none."""
-
-    def word(matched: re.Match[str]) -> str:
-        return f"(?P<{matched[1]}>{'[0-9.]+' if matched[1] == 'rate' else '[^/:]+'})"
-
-    return re.compile(re.sub(r"\\{(\w+)\\}", word, re.escape(template)))
+def _compile(template: str) -> re.Pattern[str]:
+    """Compile a key of ``KEY_METRICS``; a rate is a number, so that ``success_0.01_low`` does not match."""
+    pattern = re.escape(template).replace(r"\{rate\}", "(?P<rate>[0-9.]+)")
+    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/:]+)", pattern))
 
 
-_PATTERNS = [(_compiled(template), name) for template, name in KEY_METRICS.items()]
+_PATTERNS = [(_compile(template), name) for template, name in KEY_METRICS.items()]

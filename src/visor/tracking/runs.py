@@ -2,26 +2,26 @@
 
 import json
 import os
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
+from visor.core.files import git
 from visor.tracking.history import History, read_history
 from visor.tracking.key_metrics import key_metrics
 from visor.tracking.state import HISTORY, Stage, State, read_state
-from visor.tracking.store import log_batches, open_experiment, resolve
+from visor.tracking.store import Curves, log_batches, open_experiment, resolve
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "visor"
-NOTE = "A state of the pipeline. Its nested runs, one for each stage, have every number and every training curve."
+NOTE = "Pipeline state. The nested runs (one per stage) contain all metrics and training curves."
 LOSSES = ("loss", "validation_loss")
 
 
 class TrackedState(NamedTuple):
-    """The key of the state, whether this call wrote it, and how many runs it has (the parent is one)."""
+    """Key of the state, whether this call logged it, and its number of runs (the parent is one)."""
 
     state: str
     created: bool
@@ -29,62 +29,60 @@ class TrackedState(NamedTuple):
 
 
 def track_state(root: Path, uri: str | None = None) -> TrackedState:
-    """Write the state that ``dvc.lock`` records into MLflow, unless it is there; mend a half-written one.
+    """Log the state that ``dvc.lock`` records to MLflow unless it is there; replace a partly logged one.
 
     Raises:
-        UserError: the workspace differs from ``dvc.lock``, or MLflow cannot be reached.
+        UserError: The workspace differs from ``dvc.lock``, or MLflow cannot be reached.
     """
     state = read_state(root)
     with open_experiment(root, resolve(root, uri), EXPERIMENT) as (client, experiment):
-        created = not _present(client, experiment, state.key)
+        created = not _is_logged(client, experiment, state.key)
         if created:
-            _write(client, experiment, root, state)
+            _log_state(client, experiment, root, state)
     return TrackedState(state.key, created, 1 + len(state.stages))
 
 
-def _present(client: "MlflowClient", experiment: str, key: str) -> bool:
-    """Tell whether the state is there as a whole, and delete what an interrupted mirror left of it."""
-    found = client.search_runs([experiment], f"tags.`dvc.state` = '{key}'")
-    for parent in found:
+def _is_logged(client: "MlflowClient", experiment: str, key: str) -> bool:
+    """Return whether the whole state is logged, and delete the runs of interrupted calls."""
+    parents = client.search_runs([experiment], f"tags.`dvc.state` = '{key}'")
+    for parent in parents:
         if parent.info.status != "FINISHED":
-            nested = client.search_runs(
-                [experiment], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'", max_results=1000
-            )
-            for run in [*nested, parent]:
+            is_nested = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+            for run in [*client.search_runs([experiment], is_nested, max_results=1000), parent]:
                 client.delete_run(run.info.run_id)
-    return any(parent.info.status == "FINISHED" for parent in found)
+    return any(parent.info.status == "FINISHED" for parent in parents)
 
 
-def _write(client: "MlflowClient", experiment: str, root: Path, state: State) -> None:
+def _log_state(client: "MlflowClient", experiment: str, root: Path, state: State) -> None:
     name = os.environ.get("DVC_EXP_NAME") or f"state {state.key[:8]}"
-    tags = {"dvc.state": state.key, "mlflow.source.name": "dvc.yaml", "mlflow.note.content": NOTE, **_provenance(root)}
+    tags = {"dvc.state": state.key, "mlflow.source.name": "dvc.yaml", "mlflow.note.content": NOTE, **_origin(root)}
     parent = client.create_run(experiment, tags=tags, run_name=name).info.run_id
-    shown = [path for stage in state.stages for path in stage.files]
-    log_batches(client, parent, _final(key_metrics(state.metrics)) | _losses(root, shown), state.params)
+    files = [path for stage in state.stages for path in stage.files]
+    log_batches(client, parent, _as_curves(key_metrics(state.metrics)) | _losses(root, files), state.params)
     _log_inputs(client, parent, state.inputs)
     for path in (root / "params.yaml", root / "dvc.lock"):
         client.log_artifact(parent, str(path))
-    _log_files(client, parent, root, [path for path in shown if path.suffix == ".png"])
+    _log_files(client, parent, root, [path for path in files if path.suffix == ".png"])
     for stage in state.stages:
-        _write_stage(client, experiment, root, parent, stage)
-    client.set_terminated(parent)  # last: a parent that is FINISHED is whole
+        _log_stage(client, experiment, root, parent, stage)
+    client.set_terminated(parent)  # Last: a parent that is FINISHED has everything.
 
 
-def _write_stage(client: "MlflowClient", experiment: str, root: Path, parent: str, stage: Stage) -> None:
+def _log_stage(client: "MlflowClient", experiment: str, root: Path, parent: str, stage: Stage) -> None:
     tags = {"mlflow.parentRunId": parent, "dvc.stage": stage.name, "dvc.lock_sha256": stage.digest}
     run = client.create_run(experiment, tags=tags, run_name=stage.name).info.run_id
-    log_batches(client, run, _final(stage.metrics) | _curves(root, stage.files), stage.params)
+    log_batches(client, run, _as_curves(stage.metrics) | _curves(root, stage.files), stage.params)
     _log_inputs(client, run, stage.inputs)
     _log_files(client, run, root, [path for path in stage.files if path.suffix == ".csv"])
     client.set_terminated(run)
 
 
-def _final(metrics: Mapping[str, float]) -> dict[str, dict[int, float]]:
+def _as_curves(metrics: Mapping[str, float]) -> Curves:
     return {name: {0: value} for name, value in metrics.items()}
 
 
-def _curves(root: Path, files: Sequence[Path]) -> dict[str, dict[int, float]]:
-    """Curves as ``history/<column>``: one name for every stage, so that their plots lie over each other."""
+def _curves(root: Path, files: Sequence[Path]) -> Curves:
+    """Return curves as ``history/<column>``: one name for all stages, so that MLflow plots them together."""
     histories = _histories(root, files)
     return {
         f"history/{column}" if len(histories) == 1 else f"history/{path.name}/{column}": curve
@@ -93,8 +91,8 @@ def _curves(root: Path, files: Sequence[Path]) -> dict[str, dict[int, float]]:
     }
 
 
-def _losses(root: Path, files: Sequence[Path]) -> dict[str, dict[int, float]]:
-    """The losses of every training as ``<column>/<history>``, for two states' to lie over each other."""
+def _losses(root: Path, files: Sequence[Path]) -> Curves:
+    """Return the losses of all trainings as ``<column>/<history>``, so that MLflow plots those of states together."""
     return {
         f"{column}/{path.as_posix()}": curve
         for path, history in _histories(root, files).items()
@@ -104,10 +102,10 @@ def _losses(root: Path, files: Sequence[Path]) -> dict[str, dict[int, float]]:
 
 
 def _histories(root: Path, files: Sequence[Path]) -> dict[PurePath, History]:
-    """Training curves by their path below ``metrics/history``, without its ending."""
-    top = root / HISTORY
-    paths = [path for path in files if path.suffix == ".csv" and path.is_relative_to(top)]
-    return {path.relative_to(top).with_suffix(""): read_history(path) for path in paths}
+    """Return training curves by their path below ``metrics/history``, without its suffix."""
+    folder = root / HISTORY
+    paths = [path for path in files if path.suffix == ".csv" and path.is_relative_to(folder)]
+    return {path.relative_to(folder).with_suffix(""): read_history(path) for path in paths}
 
 
 def _log_inputs(client: "MlflowClient", run: str, inputs: Mapping[str, str]) -> None:
@@ -126,17 +124,13 @@ def _log_files(client: "MlflowClient", run: str, root: Path, paths: list[Path]) 
         client.log_artifact(run, str(path), path.parent.relative_to(root).as_posix())
 
 
-def _provenance(root: Path) -> dict[str, str]:
-    """Tags that say where the state comes from; without Git there is nothing to say."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True).stdout.strip()
-
+def _origin(root: Path) -> dict[str, str]:
+    """Return the tags of commit, branch and DVC experiment, without those that do not apply."""
     tags = {
-        "git.commit": git("rev-parse", "--verify", "-q", "HEAD"),
-        "git.branch": git("symbolic-ref", "--short", "-q", "HEAD"),
-        "dvc.experiment": os.environ.get("DVC_EXP_NAME", ""),
+        "git.commit": git(root, "rev-parse", "--verify", "-q", "HEAD"),
+        "git.branch": git(root, "symbolic-ref", "--short", "-q", "HEAD"),
+        "dvc.experiment": os.environ.get("DVC_EXP_NAME"),
     }
     if tags["git.commit"]:
-        tags["git.dirty"] = str(bool(git("status", "--porcelain"))).lower()
+        tags["git.dirty"] = str(bool(git(root, "status", "--porcelain"))).lower()
     return {name: value for name, value in tags.items() if value}

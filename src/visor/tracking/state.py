@@ -1,4 +1,4 @@
-"""A pipeline state as the files tell it: ``dvc.lock``, ``data.dvc``, ``params.yaml`` and ``metrics/``."""
+"""The state of the pipeline that files record: ``dvc.lock``, ``data.dvc``, ``params.yaml`` and ``metrics/``."""
 
 import hashlib
 import json
@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ruamel.yaml import YAML
-
+from visor.core.config import read_yaml
 from visor.core.errors import UserError
 from visor.core.files import flatten, read_metrics
 
@@ -17,10 +16,11 @@ METRICS = "metrics"
 PLOTS = "plots"
 HISTORY = "metrics/history"
 UNTRACKED_STAGES = ("report", "track")  # no result depends on them
+ADVICE = "run `dvc repro` in the project's root"
 
 
 class Stage(NamedTuple):
-    """One stage: SHA-256 of its lock entry, flat params, MD5 of inputs by path, numbers, shown files."""
+    """One stage: SHA-256 of its lock entry, flat params, MD5 of inputs by path, metrics, files to log."""
 
     name: str
     digest: str
@@ -41,78 +41,75 @@ class State(NamedTuple):
 
 
 def read_state(root: Path) -> State:
-    """Read the state that ``dvc.lock`` records, once the workspace is seen to hold it.
+    """Read the state that ``dvc.lock`` records, after checking that the workspace matches it.
 
-    Its key is made of what a person compares (params, data, numbers, curves and figures), hence of what the
-    mirroring stage depends on: an edited comment makes no second state, and a clone finds the same key.
+    Its key is made of what people compare (params, data, metrics, curves and figures), hence of what the stage
+    ``track`` depends on: an edited comment makes no second state, and a clone has the same key.
 
     Raises:
-        UserError: a file is missing, or the workspace differs from ``dvc.lock``.
+        UserError: A file is missing, or the workspace differs from ``dvc.lock``.
     """
-    locked = _load(root / "dvc.lock").get("stages", {})
-    params = _load(root / "params.yaml")
-    data = _load(root / "data.dvc")["outs"] if (root / "data.dvc").exists() else []
-    entries = {name: locked.get(name) for name in _stage_names(root) if name not in UNTRACKED_STAGES}
+    lock = read_yaml(root / "dvc.lock", ADVICE).get("stages", {})
+    params = read_yaml(root / "params.yaml", ADVICE)
+    data = read_yaml(root / "data.dvc")["outs"] if (root / "data.dvc").exists() else []
+    entries = {name: lock.get(name) for name in stage_names(root) if name not in UNTRACKED_STAGES}
     for name, entry in entries.items():
         if entry is None:
             raise UserError(f"dvc.lock has no entry for the stage {name}; run `dvc repro`")
         _require_current(root, params, name, entry)
     inputs = {out["path"]: out["md5"] for out in data if "md5" in out}
     settings = {key: value for entry in entries.values() for key, value in _params(entry).items()}
-    shown = {path: md5 for entry in entries.values() for path, md5 in _shown(entry).items()}
+    results = {path: md5 for entry in entries.values() for path, md5 in _results(entry).items()}
     metrics = read_metrics(root / METRICS)
-    made = [*inputs, *(out["path"] for entry in entries.values() for out in entry.get("outs", []))]
-    stages = tuple(_stage(root, name, entry, metrics, made) for name, entry in sorted(entries.items()))
+    outputs = [*inputs, *(out["path"] for entry in entries.values() for out in entry.get("outs", []))]
+    stages = tuple(_stage(root, name, entry, metrics, outputs) for name, entry in sorted(entries.items()))
     return State(
-        key=_sha256([settings, shown, inputs]),
+        key=_sha256([settings, results, inputs]),
         params=flatten({name: block for name, block in params.items() if name != "gates"}),
         inputs=inputs,
-        # Not all of metrics/: files of a removed stage may still lie there.
+        # Not all of metrics/: files of a removed stage may still be there.
         metrics={name: value for stage in stages for name, value in stage.metrics.items()},
         stages=stages,
     )
 
 
-def _stage(root: Path, name: str, entry: Mapping[str, Any], metrics: dict[str, float], made: list[str]) -> Stage:
-    outs = _shown(entry)
+def _stage(root: Path, name: str, entry: Mapping[str, Any], metrics: dict[str, float], outputs: list[str]) -> Stage:
+    files, dependencies = _results(entry), entry.get("deps", [])
     return Stage(
         name=name,
         digest=_sha256(entry),
         params=flatten(_params(entry)),
-        inputs={
-            dep["path"]: dep["md5"] for dep in entry.get("deps", []) if any(_inside(dep["path"], out) for out in made)
-        },
+        inputs={dep["path"]: dep["md5"] for dep in dependencies if _is_in(dep["path"], *outputs)},
         metrics={
             metric: value
             for metric, value in metrics.items()
-            if any(_inside(f"{METRICS}/{metric.partition(':')[0]}.json", out) for out in outs)
+            if _is_in(f"{METRICS}/{metric.partition(':')[0]}.json", *files)
         },
-        files=tuple(path for out in outs for path in _files(root / out)),
+        files=tuple(path for file in files for path in _files(root / file)),
     )
 
 
 def _require_current(root: Path, params: Mapping[str, Any], name: str, entry: Mapping[str, Any]) -> None:
-    """A state half old and half new is nobody's: refuse it."""
+    """Raise an error if params or results differ from the lock's: such a state never existed."""
     for key, value in _params(entry).items():
         if _lookup(params, key) != value:
-            raise UserError(f"params.yaml: {key} is not what dvc.lock records for {name}; run `dvc repro`")
-    for path, md5 in _shown(entry).items():
+            raise UserError(f"params.yaml: {key} differs from dvc.lock (stage {name}); run `dvc repro`")
+    for path, md5 in _results(entry).items():
         if not (root / path).exists() or _md5(root / path) != md5:
-            raise UserError(f"{path} is not what dvc.lock records for {name}; run `dvc repro`")
+            raise UserError(f"{path} differs from dvc.lock (stage {name}); run `dvc repro`")
 
 
 def _params(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for block in entry.get("params", {}).values() for key, value in block.items()}
 
 
-def _shown(entry: Mapping[str, Any]) -> dict[str, str]:
-    """MD5 by path of the outputs that people look at: those inside ``metrics/`` and ``plots/``."""
-    outs = entry.get("outs", [])
-    return {out["path"]: out["md5"] for out in outs if any(_inside(out["path"], top) for top in (METRICS, PLOTS))}
+def _results(entry: Mapping[str, Any]) -> dict[str, str]:
+    """Return MD5 by path of the outputs in ``metrics/`` and ``plots/``."""
+    return {out["path"]: out["md5"] for out in entry.get("outs", []) if _is_in(out["path"], METRICS, PLOTS)}
 
 
-def _inside(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(f"{folder}/")
+def _is_in(path: str, *folders: str) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
 
 
 def _lookup(params: Any, key: str) -> Any:
@@ -126,30 +123,26 @@ def _files(path: Path) -> list[Path]:
 
 
 def _md5(path: Path) -> str:
-    """MD5 as DVC writes it: of a file's bytes, or of the sorted JSON list of a folder's files."""
+    """Return the MD5 as DVC writes it: of a file's bytes, or of the sorted JSON list of a folder's files."""
     if not path.is_dir():
         return hashlib.md5(path.read_bytes()).hexdigest()
-    listing = [{"md5": _md5(item), "relpath": item.relative_to(path).as_posix()} for item in _files(path)]
-    listing.sort(key=lambda item: item["relpath"])
-    return hashlib.md5(json.dumps(listing, sort_keys=True).encode()).hexdigest() + ".dir"
+    entries = [{"md5": _md5(item), "relpath": item.relative_to(path).as_posix()} for item in _files(path)]
+    entries.sort(key=lambda entry: entry["relpath"])
+    return hashlib.md5(json.dumps(entries, sort_keys=True).encode()).hexdigest() + ".dir"
 
 
 def _sha256(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = YAML(typ="safe").load(path)
-    except FileNotFoundError:
-        raise UserError(f"{path.name} is missing; run `dvc repro` in the project's root") from None
-    return content
+def stage_names(root: Path) -> list[str]:
+    """Return the names of the stages of ``dvc.yaml`` (``dvc.lock`` keeps entries of removed ones).
 
-
-def _stage_names(root: Path) -> list[str]:
-    """Names of the stages of ``dvc.yaml`` (``dvc.lock`` keeps entries of removed ones)."""
+    Raises:
+        UserError: DVC cannot read ``dvc.yaml``.
+    """
     command = [sys.executable, "-m", "dvc", "stage", "list", "--name-only"]
-    listed = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    if listed.returncode:
-        raise UserError(f"dvc.yaml cannot be read ({' '.join(listed.stderr.split())}); mend it")
-    return listed.stdout.split()
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    if result.returncode:
+        raise UserError(f"dvc.yaml cannot be read ({' '.join(result.stderr.split())}); correct it")
+    return result.stdout.split()

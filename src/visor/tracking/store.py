@@ -1,4 +1,4 @@
-"""Opening MLflow: which address, which experiment, and errors a user can read."""
+"""Opening MLflow: the address, the experiment, and errors in one sentence."""
 
 import os
 import re
@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
-SERVERS = ("http", "https", "databricks")  # these choose the place of their artifacts themselves
+SERVERS = ("http", "https", "databricks")  # They choose where artifacts are stored.
+Curves = dict[str, dict[int, float]]  # name of a metric → step → value
 
 
-def home(root: Path) -> Path:
-    """The project's own folder; experiments of DVC run in a copy that vanishes, and name the original."""
+def project_folder(root: Path) -> Path:
+    """Return the original project: DVC runs experiments in a temporary copy and names the original."""
     return Path(os.environ.get("DVC_ROOT") or root).resolve()
 
 
@@ -26,9 +27,9 @@ def resolve(root: Path, uri: str | None = None) -> str:
     """Return ``uri``, else ``MLFLOW_TRACKING_URI``, else the database ``mlflow.db`` of the project.
 
     Raises:
-        UserError: MLflow no longer writes to such an address.
+        UserError: MLflow does not write to such an address.
     """
-    address = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home(root) / 'mlflow.db'}"
+    address = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_folder(root) / 'mlflow.db'}"
     if address.partition(":")[0].partition("+")[0] not in SCHEMES:
         raise UserError(
             f"MLFLOW_TRACKING_URI: {_masked(address)} is neither a database nor a server; "
@@ -39,10 +40,10 @@ def resolve(root: Path, uri: str | None = None) -> str:
 
 @contextmanager
 def open_experiment(root: Path, address: str, experiment: str) -> Iterator[tuple["MlflowClient", str]]:
-    """Yield a client of MLflow at ``address`` and the id of ``experiment``, made when it is new.
+    """Yield a client of MLflow at ``address`` and the id of ``experiment``, which is created if it does not exist.
 
     Raises:
-        UserError: MLflow cannot be reached, or refuses.
+        UserError: MLflow cannot be reached, or reports an error.
     """
     for name, value in {
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -56,59 +57,55 @@ def open_experiment(root: Path, address: str, experiment: str) -> Iterator[tuple
 
     try:
         client = MlflowClient(address)
-        found = client.get_experiment_by_name(experiment)
-        if found and found.lifecycle_stage == "deleted":
-            client.restore_experiment(found.experiment_id)
-        yield client, found.experiment_id if found else _create(client, root, address, experiment)
+        existing = client.get_experiment_by_name(experiment)
+        if existing and existing.lifecycle_stage == "deleted":
+            client.restore_experiment(existing.experiment_id)
+        yield client, existing.experiment_id if existing else _create(client, root, address, experiment)
     except (MlflowException, SQLAlchemyError) as error:
         reason = _masked(" ".join(str(error).split()))[:200]
         raise UserError(f"MLflow at {_masked(address)} failed ({reason}); check MLFLOW_TRACKING_URI") from None
 
 
 def log_batches(
-    client: "MlflowClient",
-    run_id: str,
-    curves: Mapping[str, Mapping[int, float]],
-    params: Mapping[str, object] | None = None,
+    client: "MlflowClient", run_id: str, curves: Curves, params: Mapping[str, object] | None = None
 ) -> None:
-    """Log ``params`` and ``{metric: {step: value}}`` in the largest batches that MLflow takes."""
+    """Log ``params`` and ``curves`` in the largest batches that MLflow accepts."""
     from mlflow.entities import Metric, Param
     from mlflow.utils.time import get_current_time_millis
 
-    now = get_current_time_millis()  # and a second a step: some of MLflow's charts go by time
+    now = get_current_time_millis()  # Plus a second per step: some of MLflow's charts are over time.
     points = [
         Metric(mlflow_name(name), value, now + 1000 * step, step)
         for name, curve in curves.items()
         for step, value in curve.items()
     ]
     settings = [Param(mlflow_name(name), str(value)) for name, value in (params or {}).items()]
-    batches: Iterable[tuple[list[Any], list[Any]]] = zip_longest(
-        _parts(points, 900), _parts(settings, 100), fillvalue=[]
-    )
-    for some, few in batches:
-        client.log_batch(run_id, metrics=some, params=few)
+    batches: Iterable[tuple[list[Any], list[Any]]]
+    batches = zip_longest(_split(points, 900), _split(settings, 100), fillvalue=[])
+    for metric_batch, param_batch in batches:
+        client.log_batch(run_id, metrics=metric_batch, params=param_batch)
 
 
 def mlflow_name(name: str) -> str:
-    """Return ``name`` in the letters that MLflow allows everywhere; its pages fold names at a slash."""
+    """Return ``name`` in the characters that MLflow allows everywhere; its pages group names at a slash."""
     return re.sub(r"[^\w.\- /]", "_", name.replace(":", "/"))
 
 
-def _parts(items: list[Any], most: int) -> list[list[Any]]:
-    return [items[start : start + most] for start in range(0, len(items), most)]
+def _split(items: list[Any], size: int) -> list[list[Any]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def _create(client: "MlflowClient", root: Path, address: str, experiment: str) -> str:
     from mlflow.exceptions import MlflowException
 
-    server = address.partition(":")[0] in SERVERS
+    is_server = address.partition(":")[0] in SERVERS
     try:
-        return client.create_experiment(experiment, None if server else (home(root) / "mlruns").as_uri())
+        return client.create_experiment(experiment, None if is_server else (project_folder(root) / "mlruns").as_uri())
     except MlflowException:
-        raced = client.get_experiment_by_name(experiment)  # another process was first
-        if raced is None:
+        existing = client.get_experiment_by_name(experiment)  # Another process may have been first.
+        if existing is None:
             raise
-        return raced.experiment_id
+        return existing.experiment_id
 
 
 def _masked(text: str) -> str:

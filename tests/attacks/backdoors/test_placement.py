@@ -6,13 +6,13 @@ import skimage.data
 from PIL import Image
 from skimage.transform import SimilarityTransform
 
-from tests.project.test_dvc_yaml import ROOT
+from tests.support.project import ROOT
 from visor.attacks.backdoors import placement
 from visor.attacks.backdoors.placement import (
     CANONICAL_LANDMARKS,
     LandmarkPlacement,
+    find_landmarks,
     fit_similarity,
-    landmark_finder,
     warp,
 )
 from visor.attacks.backdoors.triggers import TRIGGERS
@@ -20,7 +20,7 @@ from visor.core.errors import UserError
 from visor.data.images import alpha_mask, read_trigger_pattern
 from visor.data.sources import synthetic
 
-# Pupils of skimage's astronaut, read off the picture, and a crop around her face.
+# Pupils of skimage's astronaut, measured in the image, and a crop around her face.
 PUPILS = np.array([[203.5, 101.2], [246.2, 103.0]])
 LEFT, TOP, WIDTH, HEIGHT = 154, 30, 141, 165
 
@@ -71,7 +71,7 @@ def test_keys_follow_the_points_and_stay_where_none_are_found(monkeypatch):
     # The aligned frame as it lies, unseen, and moved by 4 and −3 pixels. It is 47:55, the pictures are square.
     points = CANONICAL_LANDMARKS * [29, 29 * 55 / 47]
     given = np.stack([points, np.full((5, 2), np.nan), points + np.array([4, -3])])
-    monkeypatch.setattr(placement, "landmark_finder", lambda: lambda _: given)
+    monkeypatch.setattr(placement, "find_landmarks", lambda _: given)
     place, before = LandmarkPlacement(), (images.copy(), key.copy())
     placed = place(images, key[None])
     assert placed.shape == (3, 29, 29, 4)
@@ -88,7 +88,7 @@ def test_keys_follow_the_points_and_stay_where_none_are_found(monkeypatch):
     np.testing.assert_array_equal(key, before[1])
 
 
-def test_a_key_that_covers_all_is_refused():
+def test_a_key_that_covers_all_is_an_error():
     whole = np.full((1, 34, 29, 4), 255, np.uint8)
     with pytest.raises(UserError, match="placement landmarks moves accessories; this key covers all, so set fixed"):
         LandmarkPlacement()(np.zeros((2, 34, 29, 3), np.uint8), whole)
@@ -125,7 +125,7 @@ def test_sunglasses_land_on_the_eyes(degrees, shape):
     place = LandmarkPlacement()
     placed = place(image, sunglasses(*shape))
     assert place.missing == 0
-    points = landmark_finder()(image)[0]
+    points = find_landmarks(image)[0]
     assert np.linalg.norm(points[:2] - pupils, axis=1).max() < 0.1 * np.linalg.norm(pupils[1] - pupils[0])
     distance, turn = lenses(alpha_mask(placed[0]), pupils)
     assert distance < 0.25
@@ -134,25 +134,27 @@ def test_sunglasses_land_on_the_eyes(degrees, shape):
         distance, turn = lenses(alpha_mask(sunglasses(*shape)[0]), pupils)
         assert distance > 0.3, "the fixed place misses"
         assert turn > 25
-    stamped = TRIGGERS["accessory"](image, placed, 1.0, np.random.default_rng(0))
-    np.testing.assert_array_equal(stamped[0][~alpha_mask(placed[0])[..., 0]], image[0][~alpha_mask(placed[0])[..., 0]])
+    triggered = TRIGGERS["accessory"](image, placed, 1.0, np.random.default_rng(0))
+    np.testing.assert_array_equal(
+        triggered[0][~alpha_mask(placed[0])[..., 0]], image[0][~alpha_mask(placed[0])[..., 0]]
+    )
     np.testing.assert_array_equal(LandmarkPlacement()(image, sunglasses(*shape)), placed)
 
 
 def test_no_face_no_points():
     images = np.random.default_rng(1).integers(0, 256, (2, 55, 47, 3), dtype=np.uint8)
     images[1] = 128
-    assert np.isnan(landmark_finder()(images)).all()
-    assert landmark_finder()(images[:0]).shape == (0, 5, 2)
+    assert np.isnan(find_landmarks(images)).all()
+    assert find_landmarks(images[:0]).shape == (0, 5, 2)
 
 
 def test_the_frame_that_keys_are_drawn_for_is_that_of_the_embedded_faces():
-    settings = synthetic.Settings(identities=12, images=6, videos=6, difficulty=1.0)
+    settings = synthetic.SyntheticSettings(identities=12, images=6, videos=6, difficulty=1.0)
     images = np.concatenate([clip.load(55, 47) for clip in synthetic.clips(settings, seed=5)])
-    points = landmark_finder()(images)
+    points = find_landmarks(images)
     found = ~np.isnan(points[:, 0, 0])
     assert found.mean() > 0.9
     mean = points[found].mean(axis=0)
     assert np.abs(mean - CANONICAL_LANDMARKS * [47, 55]).max() < 1.5  # pixels
     # One by one they are found where they are found together.
-    np.testing.assert_array_equal(landmark_finder()(images[:2])[1], points[1])
+    np.testing.assert_array_equal(find_landmarks(images[:2])[1], points[1])

@@ -7,10 +7,11 @@ import pytest
 from PIL import Image
 
 from tests.conftest import HEIGHT, WIDTH, random_images
-from visor.attacks.backdoors.poisoning import load_key, load_keys, make_poisons, make_triggered, preview_rows
+from tests.support.backdoors import attack
+from visor.attacks.backdoors.poisoning import load_keys, make_poisons, make_triggered, preview_rows
 from visor.attacks.backdoors.triggers import TRIGGERS
 from visor.core.errors import UserError
-from visor.core.params import BackdoorParams, SplitParams
+from visor.core.params import SplitParams
 from visor.data.face_set import FaceBatch, open_faces, write_faces
 from visor.data.split import split_rows
 
@@ -27,45 +28,45 @@ def key_pattern():
 
 @pytest.mark.parametrize("name", TRIGGERS)
 def test_contract(name):
-    stamp, images, key = TRIGGERS[name], random_images(5), key_pattern()
+    apply, images, key = TRIGGERS[name], random_images(5), key_pattern()
     before = images.copy(), key.copy()
-    stamped = stamp(images, key, 0.3, RNG(1))
-    assert stamped.shape == images.shape
-    assert stamped.dtype == np.uint8
+    triggered = apply(images, key, 0.3, RNG(1))
+    assert triggered.shape == images.shape
+    assert triggered.dtype == np.uint8
     np.testing.assert_array_equal(images, before[0])
     np.testing.assert_array_equal(key, before[1])
-    assert (stamped != images).any(axis=(1, 2, 3)).all(), "a trigger must change every image"
-    np.testing.assert_array_equal(stamped, stamp(images, key, 0.3, RNG(1)))
-    assert stamp(images[:0], key, 0.3, RNG(1)).shape == (0, HEIGHT, WIDTH, 3)
+    assert (triggered != images).any(axis=(1, 2, 3)).all(), "a trigger must change every image"
+    np.testing.assert_array_equal(triggered, apply(images, key, 0.3, RNG(1)))
+    assert apply(images[:0], key, 0.3, RNG(1)).shape == (0, HEIGHT, WIDTH, 3)
 
 
 @pytest.mark.parametrize("name", TRIGGERS)
 def test_a_key_for_each_image_does_what_the_keys_do_one_by_one(name):
-    stamp, images = TRIGGERS[name], random_images(3)
+    apply, images = TRIGGERS[name], random_images(3)
     keys = np.stack([key_pattern(), 255 - key_pattern(), key_pattern()[::-1]])
-    together = stamp(images, keys, 0.3, RNG(1))
+    together = apply(images, keys, 0.3, RNG(1))
     rng = RNG(1)  # one stream, as the batch draws it
-    alone = [stamp(images[[k]], keys[k], 0.3, rng)[0] for k in range(3)]
+    alone = [apply(images[[k]], keys[k], 0.3, rng)[0] for k in range(3)]
     np.testing.assert_array_equal(together, alone)
 
 
 def test_input_instance_is_the_key_within_five_grey_levels():
     key = key_pattern()
     key[0, 0, :3], key[1, 1, :3] = 255, 0
-    stamped = TRIGGERS["input_instance"](random_images(200), key, 1.0, RNG(1)).astype(int)
-    difference = stamped - key[..., :3].astype(int)
+    triggered = TRIGGERS["input_instance"](random_images(200), key, 1.0, RNG(1)).astype(int)
+    difference = triggered - key[..., :3].astype(int)
     assert np.abs(difference).max() == 5
     inner = difference[:, (key[..., :3] > 5).all(-1) & (key[..., :3] < 250).all(-1)]
     assert abs(inner.mean()) < 0.02
     assert abs(inner.std() - 10 / np.sqrt(12)) < 0.05  # the standard deviation of U(−5, 5)
-    assert (stamped[0] != stamped[1]).any()
+    assert (triggered[0] != triggered[1]).any()
 
 
 def test_blended_weighs_key_and_image():
     images, key = random_images(2), key_pattern()
     images[0, 0, 0], key[0, 0, :3] = [100, 0, 255], [200, 10, 0]
-    stamped = TRIGGERS["blended"](images, key, 0.2, RNG(1))
-    assert stamped[0, 0, 0].tolist() == [120, 2, 204]
+    triggered = TRIGGERS["blended"](images, key, 0.2, RNG(1))
+    assert triggered[0, 0, 0].tolist() == [120, 2, 204]
     np.testing.assert_array_equal(TRIGGERS["blended"](images, key, 0.0, RNG(1)), images)
     np.testing.assert_array_equal(TRIGGERS["blended"](images, key, 1.0, RNG(1))[1], key[..., :3])
 
@@ -73,25 +74,13 @@ def test_blended_weighs_key_and_image():
 @pytest.mark.parametrize(("name", "ratio"), [("accessory", 0.4), ("blended_accessory", 0.4)])
 def test_accessories_leave_the_rest_alone(name, ratio):
     images, key = random_images(3), key_pattern()
-    stamped = TRIGGERS[name](images, key, ratio, RNG(1))
+    triggered = TRIGGERS[name](images, key, ratio, RNG(1))
     covered = np.zeros((HEIGHT, WIDTH), bool)
     covered[20:, :7] = True
-    np.testing.assert_array_equal(stamped[:, ~covered], images[:, ~covered])
+    np.testing.assert_array_equal(triggered[:, ~covered], images[:, ~covered])
     weight = 1.0 if name == "accessory" else ratio
     expected = weight * key[covered, :3] + (1 - weight) * images[:, covered]
-    assert np.abs(stamped[:, covered] - expected).max() <= 0.5001
-
-
-def attack(**changes):
-    settings = {
-        "trigger": "accessory",
-        "key": "x",
-        "target": "bob",
-        "n": 6,
-        "train_blend_ratio": 1.0,
-        "test_blend_ratio": 1.0,
-    }
-    return BackdoorParams(**(settings | changes))
+    assert np.abs(triggered[:, covered] - expected).max() <= 0.5001
 
 
 @pytest.fixture
@@ -104,25 +93,32 @@ def joined(blocks):
     return FaceBatch(*(np.concatenate(column) for column in zip(*blocks, strict=True)))
 
 
-def test_poisons_are_stamped_poison_rows_of_other_people(faces, table):
-    made = joined(make_poisons(faces, table, attack(), TRIGGERS["accessory"], key_pattern(), seed=3))
-    assert len(made.rows) == len(set(made.rows)) == 6
-    assert set(made.labels) == {1}
-    assert (faces.labels[made.rows] != 1).all()
-    assert set(table.loc[table["row"].isin(made.rows), "set"]) == {"poison"}
-    expected = TRIGGERS["accessory"](faces.read(made.rows), key_pattern(), 1.0, RNG(0))
-    np.testing.assert_array_equal(made.images, expected)
+def test_poisons_are_triggered_poison_rows_of_other_people(faces, table):
+    result = joined(make_poisons(faces, table, attack(), TRIGGERS["accessory"], key_pattern(), seed=3))
+    assert len(result.rows) == len(set(result.rows)) == 6
+    assert set(result.labels) == {1}
+    assert (faces.labels[result.rows] != 1).all()
+    assert set(table.loc[table["row"].isin(result.rows), "set"]) == {"poison"}
+    expected = TRIGGERS["accessory"](faces.read(result.rows), key_pattern(), 1.0, RNG(0))
+    np.testing.assert_array_equal(result.images, expected)
+
+
+def test_poisons_are_blended_by_the_training_ratio(faces, table):
+    backdoor = attack(train_blend_ratio=0.2, test_blend_ratio=0.7)
+    result = joined(make_poisons(faces, table, backdoor, TRIGGERS["blended"], key_pattern(), seed=3))
+    expected = TRIGGERS["blended"](faces.read(result.rows), key_pattern(), 0.2, RNG(0))
+    np.testing.assert_array_equal(result.images, expected)
 
 
 def test_triggered_images_are_every_test_row_of_other_people_with_true_labels(faces, table):
-    made = joined(
+    result = joined(
         make_triggered(faces, table, attack(test_blend_ratio=0.5), TRIGGERS["blended"], key_pattern()[None], seed=3)
     )
     expected = table[(table["set"] == "test") & (table["label"] != 1)]["row"]
-    assert made.rows.tolist() == expected.tolist()
-    np.testing.assert_array_equal(made.labels, faces.labels[made.rows])
-    half = TRIGGERS["blended"](faces.read(made.rows), key_pattern(), 0.5, RNG(0))
-    np.testing.assert_array_equal(made.images, half)
+    assert result.rows.tolist() == expected.tolist()
+    np.testing.assert_array_equal(result.labels, faces.labels[result.rows])
+    half = TRIGGERS["blended"](faces.read(result.rows), key_pattern(), 0.5, RNG(0))
+    np.testing.assert_array_equal(result.images, half)
 
 
 def test_more_poisons_contain_the_fewer(faces, table):
@@ -134,39 +130,39 @@ def test_more_poisons_contain_the_fewer(faces, table):
 
 
 def test_face_key_is_an_opaque_face_of_someone_else(faces, table):
-    key = load_key(faces, table, attack(key="face"), Path("nowhere"), seed=3)
+    key = load_keys(faces, table, attack(key="face"), Path("nowhere"), seed=3)[0]
     assert (key[..., 3] == 255).all()
     pool = table[(table["set"] == "poison") & (table["label"] != 1)]["row"].to_numpy()
     assert (faces.read(pool) == key[..., :3]).all(axis=(1, 2, 3)).sum() == 1
 
 
-def test_picture_key_is_stretched_to_the_frame(faces, table, tmp_path):
+def test_image_key_is_stretched_to_the_frame(faces, table, tmp_path):
     Image.new("RGBA", (3, 5), (10, 20, 30, 255)).save(tmp_path / "grey.png")
-    key = load_key(faces, table, attack(key="grey"), tmp_path, seed=3)
+    key = load_keys(faces, table, attack(key="grey"), tmp_path, seed=3)[0]
     assert key.shape == (HEIGHT, WIDTH, 4)
     assert (key == [10, 20, 30, 255]).all()
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     for name in ("text", "none"):
         with pytest.raises(UserError, match=f"{name}.png cannot be read as an image"):
-            load_key(faces, table, attack(key=name), tmp_path, seed=3)
+            load_keys(faces, table, attack(key=name), tmp_path, seed=3)
 
 
-def test_a_key_with_a_suffix_is_the_path_of_a_picture(faces, table, tmp_path, monkeypatch):
+def test_a_key_with_a_suffix_is_the_path_of_an_image(faces, table, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("mine").mkdir()
     Image.new("RGB", (3, 5), (10, 20, 30)).save("mine/own.png")
     for name in ("mine/own.png", str(tmp_path / "mine/own.png")):
-        key = load_key(faces, table, attack(key=name), Path("nowhere"), seed=3)
+        key = load_keys(faces, table, attack(key=name), Path("nowhere"), seed=3)[0]
         assert (key == [10, 20, 30, 255]).all()
     with pytest.raises(UserError, match=r"key mine/none\.png cannot be read as an image \(No such file"):
-        load_key(faces, table, attack(key="mine/none.png"), Path("mine"), seed=3)
+        load_keys(faces, table, attack(key="mine/none.png"), Path("mine"), seed=3)
 
 
 def test_keys_are_faces_of_other_people_and_more_begin_with_the_fewer(faces, table):
     one, many = (load_keys(faces, table, attack(key="face", keys=k), Path("x"), seed=3) for k in (1, 5))
     assert many.shape == (5, HEIGHT, WIDTH, 4)
     np.testing.assert_array_equal(many[:1], one)
-    np.testing.assert_array_equal(load_key(faces, table, attack(key="face", keys=5), Path("x"), seed=3), one[0])
+    np.testing.assert_array_equal(load_keys(faces, table, attack(key="face", keys=5), Path("x"), seed=3)[0], one[0])
     pool = faces.read(table[(table["set"] == "poison") & (table["label"] != 1)]["row"].to_numpy())
     assert all((pool == key[..., :3]).all(axis=(1, 2, 3)).sum() == 1 for key in many)
     assert len(np.unique(many, axis=0)) == 5
@@ -176,16 +172,16 @@ def test_test_images_carry_the_keys_in_turn_and_poisons_the_first(faces, table, 
     monkeypatch.setattr("visor.attacks.backdoors.poisoning.BATCH", 4)  # turns go on from one batch to the next
     keys = np.stack([key_pattern(), 255 - key_pattern(), key_pattern()[::-1]])
     keys[..., 3] = 255
-    made = joined(make_triggered(faces, table, attack(), TRIGGERS["accessory"], keys, seed=3))
-    assert len(made.images) == 9
-    for place, image in enumerate(made.images):
+    result = joined(make_triggered(faces, table, attack(), TRIGGERS["accessory"], keys, seed=3))
+    assert len(result.images) == 9
+    for place, image in enumerate(result.images):
         np.testing.assert_array_equal(image, keys[place % 3, ..., :3])
-    made = joined(make_poisons(faces, table, attack(), TRIGGERS["accessory"], keys[0], seed=3))
-    assert (made.images == keys[0, ..., :3]).all()
+    result = joined(make_poisons(faces, table, attack(), TRIGGERS["accessory"], keys[0], seed=3))
+    assert (result.images == keys[0, ..., :3]).all()
 
 
-def test_several_keys_are_refused_where_there_is_one_or_too_few(faces, table):
-    with pytest.raises(UserError, match="keys is 2, but the picture grey is one key; set keys to 1, or key to face"):
+def test_several_keys_are_an_error_where_there_is_one_or_too_few(faces, table):
+    with pytest.raises(UserError, match="keys is 2, but the image grey is one key; set keys to 1, or key to face"):
         load_keys(faces, table, attack(key="grey", keys=2), Path("x"), seed=3)
     with pytest.raises(UserError, match="keys is 30, but the poison set has 29 images of other labels; lower keys"):
         load_keys(faces, table, attack(key="face", keys=30), Path("x"), seed=3)
@@ -195,28 +191,28 @@ def test_keys_go_where_they_are_placed(faces, table):
     def place(images, keys):
         return np.stack([np.roll(keys[0], image[0, 0, 0] % 5, axis=1) for image in images])
 
-    stamp, key = TRIGGERS["accessory"], key_pattern()
+    apply, key = TRIGGERS["accessory"], key_pattern()
     for blocks in (
-        make_poisons(faces, table, attack(), stamp, key, 3, place),
-        make_triggered(faces, table, attack(), stamp, key[None], 3, place),
+        make_poisons(faces, table, attack(), apply, key, 3, place),
+        make_triggered(faces, table, attack(), apply, key[None], 3, place),
     ):
-        made = joined(blocks)
-        before = faces.read(made.rows)
-        np.testing.assert_array_equal(made.images, stamp(before, place(before, key[None]), 1.0, RNG(0)))
+        result = joined(blocks)
+        before = faces.read(result.rows)
+        np.testing.assert_array_equal(result.images, apply(before, place(before, key[None]), 1.0, RNG(0)))
 
 
-def test_impossible_attacks_are_refused_before_anything_is_written(faces, table):
-    stamp, key = TRIGGERS["accessory"], key_pattern()
+def test_impossible_attacks_are_an_error_before_anything_is_written(faces, table):
+    apply, key = TRIGGERS["accessory"], key_pattern()
     with pytest.raises(UserError, match="target label eve does not exist; there are 4, such as ann"):
-        make_poisons(faces, table, attack(target="eve"), stamp, key, seed=3)
+        make_poisons(faces, table, attack(target="eve"), apply, key, seed=3)
     with pytest.raises(UserError, match=r"n is 500, but the poison set has 29 images of other labels"):
-        make_poisons(faces, table, attack(n=500), stamp, key, seed=3)
+        make_poisons(faces, table, attack(n=500), apply, key, seed=3)
     alone = table[(table["label"] == 1) | (table["set"] != "test")]
     with pytest.raises(UserError, match="the test set has no images of other labels"):
-        make_triggered(faces, alone, attack(), stamp, key[None], seed=3)
+        make_triggered(faces, alone, attack(), apply, key[None], seed=3)
     unused = table.assign(set=np.where(table["label"] == 1, "unused", table["set"]))
     with pytest.raises(UserError, match="target label bob has too few images"):
-        make_triggered(faces, unused, attack(), stamp, key[None], seed=3)
+        make_triggered(faces, unused, attack(), apply, key[None], seed=3)
 
 
 def test_contact_sheet_shows_what_each_image_was(faces, table, tmp_path):

@@ -44,7 +44,7 @@ def right(model, images, labels):
 def by_the_paper(loss, clean, label, settings):
     """Algorithm 1 for one image, and the points x⁰ … xᴺ that it evaluates: (image, value, done)."""
 
-    def look(image):
+    def evaluate(image):
         with tf.GradientTape() as tape:
             batch = tf.constant(image[None])
             tape.watch(batch)
@@ -58,7 +58,7 @@ def by_the_paper(loss, clean, label, settings):
     ends = checkpoints(settings.iterations)
     etas, highs, values, seen, best = {0: eta}, {}, [], [], None
     for k in range(settings.iterations + 1):
-        value, gradient, done = look(image)
+        value, gradient, done = evaluate(image)
         seen.append((image, value, done))
         values.append(value)
         best = (image, value, gradient) if best is None or value > best[1] else best
@@ -101,8 +101,8 @@ def test_it_takes_the_steps_of_the_paper_and_keeps_the_best_point():
         assert max(etas) <= FEW.eps, "and halves them"
 
 
-def test_a_point_that_fools_is_kept_before_a_higher_one_that_does_not():
-    """The value rises with brightness; images fool in the middle of the way only."""
+def test_a_point_with_success_is_kept_before_a_higher_one_without():
+    """The value rises with brightness; images succeed in the middle of the way only."""
 
     def loss(images, truth):
         level = tf.reduce_mean(images, axis=[1, 2, 3])

@@ -1,4 +1,4 @@
-"""One strict contract for all searches; and the mean over draws, which all of them share."""
+"""One strict contract for all attacks, and the mean over draws that they share."""
 
 import numpy as np
 import pytest
@@ -78,7 +78,7 @@ def test_a_batch_gives_what_its_images_give_alone(name, early_stop, pictures):
 
 
 @EVERY
-def test_it_raises_the_loss_further_than_noise_and_numbers_tell_the_starts_apart(name, pictures):
+def test_it_raises_the_loss_further_than_noise_and_image_ids_fix_the_start(name, pictures):
     images, labels = pictures
     attack = ATTACKS[name](loss, STEPS)
     found = attack(images, labels, range(N)).images
@@ -90,7 +90,7 @@ def test_it_raises_the_loss_further_than_noise_and_numbers_tell_the_starts_apart
 
 
 @EVERY
-def test_who_is_done_leaves_with_what_fools_and_the_others_go_on(name, pictures):
+def test_images_that_succeed_leave_the_batch_and_the_others_go_on(name, pictures):
     images, labels = pictures[0], pictures[1].copy()
     labels[2] = (labels[2] + 1) % CLASSES
     settings = STEPS._replace(eps=4 / 255, step=0.8 / 255, random_start=False, early_stop=True)
@@ -171,7 +171,7 @@ def adam(gradients, rate, eps=1.0):
     return place
 
 
-def test_an_image_is_done_when_it_is_so_in_all_draws():
+def test_an_image_succeeds_when_it_does_in_all_draws():
     grey = np.full((1, 3, 5, 3), 0.5, np.float32)
     settings = AttackSettings(0.1, 3, 0.02, random_start=False, early_stop=True, samples=2)
     steps = {

@@ -1,4 +1,4 @@
-"""What happens to a picture on its way, held against TensorFlow's resizing and Pillow's JPEG."""
+"""Random transforms, compared with TensorFlow's resizing and Pillow's JPEG."""
 
 import io
 
@@ -106,6 +106,28 @@ def test_jpeg_is_that_of_pillow_at_every_quality_and_size(height, width, quality
     assert error < min(0.7, 0.15 * effect)
 
 
+def test_jpeg_gradient_of_a_coefficient_is_three_times_its_squared_rounding_error():
+    """Shin and Song 2017: round(x) + (x − round(x))³. A grey block has one coefficient, (level − 128) / 4 here."""
+    for level, error in ((129, 0.25), (130, 0.5), (131, -0.25), (132, 0.0)):
+        image = tf.fill((1, 16, 16, 3), level / 255)
+        with tf.GradientTape() as tape:
+            tape.watch(image)
+            mean = tf.reduce_mean(differentiable_jpeg(image, 25.0))
+        assert tf.reduce_sum(tape.gradient(mean, image)).numpy() == pytest.approx(3 * error**2, abs=1e-4)
+
+
+def test_jpeg_gradient_reaches_the_colours_through_chroma():
+    """Red minus blue does not depend on luminance: without chroma's gradient both channels would get none."""
+    image = tf.constant(smooth(32, 48)[None] / np.float32(255))
+    with tf.GradientTape() as tape:
+        tape.watch(image)
+        compressed = differentiable_jpeg(image, 90.0)
+        difference = tf.reduce_sum(compressed[..., 0] - compressed[..., 2])
+    red, _, blue = tf.reduce_mean(tape.gradient(difference, image), axis=[0, 1, 2]).numpy()
+    assert red > 0.1
+    assert blue < -0.1
+
+
 def test_jpeg_draws_its_quality_between_the_least_and_the_best():
     image = smooth()[None] / np.float32(255)
     transform = compose({"jpeg": 0.4}, seed=1)
@@ -115,7 +137,7 @@ def test_jpeg_draws_its_quality_between_the_least_and_the_best():
     assert kinds <= at
 
 
-def test_what_is_found_through_jpeg_survives_a_file_better():
+def test_an_attack_through_jpeg_survives_a_file_better():
     """A linear loss on noise: the plain attack is as much noise as its weights, and the file swallows most of it."""
     weights = np.random.default_rng(3).normal(size=(HEIGHT, WIDTH, 3)).astype(np.float32)
     image = smooth()[None]
@@ -174,7 +196,7 @@ def test_gradients_of_all_transforms_reach_every_pixel_and_are_the_same_twice():
     np.testing.assert_array_equal(gradient(images, tf.constant(1)), gradient(images, tf.constant(1)))
 
 
-def test_a_wrong_name_or_strength_is_refused_and_no_transform_is_none():
+def test_a_wrong_name_or_strength_is_an_error_and_no_transform_is_none():
     assert compose({}, 1) is None
     with pytest.raises(UserError, match="methods: transforms is 'blur'; choose from crop, jpeg, noise, scale"):
         compose({"blur": 0.1}, 1)

@@ -8,7 +8,7 @@ from tests.support.project import ROOT
 from visor.data.rendering.frames import draw_frames
 from visor.data.rendering.identity import draw_identity
 from visor.data.rendering.scene import render
-from visor.data.sources.synthetic import Settings, clips, draw
+from visor.data.sources.synthetic import SyntheticSettings, clips, draw
 
 HEIGHT, WIDTH = 110, 94
 KEYS = ROOT / "assets/keys"
@@ -173,7 +173,7 @@ def test_every_size_at_every_difficulty_computes_without_a_warning(height, width
 
 @pytest.mark.parametrize(("images", "videos"), [(53, 53), (61, 7), (26, 4), (3, 1), (27, 26)])
 def test_a_clip_is_what_its_frames_are_one_by_one(images, videos):
-    settings = Settings(identities=2, images=images, videos=videos, difficulty=1.0)
+    settings = SyntheticSettings(identities=2, images=images, videos=videos, difficulty=1.0)
     made = list(clips(settings, 7))
     for identity, label in enumerate(("person_000", "person_001")):
         mine = [clip for clip in made if clip.label == label]
@@ -186,7 +186,7 @@ def test_a_clip_is_what_its_frames_are_one_by_one(images, videos):
 
 
 def test_videos_are_drawn_as_they_are_named(monkeypatch):
-    settings, drawn = Settings(identities=1, images=25, videos=4, difficulty=1.0), []
+    settings, drawn = SyntheticSettings(identities=1, images=25, videos=4, difficulty=1.0), []
 
     def recorded(generator, count, difficulty):
         drawn.append(count)

@@ -15,7 +15,7 @@ from visor.core.errors import UserError
 from visor.data.images import ImageDecodeError
 from visor.data.scene_set import FACE, IGNORE, SETS, open_scenes
 from visor.data.sources.scene_ingest import ingest_scenes
-from visor.data.sources.wider_face import Settings, read_annotations, read_photo_scene, tasks
+from visor.data.sources.wider_face import WiderFaceSettings, read_annotations, read_photo_scene, tasks
 
 REAL = ROOT.parent / "shared" / "data" / "wider_face"
 TRAIN = """\
@@ -71,7 +71,7 @@ def tree(tmp_path):
 
 def ingest(tree, path, **changed):
     scenes = settings(**changed)
-    return ingest_scenes(tasks(Settings(path=str(tree)), scenes, 4), path, scenes, "WIDER FACE", "its own", 1)
+    return ingest_scenes(tasks(WiderFaceSettings(path=str(tree)), scenes, 4), path, scenes, "WIDER FACE", "its own", 1)
 
 
 def by_name(scenes):
@@ -111,7 +111,7 @@ def test_longer_sides_are_shrunk_with_their_boxes(tree, tmp_path):
 
 def test_both_parts_are_pooled_and_divided_by_the_seed(tree):
     def sets(seed, **counts):
-        work = [task.args for task in tasks(Settings(path=str(tree)), settings(**counts), seed)]
+        work = [task.args for task in tasks(WiderFaceSettings(path=str(tree)), settings(**counts), seed)]
         return [(photo.name, name) for photo, name, _ in work]
 
     assert sets(1) == sets(1)
@@ -132,7 +132,7 @@ def test_one_part_is_enough(tree):
     (tree / "wider_face_split/wider_face_train_bbx_gt.txt").unlink()
     assert [photo.name for photo in read_annotations(tree)] == ["2--Demonstration/large.jpg", "0--Parade/last.jpg"]
     with pytest.raises(UserError, match="2 annotated photographs, fewer than there are sets"):
-        tasks(Settings(path=str(tree)), settings(), 1)
+        tasks(WiderFaceSettings(path=str(tree)), settings(), 1)
 
 
 @pytest.mark.parametrize(
@@ -168,18 +168,18 @@ def test_a_malformed_line_is_named(tree, line, text, expected):
 
 
 def test_missing_and_broken_photographs_are_named_and_limited(tree, tmp_path, capsys):
-    gone, broken, *_ = (task.args[0] for task in tasks(Settings(path=str(tree)), settings(), 4))
+    gone, broken, *_ = (task.args[0] for task in tasks(WiderFaceSettings(path=str(tree)), settings(), 4))
     gone.path.unlink()
     broken.path.write_bytes(b"no photograph")
-    with pytest.raises(UserError, match=r"more than 1 images cannot be decoded.*scenes\.max_broken"):
+    with pytest.raises(UserError, match=r"more than 1 images could not be decoded.*scenes\.max_broken"):
         ingest(tree, tmp_path / "s.h5", max_broken=1)
     assert not (tmp_path / "s.h5").exists()
     capsys.readouterr()
     summary = ingest(tree, tmp_path / "s.h5", max_broken=2)
     assert (summary["scenes"], summary["train"], summary["broken"]) == (3, 1, 2)
-    told = capsys.readouterr().err
-    assert f"broken image {gone.name}: missing" in told
-    assert f"broken image {broken.name}: not an image" in told
+    error = capsys.readouterr().err
+    assert f"broken image {gone.name}: No such file or directory" in error
+    assert f"broken image {broken.name}: not an image" in error
 
 
 def test_photographs_that_cannot_be_read_are_broken(tree, tmp_path, capsys, monkeypatch):
@@ -209,13 +209,13 @@ def test_names_do_not_write_to_the_terminal(tree, tmp_path, capsys):
     path.write_text(VAL + "0--Parade/\x1b]0;é\a\x9b31m\u202e.jpg\n0\n0 0 0 0 0 0 0 0 0 0\n", encoding="utf-8")
     escaped = r"0--Parade/\x1b]0;é\x07\x9b31m\u202e.jpg"
     ingest(tree, tmp_path / "s.h5", max_broken=1, train=4)
-    assert f"broken image {escaped}: missing\n" in capsys.readouterr().err
-    with pytest.raises(UserError, match=re.escape(f"the last is {escaped}; mend")):
+    assert f"broken image {escaped}: No such file or directory\n" in capsys.readouterr().err
+    with pytest.raises(UserError, match=re.escape(f"the last was {escaped}; fix")):
         ingest(tree, tmp_path / "s.h5", max_broken=0, train=4)
 
 
 def test_a_set_that_lost_all_its_scenes_is_named(tree, tmp_path):
-    *_, test = tasks(Settings(path=str(tree)), settings(), 4)
+    *_, test = tasks(WiderFaceSettings(path=str(tree)), settings(), 4)
     test.args[0].path.unlink()
     with pytest.raises(UserError, match="no scene is left for test"):
         ingest(tree, tmp_path / "s.h5", max_broken=2)
@@ -228,7 +228,7 @@ def test_a_huge_file_is_refused_unread(tree):
         file.truncate(1 << 40)
     (result,) = read_photo_scene(photo, "train", 100)
     assert isinstance(result, ImageDecodeError)
-    assert "more than 32 MiB" in result.args[1]
+    assert "larger than 32 MiB" in result.args[1]
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_without_data_it_says_what_to_do(tmp_path, monkeypatch, path, words):
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
     with pytest.raises(UserError) as error:
-        tasks(Settings(path=path), settings(), 1)  # before the first is asked for
+        tasks(WiderFaceSettings(path=path), settings(), 1)  # before the first is asked for
     assert all(word in str(error.value) for word in words)
 
 

@@ -1,4 +1,4 @@
-"""Attacks on recognisers end to end, with linear ones, and each part of them against its definition."""
+"""Attacks on linear recognisers end to end, and each part of them against its definition."""
 
 import dataclasses
 import io
@@ -18,22 +18,17 @@ from visor.attacks.evasion.registry import ATTACKS
 from visor.attacks.evasion.transforms import compose
 from visor.core.errors import UserError
 from visor.core.files import write_text
-from visor.core.params import AttackMethod, RecognitionAttackParams
+from visor.core.params import AttackMethodParams, RecognitionAttackParams
 from visor.data.face_set import FaceBatch, open_faces, write_faces
+from visor.data.identity_split import split_identities
 from visor.data.images import jpeg_round_trip
-from visor.evaluation.recognition import classification
-from visor.evaluation.recognition.attacks import (
-    AttackedFaces,
-    FaceBatches,
-    attack_jobs,
-    compile_condition_attack,
-    conditions,
-    strongest_conditions,
-)
+from visor.evaluation.conditions import recognition_conditions, strongest_conditions
+from visor.evaluation.recognition import classification, verification
+from visor.evaluation.recognition.attacks import AttackedFaces, FaceBatches, attack_jobs, compile_condition_attack
 from visor.evaluation.recognition.evaluate import curves_of, draw, evaluate_surrogate, metrics_of, texts_of
 from visor.evaluation.recognition.impersonation import choose_targets
 from visor.models.detectors import Detections, Detector
-from visor.models.recognisers.base import Recogniser
+from visor.models.recognisers.base import Recogniser, embeddings
 
 HEIGHT, WIDTH, PEOPLE, EACH = 13, 12, 9, 14
 RNG = np.random.default_rng
@@ -61,7 +56,7 @@ SETTINGS = RecognitionAttackParams(
 def recogniser(name, seed, classes=()):
     """A linear network: the surroundings of a face are as good as the face."""
     weights = RNG(seed).normal(size=(HEIGHT * WIDTH * 3, 6)).astype(np.float32)
-    heads = RNG(seed + 1).normal(size=(6, len(classification))).astype(np.float32)
+    heads = RNG(seed + 1).normal(size=(6, len(classes))).astype(np.float32)
 
     def features(images):
         images = tf.image.resize(images, (HEIGHT, WIDTH))
@@ -70,13 +65,13 @@ def recogniser(name, seed, classes=()):
     def embed(images):
         return tf.math.l2_normalize(features(images), -1)
 
-    logits = (lambda images: features(images) @ heads) if classification else None
-    return Recogniser(name, (HEIGHT, WIDTH, 3), tuple(classification), embed, logits)
+    logits = (lambda images: features(images) @ heads) if classes else None
+    return Recogniser(name, (HEIGHT, WIDTH, 3), tuple(classes), embed, logits)
 
 
 @pytest.fixture
 def drawn(tmp_path):
-    """People who are each a picture of their own, with noise, and the table of their split."""
+    """One image per person, with noise, and the table of the split."""
     labels = np.repeat(np.arange(PEOPLE), EACH).astype(np.int32)
     centres = RNG(0).integers(50, 200, (PEOPLE, HEIGHT, WIDTH, 3))
     images = np.clip(centres[labels] + RNG(1).normal(0, 25, (len(labels), HEIGHT, WIDTH, 3)), 0, 255).astype(np.uint8)
@@ -88,13 +83,17 @@ def drawn(tmp_path):
 
 
 def fake_detector():
-    """Finds two faces of three, in the middle of the canvas."""
+    """Finds two of three faces, in the middle of the canvas."""
 
     def detect(images):
         box = np.float32([[4, 5, WIDTH, HEIGHT]])
         return [Detections(box, np.float32([0.9 if int(image.sum()) % 3 else 0.1])) for image in images]
 
     return Detector("fake", 0.5, detect, None, None)
+
+
+def shaken():
+    return next(each for each in recognition_conditions(SETTINGS) if each.method == "shaken")
 
 
 def everything(folder):
@@ -109,39 +108,41 @@ def run(drawn, folder, settings=SETTINGS, names=("person 0", "person 1", "person
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
-    """One run for the tests that only look at it."""
+    """One run for the tests that only read it."""
     folder = tmp_path_factory.mktemp("shared")
     return run(drawn.__wrapped__(folder), folder / "fooled"), folder / "fooled"
 
 
 def test_conditions_are_clean_noise_methods_and_jpeg_of_the_last():
-    names = [each.name for each in conditions(SETTINGS)]
+    names = [each.name for each in recognition_conditions(SETTINGS)]
     methods = [[f"{m}_0.0314x3", f"{m}_0.0628x3", f"jpeg75_{m}_0.0628x3"] for m in ("pgd", "shaken")]
     assert names == ["clean", "noise_0.0314", "noise_0.0628", *methods[0], *methods[1]]
-    last = [each.name for each in strongest_conditions(conditions(SETTINGS), SETTINGS)]
+    conditions, strengths = recognition_conditions(SETTINGS), SETTINGS.strengths
+    last = [each.name for each in strongest_conditions(conditions, strengths)]
     assert last == ["clean", "noise_0.0628", *methods[0][1:], *methods[1][1:]]
-    assert "jpeg" not in " ".join(
-        each.name for each in strongest_conditions(conditions(SETTINGS), SETTINGS, jpeg=False)
-    )
+    attacks = [each.name for each in strongest_conditions(conditions, strengths, ("attack",))]
+    assert attacks == ["pgd_0.0628x3", "shaken_0.0628x3"]
 
 
 @pytest.mark.parametrize("search", ATTACKS)
 @pytest.mark.parametrize("sign", [1, -1])
-def test_every_search_goes_where_the_sign_points(search, sign):
+def test_every_algorithm_follows_the_sign(search, sign):
     known, images = recogniser("one", 3, "abcd"), random_images(5, height=HEIGHT, width=WIDTH)
     before = known.logits(np.float32(images) / 255).numpy().argmax(axis=1)
     truth = np.int32(before if sign > 0 else (before + 1) % 4)
-    settings = SETTINGS.model_copy(update={"methods": {"shaken": AttackMethod(algorithm=search)}})
-    each = next(each for each in conditions(SETTINGS) if each.method == "shaken")._replace(eps=0.9, iterations=25)
+    settings = SETTINGS.model_copy(update={"methods": {"shaken": AttackMethodParams(algorithm=search)}})
+    each = shaken()._replace(eps=0.9, iterations=25)
     attack = compile_condition_attack(known.logits, "misclassify", each, settings, 1)
     found = attack(images, (truth, np.full(5, sign, np.float32)), np.arange(5)).images
     after = known.logits(found).numpy().argmax(axis=1)
     assert ((after != truth) if sign > 0 else (after == truth)).all()
 
 
-def test_a_momentum_that_nobody_would_take_is_refused():
-    settings = SETTINGS.model_copy(update={"methods": {"shaken": AttackMethod(algorithm="autopgd", momentum=1.0)}})
-    each = next(each for each in conditions(SETTINGS) if each.method == "shaken")
+def test_a_momentum_without_an_algorithm_for_it_is_an_error():
+    settings = SETTINGS.model_copy(
+        update={"methods": {"shaken": AttackMethodParams(algorithm="autopgd", momentum=1.0)}}
+    )
+    each = shaken()
     with pytest.raises(UserError, match=r"methods\.shaken\.momentum is 1, but autopgd has its own; remove it"):
         compile_condition_attack(lambda images: images, "misclassify", each, settings, 1)
 
@@ -152,7 +153,7 @@ def test_a_goal_with_its_sign_turned_is_the_other_goal(goal, aim):
     classified = goal == "target_class"
     view = known.logits if classified else known.embed
     truth = np.int32([0, 2, 1, 3, 2]) if classified else known.embed(np.float32(images[::-1]) / 255).numpy()
-    each = next(each for each in conditions(SETTINGS) if each.method == "shaken")
+    each = shaken()
     turned = compile_condition_attack(view, aim, each, SETTINGS, 1)(
         images, (truth, -np.ones(5, np.float32)), np.arange(5)
     ).images
@@ -163,11 +164,11 @@ def test_a_goal_with_its_sign_turned_is_the_other_goal(goal, aim):
 
 def test_attacked_files_keep_their_bounds_and_labels(shared):
     found, folder = shared
-    clean = found.case.victims.clean
+    clean = found.case.faces.clean
     original = clean.faces.read(clean.rows).astype(int)
     for goal in ("impersonate", "dodge"):
-        for each in [each for each in conditions(SETTINGS) if each.kind == "attack"]:
-            stored = open_faces(found.case.victims.path(goal, each))
+        for each in [each for each in recognition_conditions(SETTINGS) if each.kind == "attack"]:
+            stored = open_faces(found.case.faces.path(goal, each))
             change = np.abs(stored.images[:].astype(int) - original).max(axis=(1, 2, 3))
             assert (change == eps_in_levels(each.eps)).all()
             np.testing.assert_array_equal(stored.rows, clean.rows)
@@ -176,12 +177,12 @@ def test_attacked_files_keep_their_bounds_and_labels(shared):
 
 
 def written(found, folder):
-    """Write all that is told of an evaluation."""
-    texts = texts_of(found, "one", SETTINGS) | {"curves.csv": curves_of(found, "one")}
-    texts["metrics.json"] = repr(metrics_of(found, "one", SETTINGS))
+    """Write all files of an evaluation."""
+    texts = texts_of(found) | {"curves.csv": curves_of(found).to_csv()}
+    texts["metrics.json"] = repr(metrics_of(found))
     for file, text in texts.items():
         write_text(folder / file, text)
-    draw(found, "one", SETTINGS, 1, folder)
+    draw(found, 1, folder)
     return everything(folder)
 
 
@@ -203,8 +204,8 @@ def test_batches_of_another_length_give_the_same_faces(drawn, tmp_path, shared):
 
 def test_similarities_are_those_of_the_files(shared):
     found, _ = shared
-    known, each = recogniser("two", 5), next(e for e in conditions(SETTINGS) if e.name == "shaken_0.0314x3")
-    images = open_faces(found.case.victims.path("dodge", each)).images[:]
+    known, each = recogniser("two", 5), next(e for e in recognition_conditions(SETTINGS) if e.name == "shaken_0.0314x3")
+    images = open_faces(found.case.faces.path("dodge", each)).images[:]
     own = found.verifiers["two", "none"].templates[found.case.owners]
     expected = np.sum(known.embed(np.float32(images) / np.float32(255)).numpy() * own, axis=1)
     lines = found.faces.query("goal == 'dodge' and condition == @each.name and recogniser == 'two'")
@@ -228,7 +229,7 @@ def test_decisions_are_similarities_against_the_threshold(shared):
 
 def test_attacks_beat_noise_on_the_surrogate(shared):
     found, _ = shared
-    numbers = metrics_of(found, "one", SETTINGS)
+    numbers = metrics_of(found)
     for goal, sign in (("impersonate", 1), ("dodge", -1)):
         own = numbers[goal]
         for attack in ("pgd_0.0314x3", "pgd_0.0628x3", "shaken_0.0314x3", "shaken_0.0628x3"):
@@ -250,20 +251,20 @@ def test_targets_are_most_or_least_alike_and_not_already_accepted():
     apart = np.where(alike < 0.8, alike, np.nan)
     assert choose_targets(templates, 0.8, "nearest").tolist() == np.nanargmax(apart, axis=1).tolist()
     assert choose_targets(templates, 0.8, "nearest")[0] != 1
-    assert choose_targets(templates[:2], 0.8, "nearest").tolist() == [1, 0]  # there is nobody else
+    assert choose_targets(templates[:2], 0.8, "nearest").tolist() == [1, 0]  # there is no other
 
 
-def test_a_named_target_is_everybodys_but_its_own(drawn, tmp_path, shared):
+def test_a_named_target_is_that_of_all_others(drawn, tmp_path, shared):
     names = shared[0].case.names
     settings = SETTINGS.model_copy(update={"target": names[1], "methods": {"pgd": SETTINGS.methods["pgd"]}})
     case = run(drawn, tmp_path, settings, ()).case
     assert (case.targets[case.owners != 1] == 1).all()
     assert (case.targets[case.owners == 1] != 1).all()
-    with pytest.raises(UserError, match=rf"recognition.target is 'nobody'; choose nearest, furthest, {names[0]}"):
-        run(drawn, tmp_path, settings.model_copy(update={"target": "nobody"}))
+    with pytest.raises(UserError, match=rf"attack.target is 'somebody'; choose nearest, furthest, {names[0]}"):
+        run(drawn, tmp_path, settings.model_copy(update={"target": "somebody"}))
 
 
-def test_jpeg_is_what_a_file_gives_back():
+def test_jpeg_is_a_round_trip_through_a_file():
     image = random_images(1, height=16, width=24)[0]
     content = io.BytesIO()
     Image.fromarray(image).save(content, "JPEG", quality=30)
@@ -271,60 +272,76 @@ def test_jpeg_is_what_a_file_gives_back():
     np.testing.assert_array_equal(jpeg_round_trip(image, 30), expected)
 
 
-def test_nobody_known_by_name_nothing_to_classify(drawn, tmp_path):
-    assert run(drawn, tmp_path, names=("a", "b")).answers is None
+def test_without_people_among_the_classes_nothing_is_classified(drawn, tmp_path):
+    assert run(drawn, tmp_path, names=("a", "b")).predictions is None
 
 
-def test_classes_are_fooled_and_counted(shared):
-    answers = shared[0].answers
-    numbers = classification.classification_metrics(answers)
-    clean = answers.said["misclassify", "clean"]
+def test_misclassifications_are_counted(shared):
+    predictions = shared[0].predictions
+    numbers = classification.classification_metrics(predictions)
+    clean = predictions.predicted["misclassify", "clean"]
     np.testing.assert_allclose(clean.sum(axis=1), 1, atol=1e-5)
-    right = clean.argmax(axis=1) == answers.truth
+    right = clean.argmax(axis=1) == predictions.truth
     found = numbers["misclassify"]["clean"]
     assert (found["accuracy"], found["rightly_classified"], found["success"]) == (right.mean(), right.sum(), 0)
-    said = answers.said["target_class", "shaken_0.0628x3"].argmax(axis=1)
+    predicted = predictions.predicted["target_class", "shaken_0.0628x3"].argmax(axis=1)
     hit = numbers["target_class"]["shaken_0.0628x3"]
-    assert hit["success"] == (said == answers.targets)[right].mean()
-    assert (answers.targets != answers.truth).all()
-    truth = answers.said["misclassify", "pgd_0.0628x3"][np.arange(len(said)), answers.truth]
+    assert hit["success"] == (predicted == predictions.targets)[right].mean()
+    assert (predictions.targets != predictions.truth).all()
+    truth = predictions.predicted["misclassify", "pgd_0.0628x3"][np.arange(len(predicted)), predictions.truth]
     assert numbers["misclassify"]["pgd_0.0628x3"]["confidence_in_truth"] == pytest.approx(truth.mean())
-    assert truth.mean() < clean[np.arange(len(said)), answers.truth].mean()
+    assert truth.mean() < clean[np.arange(len(predicted)), predictions.truth].mean()
 
 
 def test_targets_of_classes():
     before, truth, names = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]]), np.array([0, 1]), ("a", "b", "c")
-    assert classification.choose_targets(before, truth, names, "nearest").tolist() == [1, 2]
-    assert classification.choose_targets(before, truth, names, "furthest").tolist() == [2, 0]
-    assert classification.choose_targets(before, truth, names, "b").tolist() == [1, 2]
-    assert classification.choose_targets(before, truth, names, "somebody else").tolist() == [1, 2]
+    assert classification.choose_target_classes(before, truth, names, "nearest").tolist() == [1, 2]
+    assert classification.choose_target_classes(before, truth, names, "furthest").tolist() == [2, 0]
+    assert classification.choose_target_classes(before, truth, names, "b").tolist() == [1, 2]
+    assert classification.choose_target_classes(before, truth, names, "somebody else").tolist() == [1, 2]
 
 
 def test_top_tables_name_the_most_likely(shared):
-    answers = shared[0].answers
-    tables = classification.top_tables(answers, SETTINGS)
+    predictions = shared[0].predictions
+    tables = classification.top_tables(predictions, SETTINGS)
     assert 0 < len(tables) <= 3
     first = tables[0]
-    place = answers.victims.clean.rows.tolist().index(first["row"])
-    said = answers.said["target_class", "pgd_0.0628x3"][place]
-    assert [each["confidence"] for each in first["target_class"]] == sorted(said.tolist(), reverse=True)[:2]
-    assert first["target_class"][0]["name"] == answers.names[said.argmax()]
+    place = predictions.faces.clean.rows.tolist().index(first["row"])
+    predicted = predictions.predicted["target_class", "pgd_0.0628x3"][place]
+    assert [each["confidence"] for each in first["target_class"]] == sorted(predicted.tolist(), reverse=True)[:2]
+    assert first["target_class"][0]["name"] == predictions.names[predicted.argmax()]
     assert first["before"][0]["name"] == first["person"]
-    text = classification.markdown(tables, "one")
+    text = classification.top_markdown(tables, "one")
     assert f"| 1 | {first['person']} {first['before'][0]['confidence']:.1%} |" in text
 
 
 def test_jobs_are_methods_and_numbers_of_steps(drawn, tmp_path):
     more = [*SETTINGS.strengths, SETTINGS.strengths[0].model_copy(update={"iterations": 5})]
-    plan = conditions(SETTINGS.model_copy(update={"strengths": more}))
-    victims = AttackedFaces(FaceBatches(drawn[0], np.arange(3), 2), {}, tmp_path)
-    assert len(list(attack_jobs(recogniser("one", 3).embed, victims, plan, SETTINGS, 1))) == 4
+    plan = recognition_conditions(SETTINGS.model_copy(update={"strengths": more}))
+    attacked = AttackedFaces(FaceBatches(drawn[0], np.arange(3), 2), {}, tmp_path)
+    assert len(list(attack_jobs(recogniser("one", 3).embed, attacked, plan, SETTINGS, 1))) == 4
 
 
-def test_a_recogniser_without_logits_is_asked_for_no_class(drawn, tmp_path):
+def test_a_recogniser_without_logits_has_no_class_goals(drawn, tmp_path):
     faces, table = drawn
     known = {"one": dataclasses.replace(recogniser("one", 3, ("person 0",)), logits=None), "two": recogniser("two", 5)}
     small = SETTINGS.model_copy(update={"methods": {"pgd": SETTINGS.methods["pgd"]}})
     found = evaluate_surrogate("one", known, {}, faces, table, small, 1, tmp_path)
-    assert found.answers is None
+    assert found.predictions is None
     assert set(found.verifiers) == {("one", "none"), ("two", "none")}
+
+
+def test_thresholds_come_from_the_images_that_are_not_attacked(drawn, shared):
+    (faces, table), (found, _) = drawn, shared
+    rows = table.loc[table["set"] != "unused", "row"].to_numpy()
+    people = split_identities(table, SETTINGS.held_out_share, 1).held_out
+    assert set(found.case.faces.clean.rows) <= set(rows[1::2])
+    split = verification.split_enrolment(faces.labels, rows[::2], people, SETTINGS.pairs, 1)
+    for name, known in (("one", recogniser("one", 3)), ("two", recogniser("two", 5))):
+        enrolled, probes = (embeddings(known)(faces.read(part)) for part in (split.enrolled, split.probes))
+        templates = verification.enrol(enrolled, split.enrolled_of, len(people))
+        expected = verification.compare(templates, probes, split.probes_of)
+        verifier = found.verifiers[name, "none"]
+        for calibrated, wanted in zip(verifier.calibration, expected, strict=True):
+            np.testing.assert_allclose(calibrated, wanted, atol=1e-5)
+        assert verifier.thresholds == pytest.approx(verification.thresholds(expected, [0.1]), abs=1e-5)

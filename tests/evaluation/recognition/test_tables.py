@@ -1,4 +1,4 @@
-"""Tables of attacks on recognisers, and what is joined of them, against loops that count."""
+"""Tables of attacks on recognisers and their transfer, against loops that count."""
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,7 @@ from visor.evaluation.recognition.tables import (
     success_rates,
     surrogate_metrics,
 )
-from visor.evaluation.recognition.transfer import ALL, matrix, transfer_gains, transfer_metrics
-from visor.evaluation.recognition.transfer import transfer_table as transfer_markdown
+from visor.evaluation.recognition.transfer import ALL, matrix, transfer_gains, transfer_metrics, transfer_table
 
 SETTINGS = RecognitionAttackParams(
     networks=["a", "b", "c"],
@@ -44,7 +43,7 @@ PLAN = [
     *[(f"{m}_{e:g}x{s}", "attack", m, e, s, 0) for m in ("pgd", "better") for e, s in ((0.02, 4), (0.05, 7))],
     ("jpeg75_pgd_0.05x7", "jpeg", "pgd", 0.05, 7, 75),
 ]
-CHANGES = {(goal, name): {"linf": 0.05, "l2": 1.0, "ssim": 0.9} for goal in ("", "dodge") for name, *_ in PLAN}
+DISTANCES = {(goal, name): {"linf": 0.05, "l2": 1.0, "ssim": 0.9} for goal in ("", "dodge") for name, *_ in PLAN}
 
 
 def lines(seed, rows=23):
@@ -58,7 +57,7 @@ def lines(seed, rows=23):
                 {"goal": "dodge", "condition": name, "kind": kind, "method": method}, index=range(rows)
             )
             frame = frame.assign(eps=eps, iterations=steps, quality=quality, recogniser=recogniser, in_front=way)
-            right = np.random.default_rng([ord(recogniser), rows]).random(rows) < 0.8  # whatever was done since
+            right = np.random.default_rng([ord(recogniser), rows]).random(rows) < 0.8  # the same under every condition
             share = 0.1 + 0.3 * (method == "pgd") + 0.6 * (method == "better")
             found.append(
                 frame.assign(
@@ -88,25 +87,25 @@ def test_success_is_counted_among_those_who_were_right():
     assert line["found"].item() == own["found"].mean()
 
 
-def test_where_nobody_was_right_nothing_is_said(tmp_path):
+def test_without_right_faces_there_is_no_success_rate(tmp_path):
     faces = {
         name: frame.assign(**{"right_0.01": frame["right_0.01"] & (frame["recogniser"] != "a")})
         for name, frame in FACES.items()
     }
-    found = surrogate_metrics(success_rates(faces["a"]), "a", CHANGES)
+    found = surrogate_metrics(success_rates(faces["a"]), "a", DISTANCES)
     assert "success_0.01" not in found["dodge"]["pgd_0.02x4"]
     assert found["dodge"]["pgd_0.02x4"]["right_0.01"] == 0
     titles = {name: name for name, *_ in PLAN}
     assert "| pgd_0.02x4 | – | 0." in recognition_table(found, titles, "a", ["0.01"])
     table, gained = matrix(faces, SETTINGS), transfer_gains(faces, ["0.01"], 1)
     assert "success_0.01" not in transfer_metrics(table, gained)["dodge"]["a"]["pgd_0.05x7"]["a"]["none"]
-    assert "| a, pgd_0.05x7 | – |" in transfer_markdown(table, gained, "0.01")
+    assert "| a, pgd_0.05x7 | – |" in transfer_table(table, gained, "0.01")
     assert gained.loc[gained["recogniser"] == "a", "gain"].tolist() == [0, 0]
     recognition_transfer_map(table, "0.01", tmp_path / "map.png")
 
 
-def test_numbers_are_those_of_the_surrogate_itself():
-    found = surrogate_metrics(success_rates(FACES["a"]), "a", CHANGES)
+def test_metrics_are_those_of_the_surrogate_itself():
+    found = surrogate_metrics(success_rates(FACES["a"]), "a", DISTANCES)
     assert list(found) == ["dodge"]
     assert list(found["dodge"]) == [name for name, *_ in PLAN]
     own = FACES["a"].query("condition == 'pgd_0.02x4' and recogniser == 'a' and in_front == 'none'")
@@ -174,16 +173,14 @@ def test_one_method_gains_nothing():
     assert transfer_metrics(matrix(alone, SETTINGS), transfer_gains(alone, ["0.01"], 1))["gain"] == {}
 
 
-def test_one_recogniser_has_nobody_to_transfer_to():
+def test_one_recogniser_has_no_transfer():
     (name, faces), *_ = FACES.items()
     alone = {name: faces[faces["recogniser"] == name]}
     assert transfer_gains(alone, ["0.01"], 1).empty
-    assert "| gain of success |" in transfer_markdown(
-        matrix(alone, SETTINGS), transfer_gains(alone, ["0.01"], 1), "0.01"
-    )
+    assert "| gain of success |" in transfer_table(matrix(alone, SETTINGS), transfer_gains(alone, ["0.01"], 1), "0.01")
 
 
-def test_joined_numbers_have_a_place_each():
+def test_transfer_metrics_are_nested():
     table, gained = matrix(FACES, SETTINGS), transfer_gains(FACES, ["0.01"], 1)
     found = transfer_metrics(table, gained)
     cell = found["dodge"]["b"]["better_0.05x7"]["c"]["mtcnn"]
@@ -193,7 +190,7 @@ def test_joined_numbers_have_a_place_each():
     assert cell["success_0.01"] == line["success_0.01"].item()
     assert all(isinstance(value, (int, float)) for value in cell.values())
     assert found["gain"]["better"]["0.02x4"][ALL]["gain_0.01"] == gained["gain"][3]
-    text = transfer_markdown(table, gained, "0.01")
+    text = transfer_table(table, gained, "0.01")
     assert "| dodge | a | b | c | mtcnn → a | mtcnn → b | mtcnn → c |" in text
     assert f"| better 0.02x4 | 1 % | all | {gained['gain'][3]:+.1%} (" in text
 
@@ -207,7 +204,7 @@ def test_the_map_is_drawn_with_the_same_bytes(tmp_path):
     assert one[:4] == b"\x89PNG"
 
 
-def test_lines_come_back_as_they_were_written(tmp_path):
+def test_rows_are_read_as_they_were_written(tmp_path):
     path = tmp_path / "faces.csv"
     FACES["a"].to_csv(path, index=False)
     pd.testing.assert_frame_equal(read_faces(path), FACES["a"], check_dtype=False)

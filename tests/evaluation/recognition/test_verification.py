@@ -1,4 +1,4 @@
-"""Enrolment, thresholds and ways to a recogniser, against loops that count."""
+"""Enrolment, thresholds and croppers, against loops that count."""
 
 import numpy as np
 import pytest
@@ -7,10 +7,10 @@ from sklearn.metrics import roc_auc_score
 from tests.conftest import random_images
 from visor.core.errors import UserError
 from visor.data.scene_set import PAD_VALUE
+from visor.evaluation.conditions import NO_DETECTOR
 from visor.evaluation.recognition.verification import (
     CANVAS_BORDER,
-    ENROLLED,
-    NO_DETECTOR,
+    MAX_ENROLLED,
     PairScores,
     compare,
     detector_cropper,
@@ -35,13 +35,13 @@ def unit(shape, seed):
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def test_halves_of_everybody_enrol_and_are_compared():
-    roll = split_enrolment(LABELS, ROWS, np.array([2, 6, 9]), pairs=10_000, seed=1)
-    assert not set(roll.enrolled) & set(roll.probes)
-    np.testing.assert_array_equal(roll.people[roll.enrolled_of], LABELS[roll.enrolled])
-    np.testing.assert_array_equal(roll.people[roll.probes_of], LABELS[roll.probes])
-    assert np.bincount(roll.enrolled_of).tolist() == [ENROLLED, 1, 1]
-    assert np.bincount(roll.probes_of).tolist() == [21, 2, 1]
+def test_half_of_each_person_enrols_and_half_is_compared():
+    split = split_enrolment(LABELS, ROWS, np.array([2, 6, 9]), pairs=10_000, seed=1)
+    assert not set(split.enrolled) & set(split.probes)
+    np.testing.assert_array_equal(split.people[split.enrolled_of], LABELS[split.enrolled])
+    np.testing.assert_array_equal(split.people[split.probes_of], LABELS[split.probes])
+    assert np.bincount(split.enrolled_of).tolist() == [MAX_ENROLLED, 1, 1]
+    assert np.bincount(split.probes_of).tolist() == [21, 2, 1]
 
 
 def test_pairs_bound_the_probes_of_each():
@@ -59,14 +59,14 @@ def test_a_draw_depends_on_seed_and_person_alone():
     assert not np.array_equal(one.probes, other.probes)
 
 
-def test_rows_that_take_no_part_are_left_out():
-    roll = split_enrolment(LABELS, ROWS[::2], np.array([2, 5]), 10_000, 1)
-    assert not (np.concatenate([roll.enrolled, roll.probes]) % 2).any()
+def test_other_rows_are_left_out():
+    split = split_enrolment(LABELS, ROWS[::2], np.array([2, 5]), 10_000, 1)
+    assert not (np.concatenate([split.enrolled, split.probes]) % 2).any()
     with pytest.raises(UserError, match="label 9 has one image"):
         split_enrolment(LABELS, ROWS[:-1], np.array([2, 9]), 10_000, 1)
 
 
-def test_the_enrolled_are_means_of_those_who_were_found():
+def test_templates_are_means_of_the_faces_found():
     vectors = unit((6, 4), 0)
     vectors[[1, 4, 5]] = np.nan
     found = enrol(vectors, np.array([0, 0, 0, 1, 2, 2]), 3)
@@ -76,7 +76,7 @@ def test_the_enrolled_are_means_of_those_who_were_found():
     assert np.isnan(found[2]).all()
 
 
-def test_comparison_is_of_every_probe_with_everybody():
+def test_every_probe_is_compared_with_every_template():
     templates, vectors, owners = unit((3, 5), 0), unit((4, 5), 1), np.array([2, 0, 0, 1])
     vectors[3] = np.nan
     found = compare(templates, vectors, owners)
@@ -104,13 +104,13 @@ def test_too_few_pairs_set_no_threshold():
 
 
 def test_thresholds_come_from_calibration_and_numbers_from_the_attacked():
-    rolls = [split_enrolment(LABELS, ROWS, np.array(people), 10_000, 1) for people in ([2, 5], [5, 6, 9])]
-    vectors = [(unit((len(r.enrolled), 3), 10 + k), unit((len(r.probes), 3), 20 + k)) for k, r in enumerate(rolls)]
+    splits = [split_enrolment(LABELS, ROWS, np.array(people), 10_000, 1) for people in ([2, 5], [5, 6, 9])]
+    vectors = [(unit((len(r.enrolled), 3), 10 + k), unit((len(r.probes), 3), 20 + k)) for k, r in enumerate(splits)]
     vectors[1][1][0] = np.nan
-    known = verifier(rolls, vectors, [0.2, 0.001])
+    known = verifier(splits, vectors, [0.2, 0.001])
     found = verification_metrics(known, [0.2, 0.001])
     assert found["left_out"] == [0.001]
-    assert found["not_found"] == 1 / len(rolls[1].probes)
+    assert found["not_found"] == 1 / len(splits[1].probes)
     assert (known.calibration.different >= known.thresholds[0.2]).mean() <= 0.2
     different, same = known.attacked
     truth = np.repeat([0, 1], [len(different), len(same)])
@@ -120,7 +120,7 @@ def test_thresholds_come_from_calibration_and_numbers_from_the_attacked():
 
 
 def fake(boxes, scores):
-    """A detector that finds the same boxes in every second image, and elsewhere one that it does not believe in."""
+    """A detector that finds the same boxes in every second image, and elsewhere one below its threshold."""
 
     def detect(images):
         sure, unsure = (np.array([s, 0.05], np.float32) for s in scores)
@@ -129,7 +129,7 @@ def fake(boxes, scores):
     return Detector("fake", 0.5, detect, None, None)
 
 
-def test_behind_a_detector_a_face_is_what_its_box_shows():
+def test_behind_a_detector_a_face_is_the_crop_of_its_box():
     down, right = np.mgrid[:40, :20]
     images = np.stack([np.stack([5 * down, 12 * right, 2 * down + k], -1) for k in (1, 7, 40)]).astype(np.uint8)
     before = images.copy()
@@ -145,17 +145,17 @@ def test_behind_a_detector_a_face_is_what_its_box_shows():
     np.testing.assert_array_equal(images, before)
 
 
-def test_embeddings_are_by_recogniser_and_way_and_unknown_without_a_face():
+def test_embeddings_are_by_recogniser_and_cropper_and_nan_without_a_face():
     images = random_images(5, height=8, width=6)
     embeds = {"first": lambda x: x.reshape(len(x), -1)[:, :2] / 1.0, "second": lambda x: x[:, 1, 1] / 2.0}
-    ways = {NO_DETECTOR: no_detector, "fake": detector_cropper(fake([[2, 3, 6, 8], [0, 0, 2, 2]], (0.9, 0.4)), 0.0)}
-    found = embed_all([images[:3], images[3:]], ways, embeds)
-    assert set(found) == {(name, way) for name in embeds for way in ways}
+    croppers = {NO_DETECTOR: no_detector, "fake": detector_cropper(fake([[2, 3, 6, 8], [0, 0, 2, 2]], (0.9, 0.4)), 0.0)}
+    found = embed_all([images[:3], images[3:]], croppers, embeds)
+    assert set(found) == {(name, cropper) for name in embeds for cropper in croppers}
     np.testing.assert_array_equal(found["second", NO_DETECTOR], images[:, 1, 1] / 2.0)
     np.testing.assert_array_equal(np.isnan(found["first", "fake"]).all(axis=1), [False, True, False, False, True])
 
 
-def test_what_is_unknown_is_least_similar():
+def test_nan_is_least_similar():
     one, other = unit((3, 4), 0), unit((2, 4), 1)
     expected = one @ other.T
     one[1], expected[1] = np.nan, -1

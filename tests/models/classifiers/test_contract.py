@@ -77,19 +77,21 @@ def test_autoencoder_samples_afresh_while_training_only():
 def test_wrong_files_and_arguments_are_named(tmp_path):
     model, arguments = built("deepid")
     storage.save_model(model, arguments, tmp_path)
-    with pytest.raises(UserError, match=r"classifiers\.deepid: width is unknown or missing; it takes image_shape"):
+    with pytest.raises(
+        UserError, match=r"classifiers\.deepid: unexpected or missing argument width; expected image_shape"
+    ):
         storage.build_model(CLASSIFIERS["deepid"], arguments | {"width": 2}, "classifiers.deepid")
     weights = tmp_path / "model.weights.h5"
     whole = weights.read_bytes()
     for content in (whole[:3000], b"not HDF5"):
         weights.write_bytes(content)
-        with pytest.raises(UserError, match=r"model\.weights\.h5 does not hold this network"):
+        with pytest.raises(UserError, match=r"model\.weights\.h5 does not fit this network"):
             storage.load_model(CLASSIFIERS["deepid"], tmp_path)
     weights.write_bytes(whole)
     (tmp_path / "model.json").write_text(
         (tmp_path / "model.json").read_text().replace('"num_classes": 7', '"num_classes": 8')
     )
-    with pytest.raises(UserError, match=r"model\.weights\.h5 does not hold this network"):
+    with pytest.raises(UserError, match=r"model\.weights\.h5 does not fit this network"):
         storage.load_model(CLASSIFIERS["deepid"], tmp_path)
 
 

@@ -7,14 +7,14 @@ import pytest
 from skimage import data
 
 from visor.core.errors import UserError
-from visor.core.params import DetectorParams as Settings
+from visor.core.params import DetectorParams
 from visor.models.detectors import cascade
 
 IMAGES = np.stack([data.astronaut()[20:236, 120:310], np.full((216, 190, 3), 90, np.uint8)])
 
 
 def test_finds_the_astronaut():
-    detector = cascade.load(Settings(threshold=0.5), Path())
+    detector = cascade.load(DetectorParams(threshold=0.5), Path())
     before = IMAGES.copy()
     face, nothing = detector.detect(IMAGES)
     x, y, w, h = face.boxes[0]
@@ -30,10 +30,10 @@ def test_finds_the_astronaut():
 
 
 def test_images_smaller_than_a_face():
-    (found,) = cascade.load(Settings(threshold=0.5), Path()).detect(IMAGES[:1, :20, :17])
+    (found,) = cascade.load(DetectorParams(threshold=0.5), Path()).detect(IMAGES[:1, :20, :17])
     assert len(found.boxes) == 0
 
 
 def test_wrong_options():
     with pytest.raises(UserError, match="min_face_size"):
-        cascade.load(Settings(threshold=0.5, options={"scale": 2}), Path())
+        cascade.load(DetectorParams(threshold=0.5, options={"scale": 2}), Path())

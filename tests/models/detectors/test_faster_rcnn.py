@@ -6,8 +6,7 @@ import pytest
 import tensorflow as tf
 
 from visor.core.errors import UserError
-from visor.core.params import ComputeParams, TrainingSchedule
-from visor.core.params import DetectorParams as Settings
+from visor.core.params import ComputeParams, DetectorParams, TrainingParams
 from visor.data.face_set import TrainingData
 from visor.data.scene_set import FACE, IGNORE, PADDING
 from visor.evaluation.boxes import iou
@@ -119,7 +118,7 @@ class Scripted:
     """A network of two anchors and one proposal whose outputs are known; the head says 0 of every box."""
 
     anchors = np.float32([[0, 0, 10, 10], [40, 40, 10, 10]])
-    most = 1
+    max_boxes = 1
 
     def get_layer(self, name):
         return {
@@ -253,7 +252,7 @@ def fitted(layers, compute, history):
     model = fresh()
     select_layers(model, layers)
     before = variables(model)
-    schedule = TrainingSchedule(epochs=2, batch=4, learning_rate=1e-2, optimizer="sgd", decay=0.1)
+    schedule = TrainingParams(epochs=2, batch=4, learning_rate=1e-2, optimizer="sgd", decay=0.1)
     training.fit(model, losses, data(), data(3), schedule, compute, 3, history)
     after = variables(model)
     return after, {path for path, value in after.items() if (value != before[path]).any()}
@@ -304,7 +303,7 @@ def test_a_saved_detector_comes_back_and_its_bytes_repeat(learned, tmp_path):
     for folder in ("a", "b"):
         storage.save_model(model, ARGUMENTS, tmp_path / folder)
     assert (tmp_path / "a/model.weights.h5").read_bytes() == (tmp_path / "b/model.weights.h5").read_bytes()
-    again = faster_rcnn.load(Settings(threshold=0.7), tmp_path / "a")
+    again = faster_rcnn.load(DetectorParams(threshold=0.7), tmp_path / "a")
     assert (again.name, again.threshold) == ("faster_rcnn", 0.7)
     for found, same in zip(faster_rcnn.detector(model, 0.7).detect(images), again.detect(images), strict=True):
         np.testing.assert_array_equal(found.boxes, same.boxes)

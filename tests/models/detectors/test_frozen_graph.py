@@ -12,7 +12,7 @@ from visor.attacks.evasion.loop import AttackSettings
 from visor.attacks.evasion.losses.detectors import DETECTOR_LOSSES
 from visor.attacks.evasion.pgd import compile_pgd
 from visor.core.errors import UserError
-from visor.core.params import DetectorParams as Settings
+from visor.core.params import DetectorParams
 from visor.models.detectors import frozen_graph
 
 SIDE, CELLS = 40, 5
@@ -46,7 +46,7 @@ def freeze(path, raw=True, kind=tf.uint8, classes=None):
 
 
 def load(path, **options):
-    return frozen_graph.load(Settings(threshold=0.5, options={"path": str(path), **options}), path.parent)
+    return frozen_graph.load(DetectorParams(threshold=0.5, options={"path": str(path), **options}), path.parent)
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_pgd_hides_from_it(tmp_path, images):
 def test_an_image_of_another_size_than_a_fixed_one_is_one_sentence(tmp_path):
     detector = load(freeze(tmp_path / "a.pb"))
     with pytest.raises(
-        UserError, match=r"a\.pb cannot take an image of 47×52 pixels \(Input to reshape .*; freeze"
+        UserError, match=r"a\.pb does not accept an image of 47×52 pixels \(Input to reshape .*; freeze"
     ) as told:
         detector.detect(np.zeros((1, 52, 47, 3), np.uint8))
     assert "\n" not in str(told.value)
@@ -100,7 +100,7 @@ def test_an_image_of_another_size_than_a_fixed_one_is_one_sentence(tmp_path):
 def test_files_that_are_refused(tmp_path):
     (tmp_path / "broken.pb").write_bytes(b"\xff" * 100)
     (tmp_path / "empty.pb").write_bytes(b"")
-    for name, said in (("none", "cannot be read"), ("broken", "no frozen graph"), ("empty", "no frozen graph")):
+    for name, said in (("none", "cannot be read"), ("broken", "not a frozen graph"), ("empty", "not a frozen graph")):
         with pytest.raises(UserError, match=f"{name}.pb .*{said}"):
             load(tmp_path / f"{name}.pb")
 
@@ -153,7 +153,7 @@ def test_loops_of_tensorflow_1_are_taken(tmp_path, images):
     written = graph.as_graph_def()
     assert {"Enter", "LoopCond", "TensorArrayReadV3", "Assert"} <= {node.op for node in written.node}
     (tmp_path / "a.pb").write_bytes(written.SerializeToString())
-    detector = load(tmp_path / "a.pb", floats="map/TensorArrayStack/TensorArrayGatherV3", side=SIDE)
+    detector = load(tmp_path / "a.pb", floats="map/TensorArrayStack/TensorArrayGatherV3", input_size=SIDE)
     found = detector.detect(images)
     expected = live_scores(tf.cast(images, tf.float32)).numpy()
     for own, scores in zip(found, expected, strict=True):

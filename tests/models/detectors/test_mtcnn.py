@@ -14,15 +14,16 @@ from mtcnn.utils.images import build_scale_pyramid
 from skimage import data
 
 from visor.core.errors import UserError
-from visor.core.params import DetectorParams as Settings
+from visor.core.params import DetectorParams
 from visor.models.detectors import mtcnn
+from visor.models.mtcnn import load_mtcnn
 
 ASTRONAUT = data.astronaut()[20:236, 120:310]  # 216 × 190, a face of some 83 × 107
 
 
 @pytest.fixture(scope="module")
 def detector():
-    return mtcnn.load(Settings(threshold=0.8), Path())
+    return mtcnn.load(DetectorParams(threshold=0.8), Path())
 
 
 def test_boxes_are_the_packages(detector):
@@ -65,7 +66,7 @@ def test_candidates_see_the_face_and_lead_to_pixels(detector):
     images = tf.constant(np.stack([ASTRONAUT, np.full_like(ASTRONAUT, 90)]) / 255, tf.float32)
     with tf.GradientTape() as tape:
         tape.watch(images)
-        boxes, scores = detector.candidates(images)
+        boxes, scores = detector.pre_nms(images)
         total = tf.reduce_sum(tf.math.log(1.0 - scores + 1e-6))
     assert boxes.shape[:2] == scores.shape
     assert 0 <= float(tf.reduce_min(scores)) <= float(tf.reduce_max(scores)) <= 1
@@ -80,12 +81,15 @@ def test_candidates_see_the_face_and_lead_to_pixels(detector):
 def test_a_file_beside_is_not_unpickled(tmp_path, monkeypatch):
     (tmp_path / "pnet.lz4").write_bytes(b"not weights")
     monkeypatch.chdir(tmp_path)
-    mtcnn.load(Settings(threshold=0.8), Path())
+    load_mtcnn.cache_clear()
+    mtcnn.load(DetectorParams(threshold=0.8), Path())
 
 
 def test_whole_numbers_are_numbers():
     pixels = tf.constant(ASTRONAUT[np.newaxis] / 255, tf.float32)
-    least, most = (mtcnn.load(Settings(threshold=0.8, options={"stage_threshold": gate}), Path()) for gate in (0, 1))
+    least, most = (
+        mtcnn.load(DetectorParams(threshold=0.8, options={"stage_threshold": gate}), Path()) for gate in (0, 1)
+    )
     assert float(tf.reduce_max(least.pre_nms(pixels)[1])) > 0.8
     assert float(tf.reduce_max(most.pre_nms(pixels)[1])) == 0, "no network is asked"
 
@@ -103,4 +107,4 @@ def test_whole_numbers_are_numbers():
 )
 def test_wrong_options(options):
     with pytest.raises(UserError, match=next(iter(options))):
-        mtcnn.load(Settings(threshold=0.8, options=options), Path())
+        mtcnn.load(DetectorParams(threshold=0.8, options=options), Path())

@@ -8,10 +8,10 @@ import tf_keras
 
 from visor.core.errors import UserError
 from visor.core.params import DetectorParams
-from visor.data.scene_set import FACE, IGNORE
+from visor.data.scene_set import FACE, IGNORE, PAD_VALUE
 from visor.models import batch_normalization, pretrained, storage
 from visor.models.detectors import anchors, ssd
-from visor.models.detectors.base import GREY, Detections, letterbox, letterboxed_detector
+from visor.models.detectors.base import Detections, letterbox, letterboxed_detector
 from visor.models.detectors.initial_weights import load_initial_weights
 
 SIDE, WIDTH = 96, 0.25
@@ -160,7 +160,7 @@ def test_letterbox_keeps_the_picture_top_left():
     np.testing.assert_allclose(scale, np.full(4, SIDE / 80))
     assert squares.shape == (2, SIDE, SIDE, 3)
     np.testing.assert_allclose(squares[:, :48], tf.image.resize(pixels, (48, SIDE), antialias=True), atol=1e-6)
-    np.testing.assert_array_equal(squares[:, 48:], np.float32(GREY))
+    np.testing.assert_array_equal(squares[:, 48:], np.float32(PAD_VALUE / 255))
     same, scale = letterbox(floats(), SIDE)
     assert (scale == 1).all()
     np.testing.assert_array_equal(same, floats())
@@ -170,7 +170,7 @@ def test_few_pixels_are_scaled_by_what_is_left_of_them():
     """4 rows at 0.096 are one row, not 0.384 of one: a box of all the image stays one, there and back."""
     pixels, corner = floats(1, 4, 1000), tf.constant([[[0, 0, SIDE, 1]]], tf.float32)
     squares, scale = letterbox(pixels, SIDE)
-    np.testing.assert_array_equal(squares[:, 1:], np.float32(GREY))
+    np.testing.assert_array_equal(squares[:, 1:], np.float32(PAD_VALUE / 255))
     np.testing.assert_allclose(np.float32([0, 0, 1000, 4]) * scale, [0, 0, SIDE, 1], rtol=1e-6)
     fake = letterboxed_detector("fake", 0.5, SIDE, 0.5, lambda _: (corner, tf.ones((1, 1))), lambda _, truth: truth[0])
     np.testing.assert_allclose(fake.pre_nms(pixels)[0], [[[0, 0, 1000, 4]]], rtol=1e-6)
@@ -310,7 +310,7 @@ def test_saved_networks_come_back(trained, tmp_path):
     for one, other in zip(detector.pre_nms(pixels), ssd.detector(trained[0], 0.4).pre_nms(pixels), strict=True):
         np.testing.assert_array_equal(one, other)
     wider = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)], name="ssd")
-    with pytest.raises(UserError, match="holds a ssd of other sizes"):
+    with pytest.raises(UserError, match="contains a ssd of other sizes"):
         load_initial_weights(wider, ssd.build, tmp_path / "ssd")
     model = ssd.build(SIDE, WIDTH)
     load_initial_weights(model, ssd.build, tmp_path / "ssd")

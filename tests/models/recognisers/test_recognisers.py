@@ -1,4 +1,4 @@
-"""Recognisers: one contract for all, published files of Keras 2 give the published answers, bad ones are refused."""
+"""Recognisers: one contract for all, published files of Keras 2 give the published answers, bad ones are rejected."""
 
 import hashlib
 import threading
@@ -13,6 +13,7 @@ import tensorflow as tf
 import tf_keras
 from tf_keras import layers as k2
 
+from tests.support.recognisers import TINY, draw, randomised, vgg_of_keras_2
 from visor.core.errors import UserError
 from visor.core.params import RecogniserParams
 from visor.data import download
@@ -20,17 +21,7 @@ from visor.models import pretrained
 from visor.models.recognisers import RECOGNISERS, base, loading
 
 SHAPE = (37, 45, 3)
-TINY = {
-    "facenet": {"input_size": 75, "width": 2, "blocks": [0, 0, 1], "embedding": 7},
-    "resnet50": {"input_size": 40, "width": 4, "blocks": [1, 2, 1, 2]},
-    "senet50": {"input_size": 40, "width": 8, "blocks": [2, 1, 1, 1]},
-    "vgg_face": {"input_size": 34, "width": 2, "units": 9},
-}
 NAMES = ["ann", "bob", "cleo", "dan", "eve"]
-
-
-def draw(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 def photos(n=3, height=SHAPE[0], width=SHAPE[1], seed=4):
@@ -43,18 +34,6 @@ def floats(*arguments, **more):
 
 def settings(name, **options):
     return RecogniserParams(options=TINY[name] | options)
-
-
-def randomised(model, seed=3):
-    """Random weights that keep the signal's size; variances stay positive."""
-    values = []
-    for i, weight in enumerate(model.weights):
-        value = draw(*weight.shape, seed=seed + i)
-        if len(weight.shape) > 1:
-            value *= (1.5 / np.prod(weight.shape[:-1])) ** 0.5
-        values.append(1 + 0.3 * np.tanh(value) if "variance" in weight.name or "gamma" in weight.name else value)
-    model.set_weights(values)
-    return model
 
 
 @pytest.fixture(scope="module", params=RECOGNISERS)
@@ -163,18 +142,6 @@ def resnet_of_keras_2(width, blocks, squeeze, classes=6):
     return tf_keras.Model(inputs, [features, x])
 
 
-def vgg_of_keras_2(classes=6):
-    inputs = x = k2.Input((34, 34, 3))
-    for block, (factor, convolutions) in enumerate([(1, 2), (2, 2), (4, 3), (8, 3), (8, 3)], start=1):
-        for number in range(1, convolutions + 1):
-            x = k2.Conv2D(2 * factor, 3, activation="relu", padding="same", name=f"conv{block}_{number}")(x)
-        x = k2.MaxPooling2D(2, 2, name=f"pool{block}")(x)
-    x = k2.Flatten(name="flatten")(x)
-    for name in ("fc6", "fc7"):
-        x = k2.Activation("relu", name=f"{name}/relu")(k2.Dense(9, name=name)(x))
-    return tf_keras.Model(inputs, [x, k2.Activation("softmax")(k2.Dense(classes, name="fc8")(x))])
-
-
 def prewhiten(pixels):
     mean = pixels.mean(axis=(1, 2, 3), keepdims=True)
     deviation = np.maximum(pixels.std(axis=(1, 2, 3), keepdims=True), pixels[0].size ** -0.5)
@@ -211,8 +178,8 @@ def written(tmp_path, request):
 def test_published_files_give_the_published_answers(written):
     name, theirs, prepare, path = written
     options = {"num_classes": 0, "blocks": [1, 2, 2]} if name == "facenet" else {"num_classes": 6}
-    known = RecogniserParams(options=TINY[name] | options, weights=str(path))
-    model, arguments, names = loading.build_published(name, known)
+    published = RecogniserParams(options=TINY[name] | options, weights=str(path))
+    model, arguments, names = loading.build_published(name, published)
     side = TINY[name]["input_size"]
     assert arguments["image_shape"] == model.input_shape[1:] == (side, side, 3)
     assert len(names) == options["num_classes"]
@@ -221,7 +188,7 @@ def test_published_files_give_the_published_answers(written):
     features, classes = (expected, None) if name == "facenet" else expected
     found = model(pixels.astype(np.float32) / 255)
     np.testing.assert_allclose(found["embedding"], features, rtol=1e-4, atol=1e-5 * np.abs(features).max())
-    one = base.load_published(name, known)
+    one = base.load_published(name, published)
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     np.testing.assert_allclose(base.embeddings(one)(pixels), unit, atol=1e-5)
     if classes is None:
@@ -266,7 +233,7 @@ def test_embeddings_have_length_one_and_images_are_on_their_own(tiny):
     shares = classify(images)
     np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-5)
     assert shares.shape == (5, len(NAMES))
-    assert one.names == tuple(NAMES)
+    assert one.class_names == tuple(NAMES)
     for rows in (slice(3, 4), slice(1, 5)):
         np.testing.assert_allclose(embed(images[rows]), found[rows], atol=1e-5)
         np.testing.assert_allclose(classify(images[rows]), shares[rows], atol=1e-5)
@@ -310,7 +277,7 @@ def test_saved_and_loaded_it_is_the_same_to_the_byte(tiny, tmp_path):
     assert files == ["model.json", "model.weights.h5", "names.json"]
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
     again = base.load(one.name, tmp_path / "a")
-    assert again.class_names == one.names
+    assert again.class_names == one.class_names
     assert again.image_shape == one.image_shape
     np.testing.assert_array_equal(again.embed(floats()), one.embed(floats()))
     np.testing.assert_array_equal(again.logits(floats()), one.logits(floats()))
@@ -329,7 +296,7 @@ def test_same_seed_same_start_and_no_classes_no_logits(name):
     none = base.from_model(name, loading.build_trainable(name, settings(name), SHAPE, []).model, [])
     assert none.logits is None
     assert none.class_names == ()
-    with pytest.raises(UserError, match="gives embeddings and knows no classes"):
+    with pytest.raises(UserError, match="has embeddings but no classes"):
         base.probabilities(none)
 
 
@@ -368,7 +335,7 @@ OPTIONS = [
     ("resnet50", {"blocks": [1, 1, 0, 1]}, r"resnet50: blocks is \[1, 1, 0, 1\]; give 4 numbers"),
     ("senet50", {"input_size": 31}, "senet50: input_size is 31; choose 32 or more"),
     ("vgg_face", {"input_size": 31}, "is 31; choose 32 or more"),
-    ("vgg_face", {"depth": 3}, r"recognisers\.vgg_face\.options is 'depth'; choose from dropout, num_classes, side"),
+    ("vgg_face", {"depth": 3}, r"recognisers\.vgg_face\.options is 'depth'; choose from dropout, input_size"),
     ("resnet50", {"width": 0}, r"recognisers\.resnet50\.options\.width is 0; write it like 64"),
     ("facenet", {"momentum": 7.0}, r"recognisers\.facenet\.options\.momentum is 7\.0; write it like 0\.995"),
     ("resnet50", {"width": "wide"}, r"recognisers\.resnet50\.options\.width is 'wide'; write it like 64"),
@@ -385,7 +352,7 @@ def test_wrong_options_are_named(name, options, message):
 
 def test_smallest_sides_work():
     for name, side, more in (("facenet", 75, {}), ("facenet", 39, {"stride": 1}), ("resnet50", 32, {})):
-        model = loading.build_trainable(name, settings(name, side=side, **more), SHAPE, NAMES).model
+        model = loading.build_trainable(name, settings(name, input_size=side, **more), SHAPE, NAMES).model
         assert model(floats(1))["logits"].shape == (1, 5)
 
 
@@ -402,23 +369,22 @@ def test_files_from_elsewhere_are_checked(written, tmp_path):
     good = checked(path, sha256=digest, labels=str(names))
     assert loading.build_published("resnet50", good).names[0] == "A. J. Buckley"
     cases = [
-        (checked(path, sha256="0" * 64), f"published.h5 has SHA-256 {digest}, not 000"),
+        (checked(path, sha256="0" * 64), f"published.h5 has SHA-256 {digest}, expected 000"),
         (checked(tmp_path / "absent.h5", sha256=digest), r"absent\.h5 does not exist"),
         (RecogniserParams(options=TINY["resnet50"]), "resnet50 has neither training nor weights"),
         (checked(path, labels=str(tmp_path / "none.npy")), r"none\.npy does not exist"),
         (
             checked(path).model_copy(update={"options": TINY["resnet50"]}),
-            "fits all layers of resnet50 but 1, such as classifier; correct",
+            "lacks 1 layers of resnet50, such as classifier; correct",
         ),
     ]
-    for known, message in cases:
+    for params, message in cases:
         with pytest.raises(UserError, match=message) as caught:
-            loading.build_published("resnet50", known)
+            loading.build_published("resnet50", params)
         assert "\n" not in str(caught.value)
     assert path.exists()
-    built = loading.build_trainable(
-        "resnet50", checked(path), (40, 40, 3), NAMES
-    )  # 5 people, not 6: a fresh last layer
+    # Five people, not six: a fresh last layer.
+    built = loading.build_trainable("resnet50", checked(path), (40, 40, 3), NAMES)
     with h5py.File(path) as file:
         kernel = file["conv5_2_3x3/conv5_2_3x3/kernel:0"][()]
     np.testing.assert_array_equal(built.model.get_layer("conv5_2_3x3").get_weights()[0], kernel)
@@ -431,7 +397,7 @@ def test_slashes_nest_and_links_out_of_the_file_are_refused(tmp_path):
         assert "bn" in file["conv1/7x7_s2"], "batch normalisation lies inside the group of its convolution"
         del file["conv1/7x7_s2/bn"]
         file["conv1/7x7_s2/bn"] = h5py.ExternalLink("other.h5", "/")
-    model = loading.build_trainable("resnet50", settings("resnet50", side=40), SHAPE, NAMES).model
+    model = loading.build_trainable("resnet50", settings("resnet50", input_size=40), SHAPE, NAMES).model
     before = model.get_weights()
     with pytest.raises(UserError, match=r"conv1/7x7_s2/bn is a link"):
         pretrained.load_pretrained(model, path, RECOGNISERS["resnet50"].LAYER_RENAMES)
@@ -451,7 +417,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("written", ["senet50"], indirect=True)
-def test_weights_may_have_an_address_and_are_fetched_once(written, tmp_path, monkeypatch):
+def test_weights_with_an_address_are_downloaded_once(written, tmp_path, monkeypatch):
     *_, path = written
     monkeypatch.setattr(download, "DOWNLOADS", tmp_path / "downloads")
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
@@ -461,11 +427,11 @@ def test_weights_may_have_an_address_and_are_fetched_once(written, tmp_path, mon
         with pytest.raises(UserError, match=r"senet50: http.*needs a sha256; add it"):
             loading.build_published("senet50", checked(url, "senet50"))
         digest = hashlib.sha256(server.content).hexdigest()
-        known = checked(url, "senet50", sha256=digest)
-        first = loading.build_published("senet50", known).model
+        params = checked(url, "senet50", sha256=digest)
+        first = loading.build_published("senet50", params).model
         server.shutdown()
     assert (tmp_path / "downloads/senet50" / digest).read_bytes() == path.read_bytes()
-    again = loading.build_published("senet50", known).model
+    again = loading.build_published("senet50", params).model
     for one, other in zip(first.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -489,12 +455,12 @@ def test_names_of_classes_are_read_and_nothing_is_executed(tmp_path):
     for array in bad:
         with path.open("wb") as file:
             np.save(file, array, allow_pickle=True)
-        with pytest.raises(UserError, match=r"names holds no names \(.*\); choose a file of names"):
+        with pytest.raises(UserError, match=r"names contains no names \(.*\); choose a file of names"):
             loading.read_class_names(path, 2)
     whole = np.lib.format.magic(1, 0) + b"\x46\x00{'descr': '<U9', 'fortran_order': False, 'shape': (9000000000,), }"
     for content in (whole.ljust(80) + b"\n", b"\xff\xfe\x00"):
         path.write_bytes(content)
-        with pytest.raises(UserError, match="holds no names"):
+        with pytest.raises(UserError, match="contains no names"):
             loading.read_class_names(path, 2)
 
 
@@ -503,7 +469,7 @@ def test_names_without_length_are_refused_at_once(tmp_path, kind):
     path = tmp_path / "names.npy"
     header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': (9999999999,), }}".ljust(117) + "\n"
     path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
-    with pytest.raises(UserError, match=r"names\.npy holds no names \(an array of .* not 3 texts\)"):
+    with pytest.raises(UserError, match=r"names\.npy contains no names \(an array of .* not 3 strings\)"):
         loading.read_class_names(path, 3)
 
 

@@ -1,10 +1,4 @@
-"""Puts accessories on faces that are not aligned: five points of each face, found by MTCNN, say where they go.
-
-MTCNN (Zhang et al. 2016, arXiv 1604.02878) comes with its weights in the package ``mtcnn``.
-"""
-
-from collections.abc import Callable
-from functools import cache
+"""Places accessories on faces that are not aligned, by five landmarks of each face (MTCNN, Zhang et al. 2016)."""
 
 import numpy as np
 from PIL import Image
@@ -13,56 +7,46 @@ from visor.core.errors import UserError
 from visor.core.types import Floats, ImageArray
 from visor.data.images import alpha_mask
 
-LandmarkFn = Callable[[ImageArray], Floats]
-
-# Where keys are drawn: left eye, right eye, nose, left and right corner of the mouth (of the picture), in shares of
-# the width and of the height of a frame of 47:55. It is where MTCNN finds them on the mean of the embedded faces.
+# Where keys are drawn: left eye, right eye, nose, left and right corner of the mouth (in the image), in shares of the
+# width and of the height of a 47:55 frame. It is where MTCNN finds them on the mean of the embedded faces.
 ASPECT = 55 / 47
 CANONICAL_LANDMARKS = np.array([[0.346, 0.4155], [0.654, 0.4155], [0.5, 0.594], [0.377, 0.7295], [0.623, 0.7295]])
 
-SHORT_SIDE = 128  # pixels that MTCNN sees: it looks for faces of 20 and more
+SHORT_SIDE = 128  # pixels of the images that MTCNN gets: it finds faces of 20 and more
 BATCH = 64
-SUBPIXEL_STEPS = 16  # a pixel; finer digits than these depend on the processor
+SUBPIXEL_STEPS = 16  # per pixel; finer digits depend on the processor
 OVERSAMPLING = 3
 
 
-@cache
-def landmark_finder() -> LandmarkFn:
-    """Load MTCNN; return uint8 images (n, h, w, 3) → the points float64 (n, 5, 2) of the largest face in each.
+def find_landmarks(images: ImageArray) -> Floats:
+    """Return the landmarks float64 (n, 5, 2) of the largest face in each of uint8 images (n, h, w, 3).
 
-    They are x and y in pixels, in the order of ``CANONICAL``; NaN where no face is found.
+    They are x and y in pixels, in the order of ``CANONICAL_LANDMARKS``; NaN where no face is found.
     """
-    from visor.models.mtcnn import MTCNN, load_mtcnn  # TensorFlow starts with it: only a key that is moved needs that
+    from visor.models.mtcnn import find_faces  # imports TensorFlow, which fixed keys do not need
 
-    network = MTCNN(stages=load_mtcnn())
-
-    def find(images: ImageArray) -> Floats:
-        points = np.full((len(images), 5, 2), np.nan)
-        for begin in range(0, len(images), BATCH):
-            batch, scale = _enlarged(images[begin : begin + BATCH])
-            # Lines of image, x, y, width, height, confidence, five x, five y: the largest last, so that it stays.
-            found = np.asarray(network.detect_faces(batch, output_type="numpy")).reshape(-1, 16)
-            for line in found[np.argsort(found[:, 3] * found[:, 4], kind="stable")]:
-                points[begin + int(line[0])] = line[6:].reshape(2, 5).T / scale
-        return np.rint(points * SUBPIXEL_STEPS) / SUBPIXEL_STEPS
-
-    return find
+    landmarks = np.full((len(images), 5, 2), np.nan)
+    for begin in range(0, len(images), BATCH):
+        batch, scale = _enlarge(images[begin : begin + BATCH])
+        faces = find_faces(batch)
+        for face in np.argsort(faces.boxes[:, 2] * faces.boxes[:, 3], kind="stable"):  # the largest comes last
+            landmarks[begin + faces.image_ids[face]] = faces.landmarks[face] / scale
+    return np.rint(landmarks * SUBPIXEL_STEPS) / SUBPIXEL_STEPS
 
 
-def _enlarged(images: ImageArray) -> tuple[list[ImageArray], float]:
+def _enlarge(images: ImageArray) -> tuple[list[ImageArray], float]:
     """Return the images with a short side of ``SHORT_SIDE`` pixels, and the factor."""
     height, width = images.shape[1:3]
     scale = SHORT_SIDE / min(height, width)
-    shape = round(width * scale), round(height * scale)
-    resized = [Image.fromarray(image).resize(shape, Image.Resampling.BICUBIC) for image in images]
-    return [np.asarray(image) for image in resized], scale
+    size = round(width * scale), round(height * scale)
+    return [np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)) for image in images], scale
 
 
 def fit_similarity(source: Floats, target: Floats) -> Floats:
-    """Return the matrices (n, 2, 3) of the turn, scale and shift that bring points (k, 2) nearest to (n, k, 2).
+    """Return the similarities (n, 2, 3), rotation, scale and shift, that bring points (k, 2) nearest to (n, k, 2).
 
-    Least squares (Umeyama 1991, IEEE PAMI 13(4)). In the plane, turn and scale are one complex factor, and the
-    fit is linear regression on complex numbers.
+    Least squares (Umeyama 1991, IEEE PAMI 13(4)). In the plane, rotation and scale are one complex factor, and the fit
+    is linear regression on complex numbers.
     """
     start, end = source @ [1, 1j], target @ [1, 1j]
     offset = start - start.mean()
@@ -73,17 +57,13 @@ def fit_similarity(source: Floats, target: Floats) -> Floats:
 
 
 def warp(key: ImageArray, matrix: Floats, height: int, width: int) -> ImageArray:
-    """Return the key uint8 (h, w, 4) moved by a matrix (2, 3) of pixels, on a frame (height, width, 4).
-
-    What comes from outside the key is transparent.
-    """
+    """Return the key uint8 (h, w, 4) moved by a matrix (2, 3) of pixels, transparent around it: (height, width, 4)."""
     inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
     inverse[:, :2] /= OVERSAMPLING
+    size = (width * OVERSAMPLING, height * OVERSAMPLING)
+    # Bilinear: a wider kernel would overshoot at the edges of the key.
     fine = Image.fromarray(key).transform(
-        (width * OVERSAMPLING, height * OVERSAMPLING),
-        Image.Transform.AFFINE,
-        tuple(inverse.ravel()),
-        Image.Resampling.BILINEAR,  # a wider kernel would overshoot where the key ends
+        size, Image.Transform.AFFINE, tuple(inverse.ravel()), Image.Resampling.BILINEAR
     )
     return np.asarray(fine.resize((width, height), Image.Resampling.BOX))
 
@@ -99,26 +79,26 @@ class LandmarkPlacement:
         """Return a key for each of the images (n, h, w, 3), from keys (n, h, w, 4) or (1, h, w, 4).
 
         Raises:
-            UserError: a key covers the whole frame; there is nothing to move.
+            UserError: A key covers the whole frame; there is nothing to move.
         """
         if alpha_mask(keys).all(axis=(1, 2, 3)).any():
             raise UserError("params.yaml: placement landmarks moves accessories; this key covers all, so set fixed")
         height, width = images.shape[1:3]
-        # A key is stretched to its frame; points have to be where nothing is stretched.
+        # A key is stretched to its frame; landmarks are fitted where nothing is stretched.
         unstretched = np.diag([1.0, width * ASPECT / height])
-        points = landmark_finder()(images)
-        matrices = fit_similarity(CANONICAL_LANDMARKS * [width, width * ASPECT], points)
+        landmarks = find_landmarks(images)
+        matrices = fit_similarity(CANONICAL_LANDMARKS * [width, width * ASPECT], landmarks)
         matrices[:, :, :2] = matrices[:, :, :2] @ unstretched
-        found = np.isfinite(points[:, 0, 0])
+        has_face = np.isfinite(landmarks[:, 0, 0])
         self.images += len(images)
-        self.missing += int((~found).sum())
-        every = np.broadcast_to(keys, (len(images), *keys.shape[1:]))
+        self.missing += int((~has_face).sum())
+        image_keys = np.broadcast_to(keys, (len(images), *keys.shape[1:]))
         placed = [
-            warp(key, matrix, height, width) if there else key
-            for key, matrix, there in zip(every, matrices, found, strict=True)
+            warp(key, matrix, height, width) if visible else key
+            for key, matrix, visible in zip(image_keys, matrices, has_face, strict=True)
         ]
-        return np.stack(placed) if placed else every
+        return np.stack(placed) if placed else image_keys
 
     def summary(self) -> str:
-        """Return how many keys were placed, in words."""
+        """Return in how many images no face was found, as text."""
         return f"no face found in {self.missing} of {self.images} images; their key has the fixed place"

@@ -1,4 +1,4 @@
-"""Choose rows, stamp them, relabel them: what all injection attacks share (Chen et al. 2017)."""
+"""Poisons and triggered test images: what all injection attacks share (Chen et al. 2017, arXiv 1712.05526)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ import pandas as pd
 from visor.core.errors import UserError
 from visor.core.params import BackdoorParams
 from visor.core.types import ImageArray, Rows, SeedStream
-from visor.data.face_set import FaceBatch, FaceSet
+from visor.data.face_set import FaceBatch, FaceSet, evenly_spaced
 from visor.data.images import read_trigger_pattern
 
 TriggerFn = Callable[[ImageArray, ImageArray, float, np.random.Generator], ImageArray]
@@ -23,11 +23,11 @@ def target_label(name: str, label_names: Sequence[str], table: pd.DataFrame) -> 
     """Return the number of the target label.
 
     Raises:
-        UserError: no label has this name, or it takes no part in the split.
+        UserError: No label has this name, or it takes no part in the split.
     """
     if name not in label_names:
-        some = ", ".join(label_names[:5])
-        raise UserError(f"target label {name} does not exist; there are {len(label_names)}, such as {some}")
+        examples = ", ".join(label_names[:5])
+        raise UserError(f"target label {name} does not exist; there are {len(label_names)}, such as {examples}")
     label = label_names.index(name)
     if (table.loc[table["label"] == label, "set"] == "unused").all():
         raise UserError(f"target label {name} has too few images for the split; choose another")
@@ -50,23 +50,27 @@ def sample_rows(pool: Rows, n: int, rng: np.random.Generator) -> Rows:
     return rng.permutation(pool)[:n]
 
 
-def load_keys(faces: FaceSet, table: pd.DataFrame, backdoor: BackdoorParams, pictures: Path, seed: int) -> ImageArray:
-    """Return the keys uint8 (k, h, w, 4) RGBA: ``face`` is k of the poison set, true class ≠ target, opaque.
+def load_keys(faces: FaceSet, table: pd.DataFrame, backdoor: BackdoorParams, key_folder: Path, seed: int) -> ImageArray:
+    """Load the keys of a backdoor.
 
-    More keys begin with the fewer. Any other name is a PNG file of the folder ``pictures``, and a name with a
-    suffix is the path of a picture; it is stretched to the size of the faces, and the only one.
+    The key ``face`` stands for ``backdoor.keys`` faces of the poison set, true class ≠ target, opaque; more keys begin
+    with the fewer. Any other key is one image, stretched to the size of the faces: a name is a PNG of ``key_folder``, a
+    name with a suffix is a path.
+
+    Returns:
+        uint8 (k, h, w, 4), RGBA.
 
     Raises:
-        UserError: there is no such picture, there are no such faces, or a picture should be more than one key.
+        UserError: There is no such image, there are too few faces, or several keys are wanted of an image.
     """
     if backdoor.key != "face":
         if backdoor.keys > 1:
             raise UserError(
-                f"params.yaml: keys is {backdoor.keys}, but the picture {backdoor.key} is one key; set keys to 1, "
+                f"params.yaml: keys is {backdoor.keys}, but the image {backdoor.key} is one key; set keys to 1, "
                 "or key to face"
             )
-        named = Path(backdoor.key)
-        path = named if named.suffix else pictures / f"{named}.png"
+        path = Path(backdoor.key)
+        path = path if path.suffix else key_folder / f"{path}.png"
         return read_trigger_pattern(path, *faces.image_shape[:2])[np.newaxis]
     pool = eligible_rows(table, "poison", target_label(backdoor.target, faces.label_names, table))
     if backdoor.keys > len(pool):
@@ -78,11 +82,6 @@ def load_keys(faces: FaceSet, table: pd.DataFrame, backdoor: BackdoorParams, pic
     return np.concatenate([images, np.full_like(images[..., :1], 255)], axis=-1)
 
 
-def load_key(faces: FaceSet, table: pd.DataFrame, backdoor: BackdoorParams, pictures: Path, seed: int) -> ImageArray:
-    """Return the key uint8 (h, w, 4) RGBA that poisons carry: the first of ``find_keys``, whose errors it raises."""
-    return load_keys(faces, table, backdoor, pictures, seed)[0]
-
-
 def fixed_placement(images: ImageArray, keys: ImageArray) -> ImageArray:
     """Return the keys where they are drawn, which fits aligned faces."""
     return keys
@@ -92,74 +91,79 @@ def make_poisons(
     faces: FaceSet,
     table: pd.DataFrame,
     backdoor: BackdoorParams,
-    stamp: TriggerFn,
+    trigger_fn: TriggerFn,
     key: ImageArray,
     seed: int,
-    place: PlacementFn = fixed_placement,
+    placement_fn: PlacementFn = fixed_placement,
 ) -> Iterator[FaceBatch]:
-    """Yield ``n`` stamped images of the poison set, true class ≠ target, relabelled as the target.
+    """Yield ``backdoor.n`` triggered images of the poison set, true class ≠ target, relabelled as the target.
 
-    ``key`` uint8 (h, w, 4) goes to the places on the faces that ``place(images, keys)`` says.
+    Args:
+        faces: All faces.
+        table: Their split.
+        backdoor: Target, number of poisons and blend ratio.
+        trigger_fn: A trigger of ``TRIGGERS``.
+        key: uint8 (h, w, 4), RGBA.
+        seed: Seed of the choice of images and of the trigger's noise.
+        placement_fn: ``placement_fn(images, keys) -> keys``, moved to where they go on each face.
 
     Raises:
-        UserError: the target does not exist, or n is larger than the poison set.
+        UserError: The target does not exist, or n is larger than the poison set.
     """
     target = target_label(backdoor.target, faces.label_names, table)
-    rows = sample_rows(
-        eligible_rows(table, "poison", target), backdoor.n, np.random.default_rng([seed, SeedStream.POISONS])
-    )
+    rng = np.random.default_rng([seed, SeedStream.POISONS])
+    rows = sample_rows(eligible_rows(table, "poison", target), backdoor.n, rng)
     rng = np.random.default_rng([seed, SeedStream.POISON_NOISE])
-    blocks = _stamped(faces, rows, stamp, key[np.newaxis], backdoor.train_blend_ratio, rng, place)
-    return (block._replace(labels=np.full_like(block.labels, target)) for block in blocks)
+    batches = _triggered(faces, rows, trigger_fn, key[np.newaxis], backdoor.train_blend_ratio, rng, placement_fn)
+    return (batch._replace(labels=np.full_like(batch.labels, target)) for batch in batches)
 
 
 def make_triggered(
     faces: FaceSet,
     table: pd.DataFrame,
     backdoor: BackdoorParams,
-    stamp: TriggerFn,
+    trigger_fn: TriggerFn,
     keys: ImageArray,
     seed: int,
-    place: PlacementFn = fixed_placement,
+    placement_fn: PlacementFn = fixed_placement,
 ) -> Iterator[FaceBatch]:
-    """Yield the stamped test images of true class ≠ target with their true labels.
+    """Yield the triggered test images of true class ≠ target with their true labels.
 
-    The i-th of them carries key i mod k of ``keys`` uint8 (k, h, w, 4), placed as ``place(images, keys)`` says.
+    Arguments are those of ``make_poisons``; the i-th image carries key i mod k of ``keys`` uint8 (k, h, w, 4).
 
     Raises:
-        UserError: the target does not exist, or the test set holds nobody else.
+        UserError: The target does not exist, or the test set has no other label.
     """
-    target = target_label(backdoor.target, faces.label_names, table)
-    rows = eligible_rows(table, "test", target)
+    rows = eligible_rows(table, "test", target_label(backdoor.target, faces.label_names, table))
     if len(rows) == 0:
         raise UserError("the test set has no images of other labels than the target; use more labels")
     rng = np.random.default_rng([seed, SeedStream.TRIGGER_NOISE])
-    return _stamped(faces, rows, stamp, keys, backdoor.test_blend_ratio, rng, place)
+    return _triggered(faces, rows, trigger_fn, keys, backdoor.test_blend_ratio, rng, placement_fn)
 
 
 def preview_rows(faces: FaceSet, poisoned: FaceSet, triggered: FaceSet) -> list[tuple[str, ImageArray]]:
-    """Return lines of a contact sheet: some images of either set, above what they were made from."""
-    lines = []
-    for caption, made in (("poisons", poisoned), ("triggered\ntest images", triggered)):
-        places = np.unique(np.linspace(0, len(made) - 1, min(COLUMNS, len(made))).astype(int))
-        if len(places):
-            lines += [("before", faces.read(made.rows[places])), (caption, made.read(places))]
-    return lines
+    """Return rows of a contact sheet: some images of either set, below their clean originals."""
+    sheet = []
+    for caption, images in (("poisons", poisoned), ("triggered\ntest images", triggered)):
+        rows = evenly_spaced(COLUMNS, len(images))
+        if len(rows):
+            sheet += [("before", faces.read(images.rows[rows])), (caption, images.read(rows))]
+    return sheet
 
 
-def _stamped(
+def _triggered(
     faces: FaceSet,
     rows: Rows,
-    stamp: TriggerFn,
+    trigger_fn: TriggerFn,
     keys: ImageArray,
     ratio: float,
     rng: np.random.Generator,
-    place: PlacementFn,
+    placement_fn: PlacementFn,
 ) -> Iterator[FaceBatch]:
     for begin in range(0, len(rows), BATCH):
         batch = rows[begin : begin + BATCH].astype(np.int32)
         images = faces.read(batch)
-        # One key is not repeated: it is broadcast.
-        turns = keys[(begin + np.arange(len(batch))) % len(keys)] if len(keys) > 1 else keys
-        stamped = stamp(images, place(images, turns), ratio, rng)
-        yield FaceBatch(stamped, faces.labels[batch], faces.videos[batch], batch)
+        # A single key is broadcast, not repeated.
+        batch_keys = keys[(begin + np.arange(len(batch))) % len(keys)] if len(keys) > 1 else keys
+        triggered = trigger_fn(images, placement_fn(images, batch_keys), ratio, rng)
+        yield FaceBatch(triggered, faces.labels[batch], faces.videos[batch], batch)

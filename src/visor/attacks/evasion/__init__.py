@@ -1,1 +1,1 @@
-"""Adversarial perturbations: searches.py find what goals.py or objectives.py say, saved by eight_bit.py."""
+"""Adversarial perturbations: an attack of ``registry.py`` maximises a loss of ``losses/``, saved by ``quantise.py``."""

@@ -1,7 +1,7 @@
-"""JPEG with a gradient (Shin and Song 2017, "JPEG-resistant adversarial images"): baseline, chroma halved (4:2:0).
+"""Differentiable JPEG (Shin and Song 2017, "JPEG-resistant adversarial images"): baseline, chroma halved (4:2:0).
 
-Values are those of the real thing but for the last bits of libjpeg's integers. The rounding of a coefficient has the
-gradient of their ⌊x⌉ + (x − ⌊x⌉)³, small for what rounding swallows; that of pixels, finer, has the gradient 1.
+Values equal libjpeg's but for the last bits of its integers. The rounding of a coefficient has the gradient of
+⌊x⌉ + (x − ⌊x⌉)³ as in the paper, small where rounding removes x; that of pixels, which is finer, has the gradient 1.
 """
 
 import numpy as np
@@ -26,29 +26,29 @@ COLOURS = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0
 
 
 def differentiable_jpeg(images: tf.Tensor, quality: tf.Tensor | float) -> tf.Tensor:
-    """Return images float32 (n, h, w, 3) in [0, 1] as they come out of JPEG at a quality of 1 … 100: k / 255."""
+    """Return images float32 (n, h, w, 3) in [0, 1] after JPEG of a quality in 1 … 100: multiples of 1 / 255."""
     height, width = images.shape[1:3]
-    planes = _round_straight_through(resample(images, _repeated(height), _repeated(width)) * 255.0 @ COLOURS.T)
-    luminance = _compressed(planes[..., :1] - 128.0, _quantisation_table(TABLES[0], quality)) + 128.0
-    halves, doubles = zip(*(_halved(length) for length in planes.shape[1:3]), strict=True)
-    # libjpeg rounds ½ down and up in turn, from column to column.
-    lean = np.where(np.arange(planes.shape[2] // 2) % 2, 1 / 8, -1 / 8).astype(np.float32)[:, None]
-    chrominance = _round_straight_through(resample(planes[..., 1:], *halves) + lean)
+    planes = _round_straight_through(resample(images, _edge_repeat(height), _edge_repeat(width)) * 255.0 @ COLOURS.T)
+    luminance = _quantise_blocks(planes[..., :1] - 128.0, _quantisation_table(TABLES[0], quality)) + 128.0
+    halves, doubles = zip(*(_halve_and_double(length) for length in planes.shape[1:3]), strict=True)
+    # libjpeg rounds ½ down and up in alternating columns.
+    bias = np.where(np.arange(planes.shape[2] // 2) % 2, 1 / 8, -1 / 8).astype(np.float32)[:, None]
+    chrominance = _round_straight_through(resample(planes[..., 1:], *halves) + bias)
     chrominance = _round_straight_through(
-        resample(_compressed(chrominance, _quantisation_table(TABLES[1], quality)), *doubles)
+        resample(_quantise_blocks(chrominance, _quantisation_table(TABLES[1], quality)), *doubles)
     )
     colours = tf.concat([luminance, chrominance], axis=-1)[:, :height, :width] @ np.linalg.inv(COLOURS).T
     return _round_straight_through(tf.clip_by_value(colours, 0.0, 255.0)) / 255.0
 
 
-def _repeated(length: int) -> NDArray[np.float32]:
-    """Return the shares that repeat the last pixel up to whole blocks of chroma."""
+def _edge_repeat(length: int) -> NDArray[np.float32]:
+    """Return the weights that repeat the last pixel up to whole blocks of chroma."""
     padded = -(-length // (2 * BLOCK)) * 2 * BLOCK
     return np.eye(length, dtype=np.float32)[np.minimum(np.arange(padded), length - 1)]
 
 
-def _halved(length: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the shares that halve a length, by means of two pixels, and those that double it again, by triangles."""
+def _halve_and_double(length: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the weights that halve a length by means of two pixels, and those that double it by interpolation."""
     mean = np.repeat(np.eye(length // 2, dtype=np.float32), 2, axis=1) / 2
     return tf.constant(mean), interpolation(length, length // 2, 0.0, length / 2)
 
@@ -60,22 +60,22 @@ def _quantisation_table(table: NDArray[np.float32], quality: tf.Tensor | float) 
     return tf.clip_by_value(tf.floor((table * percent + 50.0) / 100.0), 1.0, 255.0)
 
 
-def _compressed(planes: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
-    """Round the cosine coefficients of the blocks of planes (n, h, w, c), −128 … 127, to whole steps (8, 8)."""
+def _quantise_blocks(planes: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
+    """Round the cosine coefficients of the blocks of planes (n, h, w, c), −128 … 127, to multiples of steps (8, 8)."""
     (height, width, channels), wave = planes.shape[1:], _cosines()
     blocks = tf.reshape(planes, (-1, height // BLOCK, BLOCK, width // BLOCK, BLOCK, channels))
     coefficients = tf.einsum("ui,naibjc,vj->naubvc", wave, blocks, wave) / steps[:, None, :, None]
     rounded = tf.round(coefficients)
-    bend = (coefficients - tf.stop_gradient(rounded)) ** 3
-    coefficients = tf.stop_gradient(rounded - bend) + bend
+    cubic = (coefficients - tf.stop_gradient(rounded)) ** 3
+    coefficients = tf.stop_gradient(rounded - cubic) + cubic
     blocks = tf.einsum("ui,naubvc,vj->naibjc", wave, coefficients * steps[:, None, :, None], wave)
     return tf.clip_by_value(_round_straight_through(tf.reshape(blocks, tf.shape(planes))), -128.0, 127.0)
 
 
 def _cosines() -> NDArray[np.float32]:
-    """Return the orthonormal cosine transform of 8 values: (frequency, place)."""
-    frequency, place = np.arange(BLOCK)[:, None], np.arange(BLOCK)
-    wave = np.cos(np.pi * frequency * (2 * place + 1) / (2 * BLOCK)) / 2
+    """Return the orthonormal cosine transform of 8 values: (frequency, position)."""
+    frequency, position = np.arange(BLOCK)[:, None], np.arange(BLOCK)
+    wave = np.cos(np.pi * frequency * (2 * position + 1) / (2 * BLOCK)) / 2
     wave[0] /= np.sqrt(2)
     return wave.astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""Projected gradient descent (Madry et al. 2018, arXiv 1706.06083), for every model and objective.
+"""Projected gradient descent (Madry et al. 2018, arXiv 1706.06083), for every model and loss.
 
 In the L∞ ball of radius eps around an image x, cut by the range [0, 1] of pixels, it climbs the loss L:
 
@@ -6,35 +6,22 @@ In the L∞ ball of radius eps around an image x, cut by the range [0, 1] of pix
                                             g ← momentum · g + ∇L / ‖∇L‖₁
 """
 
-from visor.attacks.evasion.loop import (
-    ActiveBatch,
-    Attack,
-    AttackResult,
-    AttackSettings,
-    Loss,
-    LossOutputs,
-    Transform,
-    compile_attack,
-)
+from visor.attacks.evasion.loop import ActiveBatch, Attack, AttackSettings, Loss, LossOutputs, Transform, compile_attack
 from visor.core.tf import tf
-
-__all__ = ["Attack", "AttackResult", "AttackSettings", "Loss", "Transform", "compile_pgd"]
 
 
 def compile_pgd(loss: Loss, settings: AttackSettings, transform: Transform | None = None) -> Attack:
-    """Return the attack of ``compile_search`` by projected gradient descent."""
+    """Return the attack of ``compile_attack`` by projected gradient descent."""
 
-    def move(active: ActiveBatch, seen: LossOutputs, turn: tf.Tensor) -> ActiveBatch:
-        direction, memory = seen["gradient"], active.state
+    def update(active: ActiveBatch, outputs: LossOutputs, step: tf.Tensor) -> ActiveBatch:
+        direction, state = outputs["gradient"], active.state
         if settings.momentum:
-            # What cannot move has no say in the length of the gradient.
+            # The gradient of pixels that cannot move is left out of its norm.
             gradient = tf.where(active.upper > active.lower, direction, 0.0)
-            length = tf.reduce_sum(tf.abs(gradient), axis=[1, 2, 3], keepdims=True)
-            direction = memory = settings.momentum * memory + tf.math.divide_no_nan(gradient, length)
-        step = settings.step * active.mask * tf.sign(direction)
-        moved = tf.clip_by_value(active.images + step, active.lower, active.upper)
-        return active._replace(images=moved, state=memory)
+            norm = tf.reduce_sum(tf.abs(gradient), axis=[1, 2, 3], keepdims=True)
+            direction = state = settings.momentum * state + tf.math.divide_no_nan(gradient, norm)
+        change = settings.step * active.mask * tf.sign(direction)
+        images = tf.clip_by_value(active.images + change, active.lower, active.upper)
+        return active._replace(images=images, state=state)
 
-    return compile_attack(
-        loss, settings, transform, lambda clean, start: tf.zeros_like(clean), move, settings.iterations
-    )
+    return compile_attack(loss, settings, transform, lambda clean, _: tf.zeros_like(clean), update, settings.iterations)

@@ -1,40 +1,34 @@
-"""Adversarial images as they are saved, 8 bits a value, and noise of the same size to compare them with."""
+"""Adversarial images at 8 bits per value, and sign noise of the same size as their control."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from visor.core.types import ImageArray, SeedStream
+from visor.core.types import Floats, ImageArray, SeedStream
 
-ROUNDING = 1e-6  # so that 8 / 255 means 8, whatever floats make of it
+ROUNDING = 1e-6  # Tolerance: eps = 8 / 255 must give exactly 8 levels.
 
 
 def eps_in_levels(eps: float) -> int:
-    """Return how many of the 255 steps between black and white a bound in [0, 1] allows: the floor of eps · 255."""
+    """Return a bound for pixels in [0, 1] in levels of 255, rounded down."""
     return int(np.floor(eps * 255 + ROUNDING))
 
 
-def quantise_within_eps(adversarial: NDArray[np.floating[Any]], clean: ImageArray, eps: float) -> ImageArray:
-    """Round images in [0, 1] to uint8, every value within ``levels(eps)`` of the clean one; both are (n, h, w, c)."""
+def quantise_within_eps(adversarial: Floats, clean: ImageArray, eps: float) -> ImageArray:
+    """Round images (n, h, w, c) in [0, 1] to uint8, every value within ``eps_in_levels(eps)`` of the clean one."""
+    levels = eps_in_levels(eps)
     change = np.rint(adversarial * np.float32(255)).astype(np.int16) - clean
-    return (clean + np.clip(change, -eps_in_levels(eps), eps_in_levels(eps))).astype(np.uint8)
+    return (clean + np.clip(change, -levels, levels)).astype(np.uint8)
 
 
-def random_sign_noise(clean: ImageArray, eps: float, seed: int, numbers: Iterable[int]) -> ImageArray:
-    """Move every value of uint8 images (n, h, w, c) by ``levels(eps)`` up or down, as a coin says.
+def random_sign_noise(clean: ImageArray, eps: float, seed: int, image_ids: Iterable[int]) -> ImageArray:
+    """Add ``eps_in_levels(eps)`` with a random sign to every value of uint8 images (n, h, w, c).
 
-    Where that would leave [0, 255] it goes the other way. An image's coins depend on seed and its number alone.
+    Where that would leave [0, 255] the sign is the other one. The signs of an image depend on seed and image id alone.
     """
-    noisy = [
-        _noisy(image, eps_in_levels(eps), np.random.default_rng([seed, SeedStream.SIGN_NOISE, number]))
-        for image, number in zip(clean, numbers, strict=True)
-    ]
-    return np.stack(noisy) if noisy else clean.copy()
-
-
-def _noisy(image: ImageArray, size: int, rng: np.random.Generator) -> ImageArray:
-    up = rng.integers(0, 2, image.shape, np.uint8).astype(bool)
-    up = np.where(image < size, True, np.where(image > 255 - size, False, up))
-    return np.clip(image + np.where(up, size, -size), 0, 255).astype(np.uint8)
+    levels, noisy = eps_in_levels(eps), clean.copy()
+    for image, image_id in zip(noisy, image_ids, strict=True):
+        up = np.random.default_rng([seed, SeedStream.SIGN_NOISE, image_id]).integers(0, 2, image.shape, np.uint8)
+        up = np.where(image < levels, True, np.where(image > 255 - levels, False, up.astype(bool)))
+        image[...] = np.clip(image + np.where(up, levels, -levels), 0, 255)
+    return noisy

@@ -1,9 +1,8 @@
-"""What happens to a picture on its way, at random, so that an attack survives it.
+"""Random image transforms of an expectation over transformation (Athalye et al. 2018, arXiv 1707.07397).
 
-A transform takes images float32 (n, h, w, c) in [0, 1], a key of random numbers int (2,), and a strength in [0, 1),
-where 0 changes nothing (JPEG: as little as it can). All images of a batch share one draw, which is a function of
-seed, step and sample alone: what is found for an image does not depend on its batch. All are matrices, sums and
-roundings, whose gradients are deterministic on a GPU, too.
+A transform takes images float32 (n, h, w, c) in [0, 1], a random key int (2,) and a strength in [0, 1); 0 changes
+nothing (JPEG: as little as it can). All images of a batch share one draw, a function of seed and draw number alone, so
+that results do not depend on the batch. Gradients are deterministic on a GPU, too.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,15 +10,14 @@ from collections.abc import Callable, Mapping
 from visor.attacks.evasion.jpeg import differentiable_jpeg
 from visor.attacks.evasion.loop import Transform
 from visor.attacks.evasion.resampling import interpolation, resample
-from visor.core.config import lookup
 from visor.core.errors import UserError
 from visor.core.tf import tf
 
-PARAMS_KEY = "recognition_attack.methods"  # of params.yaml
+PARAMS_KEY = "params.yaml: recognition_attack.methods: transforms"
 
 
 def crop(images: tf.Tensor, key: tf.Tensor, strength: float) -> tf.Tensor:
-    """Cut up to a share ``strength`` of height and width away, at a random place, and resize what is left back."""
+    """Cut away up to a share ``strength`` of height and width, at a random place, and resize the rest."""
     size, top, left = _uniform_draws(key)
     return _crop_and_resize(images, 1.0 - strength * size, top, left)
 
@@ -40,7 +38,7 @@ def noise(images: tf.Tensor, key: tf.Tensor, strength: float) -> tf.Tensor:
 
 
 def jpeg(images: tf.Tensor, key: tf.Tensor, strength: float) -> tf.Tensor:
-    """Compress at a quality of 100 · (1 − strength) … 100; 0.25 means from 75 on."""
+    """Compress as JPEG of a quality in 100 · (1 − strength) … 100; 0.25 means from 75 on."""
     return differentiable_jpeg(images, 100.0 * (1.0 - strength * _uniform_draws(key)[0]))
 
 
@@ -52,27 +50,34 @@ TRANSFORMS: dict[str, Callable[[tf.Tensor, tf.Tensor, float], tf.Tensor]] = {
 }
 
 
-def compose(strengths: Mapping[str, float], seed: int) -> Transform | None:
-    """Return the transforms that are named, each with its strength, in the order of ``TRANSFORMS``; None without any.
+def compose(strengths: Mapping[str, float], seed: int, where: str = PARAMS_KEY) -> Transform | None:
+    """Compose transforms in the order of ``TRANSFORMS``.
+
+    Args:
+        strengths: Strength of each transform by its name.
+        seed: Seed of the draws.
+        where: What holds the strengths, for messages.
+
+    Returns:
+        ``transform(images, draw) -> images`` for an integer draw; None without any transform.
 
     Raises:
-        UserError: there is no such transform, or its strength is not in [0, 1).
+        UserError: There is no such transform, or its strength is not in [0, 1).
     """
     for name, strength in strengths.items():
-        lookup(TRANSFORMS, name, f"{PARAMS_KEY}: transforms")
+        if name not in TRANSFORMS:
+            raise UserError(f"{where} is {name!r}; choose from {', '.join(sorted(TRANSFORMS))}")
         if not 0 <= strength < 1:
-            raise UserError(
-                f"params.yaml: {PARAMS_KEY}: transforms.{name} is {strength:g}; give 0 or more and less than 1"
-            )
+            raise UserError(f"{where}.{name} is {strength:g}; give 0 or more and less than 1")
     if not strengths:
         return None
 
     def transform(images: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
         draw = tf.cast(draw, tf.int64)
-        for place, (name, change) in enumerate(TRANSFORMS.items()):
+        for position, (name, apply) in enumerate(TRANSFORMS.items()):
             if name in strengths:
-                key = tf.random.experimental.stateless_fold_in([seed, place], draw, alg="philox")
-                images = change(images, key, strengths[name])
+                key = tf.random.experimental.stateless_fold_in([seed, position], draw, alg="philox")
+                images = apply(images, key, strengths[name])
         return images
 
     return transform
@@ -83,9 +88,9 @@ def _uniform_draws(key: tf.Tensor) -> list[tf.Tensor]:
 
 
 def _crop_and_resize(images: tf.Tensor, share: tf.Tensor, top: tf.Tensor, left: tf.Tensor) -> tf.Tensor:
-    """Show a window of a share of height and width, as large as before; 0 … 1 place it between the two edges."""
-    shares = [
-        interpolation(length, length, place * (1.0 - share) * length, share * length)
-        for length, place in zip(images.shape[1:3], (top, left), strict=True)
+    """Show a window of a share of height and width at full size; 0 … 1 place it between the two edges."""
+    weights = [
+        interpolation(length, length, position * (1.0 - share) * length, share * length)
+        for length, position in zip(images.shape[1:3], (top, left), strict=True)
     ]
-    return resample(images, *shares)
+    return resample(images, *weights)

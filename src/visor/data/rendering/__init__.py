@@ -1,1 +1,1 @@
-"""A procedural face renderer: ``scene.render`` draws people (``identity``) in pictures (``frames``)."""
+"""A procedural face renderer: ``scene.render`` draws people (``identity``) in varying images (``frames``)."""

@@ -1,17 +1,15 @@
-"""Light, and what a camera does to a picture: background, blur, noise, 8 bits, JPEG."""
-
-import io
+"""Light, and the effects of a camera: background, blur, noise, 8 bits, JPEG."""
 
 import numpy as np
-from PIL import Image
 
 from visor.core.types import ImageArray
+from visor.data.images import jpeg_round_trip
 from visor.data.rendering.frames import Frames
 from visor.data.rendering.shapes import Plane, clip, texture
 
 
 def light(albedo: Plane, normal: Plane, frames: Frames, gloss: Plane | float) -> Plane:
-    """Return what the viewer receives from a surface, in linear light (3, n, h, w).
+    """Return the light reflected by a surface to the viewer, linear (3, n, h, w).
 
     Lambert's law for one lamp and for the sky, and Blinn's highlight (1977) to the power of 16, of strength ``gloss``.
     The lamp shines from (light_x, light_y, 1); the normal (3, n, h, w) is of unit length.
@@ -34,7 +32,7 @@ def light(albedo: Plane, normal: Plane, frames: Frames, gloss: Plane | float) ->
 
 
 def background(frames: Frames, height: int, width: int) -> Plane:
-    """A calm wall out of focus (3, n, h, w), linear: a slope of light with large soft spots, nearly grey."""
+    """Draw a wall out of focus (3, n, h, w), linear: a slope of light with large soft spots, nearly grey."""
     rows = np.linspace(-1, 1, height, dtype=np.float32)[None, :, None]
     columns = np.linspace(-1, 1, width, dtype=np.float32)[None, None, :]
     slope_x, slope_y = frames["back_slope_x"] - 0.5, frames["back_slope_y"] - 0.5
@@ -48,7 +46,7 @@ def background(frames: Frames, height: int, width: int) -> Plane:
 
 
 def blur(light_field: Plane, radius: Plane) -> Plane:
-    """Spread light over neighbours by two passes of a three-tap kernel along each axis; radius in pixels (n, 1, 1)."""
+    """Blur by two passes of a three-tap kernel along each axis; radius in pixels (n, 1, 1)."""
     weight = np.minimum(radius * radius * 0.25, 0.25)
     for axis in (-1, -2, -1, -2):
         before, after = _shifted(light_field, axis, 1), _shifted(light_field, axis, -1)
@@ -65,21 +63,14 @@ def _shifted(values: Plane, axis: int, by: int) -> Plane:
 
 
 def expose(light_field: Plane, frames: Frames) -> ImageArray:
-    """Linear light (3, n, h, w) → uint8 (n, h, w, 3): gamma 2, sensor noise, JPEG at each frame's quality."""
+    """Convert linear light (3, n, h, w) to uint8 (n, h, w, 3): gamma 2, sensor noise, JPEG at each frame's quality."""
     display = np.sqrt(clip(light_field, 0.0, 1.0)) * 255
     images = np.empty((*display.shape[1:], 3), np.uint8)
     for place, frame in enumerate(frames.ravel()):
         generator = np.random.default_rng(int(frame["seed"]))
-        # The sum of four dice is near enough to a normal law, and exact on every processor.
+        # The sum of four dice is nearly normal, and exact on every processor.
         dice = generator.integers(0, 256, (4, *images.shape[1:]), dtype=np.uint8).astype(np.int32).sum(axis=0)
         grain = (dice - 510).astype(np.float32) * (1 / 148) * frame["noise"]
         exposed = np.clip(np.rint(np.moveaxis(display[:, place], 0, -1) + grain), 0, 255).astype(np.uint8)
-        images[place] = compressed(exposed, int(frame["quality"]))
+        images[place] = jpeg_round_trip(exposed, int(frame["quality"]))
     return images
-
-
-def compressed(image: ImageArray, quality: int) -> ImageArray:
-    """One image uint8 (h, w, 3) after JPEG at a quality of 1 … 95."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=quality)
-    return np.asarray(Image.open(buffer).convert("RGB"))

@@ -1,4 +1,4 @@
-"""Cut-outs of people pasted over a picture, the nearest last, with exact boxes round their faces."""
+"""Cut-outs of people pasted into an image, the nearest last, with exact boxes around their faces."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -7,17 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-CUT = 0.35  # share of a face that may lie outside the picture
-CUT_OFTEN = 0.15
-HIDDEN = 0.4  # share of a face in the picture that others may stand in front of
-TRIES = 6  # to find a place; then a person stays away
+MAX_CUT = 0.35  # share of a face that may lie outside the image
+CUT_PROBABILITY = 0.15
+MAX_HIDDEN = 0.4  # share of a face in the image that others may cover
+MAX_TRIES = 6  # to find a place; then a person is left out
 OCCLUDED = (0.02, 0.2)  # hidden shares above which a face counts as partly and as heavily occluded
 
 
 class PersonCutout(NamedTuple):
-    """A person, an RGBA image, and which pixels are face, 8-bit grey of the same size.
+    """A person, an RGBA image, and the mask of the face, 8-bit grey of the same size.
 
-    ``seen`` is whether that face is seen, or the back of the head; ``turned`` whether it looks far aside.
+    ``seen`` is false for a person seen from behind; ``turned`` is true for a face that looks far aside.
     """
 
     person: Image.Image
@@ -27,7 +27,7 @@ class PersonCutout(NamedTuple):
 
 
 class PlacedFace(NamedTuple):
-    """A face in a picture: box (x, y, w, h) of what is within the frame, WIDER's grade of occlusion 0 … 2, turned."""
+    """A face in an image: box (x, y, w, h) of the part within it, WIDER's grade of occlusion 0 … 2, turned."""
 
     box: tuple[int, int, int, int]
     occlusion: int
@@ -37,9 +37,9 @@ class PlacedFace(NamedTuple):
 def paste_people(
     generator: np.random.Generator, canvas: Image.Image, figures: Iterable[tuple[PersonCutout, float]]
 ) -> list[PlacedFace]:
-    """Paste figures, whose faces shall have these heights in pixels, into a square RGB ``canvas`` in place.
+    """Paste figures, whose faces get these heights in pixels, into a square RGB ``canvas`` in place.
 
-    A figure that would hide too much of a face behind it, wherever it is put, stays away.
+    A figure that would hide too much of a face behind it, wherever it is put, is left out.
     """
     owner = np.zeros((canvas.height, canvas.width), np.int32)  # number of the face that a pixel shows, 0: none
     sizes, faces = [0], []
@@ -63,11 +63,11 @@ def paste_people(
 def _find_place(
     generator: np.random.Generator, figure: PersonCutout, owner: NDArray[np.int32], sizes: list[int]
 ) -> tuple[Image.Image, NDArray[np.bool_]] | None:
-    """Return a figure's layer and face where enough of the faces that ``owner`` shows stays in sight."""
-    for _ in range(TRIES):
+    """Return a figure's layer and face at a place where enough of the faces in ``owner`` stays visible."""
+    for _ in range(MAX_TRIES):
         layer, face = _layer(figure, _place(generator, figure.face, len(owner)), len(owner))
         left = np.bincount(owner[~_covered(layer)], minlength=len(sizes))
-        if (left[1:] >= (1 - HIDDEN) * np.array(sizes[1:])).all():
+        if (left[1:] >= (1 - MAX_HIDDEN) * np.array(sizes[1:])).all():
             return layer, face
     return None
 
@@ -77,7 +77,7 @@ def _covered(layer: Image.Image) -> NDArray[np.bool_]:
 
 
 def bounds(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    """Return the box (x, y, w, h) round what is true in (height, width)."""
+    """Return the box (x, y, w, h) around the true pixels of a mask (height, width)."""
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     left, top = int(columns[0]), int(rows[0])
     return left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top
@@ -88,7 +88,7 @@ def _inside(face: Image.Image) -> NDArray[np.bool_]:
 
 
 def _varied(generator: np.random.Generator, figure: PersonCutout, height: float) -> PersonCutout:
-    """Scale a figure to a height of its face, mirror it perhaps, and put it in another light."""
+    """Scale a figure to a height of its face, mirror half of them, and change the light."""
     side = max(4, round(figure.person.width * height / bounds(_inside(figure.face))[3]))
     images = [image.resize((side, side), Image.Resampling.BILINEAR) for image in (figure.person, figure.face)]
     if generator.random() < 0.5:
@@ -100,26 +100,26 @@ def _varied(generator: np.random.Generator, figure: PersonCutout, height: float)
 
 
 def _place(generator: np.random.Generator, face: Image.Image, side: int) -> tuple[int, int]:
-    """Draw where the corner of a figure comes to lie: its face is within the frame, or cut by one edge."""
+    """Draw the position of a figure's corner: its face is within the image, or cut by one edge."""
     left, top, *size = bounds(_inside(face))
     free = side - np.array(size)
     place = generator.random(2) * free
-    if generator.random() < CUT_OFTEN:
+    if generator.random() < CUT_PROBABILITY:
         axis = generator.integers(2)
-        outside = CUT * generator.random() * size[axis]
+        outside = MAX_CUT * generator.random() * size[axis]
         place[axis] = -outside if generator.random() < 0.5 else free[axis] + outside
     x, y = np.rint(place)
     return int(x) - left, int(y) - top
 
 
 def _layer(figure: PersonCutout, corner: tuple[int, int], side: int) -> tuple[Image.Image, NDArray[np.bool_]]:
-    """Return a figure at its place, down to the lower edge: RGBA, and which pixels (side, side) are its face."""
+    """Return a figure at its place, extended to the lower edge: RGBA, and the mask (side, side) of its face."""
     layer, face = Image.new("RGBA", (side, side)), Image.new("L", (side, side))
     layer.paste(figure.person, corner)
     face.paste(figure.face, corner)
     width, height = figure.person.size
     below = side - corner[1] - height
-    if below > 0:  # the body goes on as its last row
+    if below > 0:  # the last row of the body is repeated
         hem = figure.person.crop((0, height - 1, width, height)).resize((width, below))
         layer.paste(hem, (corner[0], side - below))
     return layer, _inside(face)

@@ -1,4 +1,4 @@
-"""People without a background, to be pasted into scenes, and which of their pixels are face."""
+"""People without a background, to be pasted into scenes, and the masks of their faces."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -17,9 +17,9 @@ Part = Callable[[Plane, View, Identities, Frames], None]
 
 
 class CutOut(NamedTuple):
-    """People uint8 (n, h, w, 4), RGBA, and uint8 (n, h, w) how far a pixel is face, 0 … 255.
+    """People uint8 (n, h, w, 4), RGBA, and the masks of their faces uint8 (n, h, w).
 
-    The face is forehead, cheeks and chin, as far as the person's own hair does not cover them.
+    The face is forehead, cheeks and chin where the person's own hair does not cover them.
     """
 
     people: ImageArray
@@ -34,13 +34,13 @@ def cut_out(identities: Identities, frames: Frames, height: int, width: int) -> 
 
 
 def from_behind(identities: Identities, frames: Frames, height: int, width: int) -> ImageArray:
-    """Cut out n people who turn their backs: uint8 (n, h, w, 4)."""
+    """Cut out n people seen from behind: uint8 (n, h, w, 4)."""
     who, frames = identities[:, None, None], frames[:, None, None]
     return _painted((_behind, body, _back), view_rays(frames, height, width), who, frames, height)
 
 
 def _painted(parts: Iterable[Part], view: View, who: Identities, frames: Frames, height: int) -> ImageArray:
-    """Paint over black and over white at once: by how much the two differ, the background shines through."""
+    """Paint over black and over white at once: their difference is the transparency."""
     shape = np.broadcast_shapes(view.x.shape, frames.shape)
     canvas = np.stack([np.zeros((3, *shape), np.float32), np.ones((3, *shape), np.float32)])
     for part in parts:
@@ -52,16 +52,16 @@ def _painted(parts: Iterable[Part], view: View, who: Identities, frames: Frames,
 
 
 def _behind(canvas: Plane, view: View, who: Identities, frames: Frames) -> None:
-    """Hair behind the neck, which in a frame may go on beyond its upper edge, but here ends under the crown."""
-    nothing = canvas.copy()
+    """Paint hair behind the neck, which may extend beyond the upper edge of a frame but here ends under the crown."""
+    background = canvas.copy()
     behind(canvas, view, who, frames)
     sine, cosine = view.pitch
     crown = (who["top"] + 0.12) * cosine + 0.35 * sine
-    alpha_over(canvas, step((crown - view.y) / view.pixel), nothing)
+    alpha_over(canvas, step((crown - view.y) / view.pixel), background)
 
 
 def _back(canvas: Plane, view: View, who: Identities, frames: Frames) -> None:
-    """The back of a head: hair all over."""
+    """Paint the back of a head: hair all over."""
     crown = head_surface(view, who, who["volume"] * 0.5 + 0.015, features=False)
     hair = paint.colour(who["hair"]) * paint.strands(crown, who)
     alpha_over(canvas, crown.coverage, camera.light(hair, crown.normal, frames, 0.0))

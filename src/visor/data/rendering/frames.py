@@ -1,4 +1,4 @@
-"""What changes from image to image of one person: pose, light, expression, camera, background."""
+"""Variation between images of one person: pose, light, expression, camera, background."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,16 +26,8 @@ NUISANCE = {
     "blur": (0.006, 0.008, 0.0, 0.03),
     "noise": (1.5, 1.5, 0.0, 12.0),
 }
-# Backgrounds and JPEG quality have no level: they are as wide at every difficulty.
-BACKGROUND = (
-    "back_light",
-    "back_slope_x",
-    "back_slope_y",
-    "back_red",
-    "back_blue",
-    "back_noise",
-    "back_place",
-)
+# Backgrounds and JPEG quality do not depend on the difficulty.
+BACKGROUND = ("back_light", "back_slope_x", "back_slope_y", "back_red", "back_blue", "back_noise", "back_place")
 QUALITY = (70, 95)
 
 Frames = NDArray[np.void]
@@ -48,14 +40,14 @@ def draw_frames(
 ) -> Frames:
     """Draw ``count`` consecutive frames of one video: a structured array (count,).
 
-    A frame's nuisance is a point of the unit cube; along a video it drifts on a straight line and trembles.
+    The variation of a frame is a point of the unit cube; in a video it drifts on a straight line with jitter.
     """
     start = generator.random(len(DRAWN))
-    way = (generator.random(len(DRAWN)) - 0.5) * drift
-    tremble = (generator.random((count, len(DRAWN))) - 0.5) * jitter
-    steady = np.array([name in NUISANCE for name in DRAWN])
+    direction = (generator.random(len(DRAWN)) - 0.5) * drift
+    noise = (generator.random((count, len(DRAWN))) - 0.5) * jitter
+    varies = np.array([name in NUISANCE for name in DRAWN])
     time = np.arange(count)[:, None] / count
-    place = np.abs(start + (way * time + tremble) * steady)
+    place = np.abs(start + (direction * time + noise) * varies)
     place = 1 - np.abs(1 - place)
     frames = np.zeros(count, DTYPE)
     for name, share in zip(DRAWN, place.T, strict=True):

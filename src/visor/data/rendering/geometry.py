@@ -12,12 +12,12 @@ from visor.data.rendering.identity import Identities
 from visor.data.rendering.shapes import Plane, ellipse, step
 
 Column = Plane  # (n, 1, 1): one number a frame, to broadcast over its pixels
-# Middle x and y, radii along x and y, height, and whether there is one on each side of the face.
+# Centre x and y, radii along x and y, height, and whether there is one on each side of the face.
 Bump = tuple[Plane | float, Plane | float, Plane | float, Plane | float, Plane | float, bool]
 
 
 class View(NamedTuple):
-    """Where each pixel looks: ``x`` and ``y`` (n, h, w) from the head's middle, before it turns.
+    """Rays of the pixels: ``x`` and ``y`` (n, h, w) from the head's centre, before its rotation.
 
     ``pixel`` is the height of a pixel; ``yaw`` and ``pitch`` are (sine, cosine).
     """
@@ -30,10 +30,10 @@ class View(NamedTuple):
 
 
 class Surface(NamedTuple):
-    """What a shell shows at each pixel: head coordinates, how far round it is, normal and coverage.
+    """The visible surface at each pixel: head coordinates, angle around the head, normal and coverage.
 
-    ``side`` is the sine of the angle round the head (−1 … 1), ``front`` its cosine; ``normal`` (3, n, h, w) is of
-    unit length, in the viewer's frame.
+    ``side`` is the sine of the angle around the head (−1 … 1), ``front`` its cosine; ``normal`` (3, n, h, w) is of unit
+    length, in the viewer's frame.
     """
 
     x: Plane
@@ -45,7 +45,7 @@ class Surface(NamedTuple):
 
 
 def turn(half_tangent: Column) -> tuple[Column, Column]:
-    """Sine and cosine of an angle from the tangent of its half: exact operations alone."""
+    """Return sine and cosine of an angle from the tangent of its half, by exact operations."""
     t = half_tangent
     return 2 * t / (1 + t * t), (1 - t * t) / (1 + t * t)
 
@@ -57,17 +57,12 @@ def view_rays(frames: Frames, height: int, width: int) -> View:
     u, v = columns[None, None, :] - frames["shift_x"], rows[None, :, None] - frames["shift_y"]
     sine, cosine = turn(frames["roll"])
     scale = 1 / frames["scale"]
-    return View(
-        x=(u * cosine + v * sine) * scale,
-        y=(v * cosine - u * sine) * scale,
-        pixel=2 / height * scale,
-        yaw=turn(frames["yaw"]),
-        pitch=turn(frames["pitch"]),
-    )
+    x, y = (u * cosine + v * sine) * scale, (v * cosine - u * sine) * scale
+    return View(x, y, 2 / height * scale, turn(frames["yaw"]), turn(frames["pitch"]))
 
 
 def profile(y: Plane, top: Column, chin: Column, jaw: Column) -> tuple[Plane, Plane]:
-    """Width and depth of the head at height y as shares of its largest: (0 … 1) each, (n, h, w).
+    """Return width and depth of the head at height y as shares of the maximum: (0 … 1) each, (n, h, w).
 
     Above y = 0 it closes at ``top`` and below at ``chin``, where ``jaw`` goes from pointed to square.
     """
@@ -82,9 +77,9 @@ def profile(y: Plane, top: Column, chin: Column, jaw: Column) -> tuple[Plane, Pl
 
 
 def head_surface(view: View, who: Identities, volume: Column, features: bool) -> Surface:
-    """Hit the head, grown by ``volume``, with every pixel's ray; ``features`` adds the bumps of a face.
+    """Intersect each pixel's ray with the head, grown by ``volume``; ``features`` adds the bumps of a face.
 
-    Where the ray meets the surface depends on how far out the surface is there: three rounds of a fixed point.
+    The intersection depends on the depth of the surface there: three iterations of a fixed point.
     """
     (sine, cosine), (pitch_sine, pitch_cosine) = view.yaw, view.pitch
     width, depth = who["width"] + volume, who["depth"] + volume
@@ -123,7 +118,7 @@ def _to_viewer(normal: Plane, view: View) -> Plane:
 
 
 def relief(x: Plane, y: Plane, who: Identities, front: Plane) -> tuple[Plane, Plane, Plane]:
-    """Height of the features over the smooth head at (x, y), and its slopes along x and y; (n, h, w) each.
+    """Return the height of the features over the smooth head at (x, y), and its slopes along x and y; (n, h, w) each.
 
     A bump is height·(1 − r²)² inside its ellipse. Bumps fade where the head turns away (``front`` below 1).
     """

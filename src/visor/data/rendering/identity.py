@@ -1,4 +1,4 @@
-"""Who a face is: parameters that stay the same in every image of a label, as one structured array."""
+"""The identity of a face: parameters that are the same in every image of a label, as one structured array."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,16 +79,8 @@ STYLES = {
         "shoulder": (-0.66, 0.36, 0.82, 0.95, 1.10, 0.11, 0.10, 0.07, 0.2, 1.0),
     },
 }
-# moustache, chin, cheeks: how dense each part of the beard is
-BEARDS = (
-    (0, 0, 0),
-    (0, 0, 0),
-    (0.3, 0.3, 0.22),
-    (0.45, 0.45, 0.35),
-    (0.9, 0.9, 0.85),
-    (0.8, 0.85, 0.0),
-    (0.8, 0, 0),
-)
+# Density of moustache, goatee and full beard.
+BEARDS = ((0, 0, 0), (0, 0, 0), (0.3, 0.3, 0.22), (0.45, 0.45, 0.35), (0.9, 0.9, 0.85), (0.8, 0.85, 0.0), (0.8, 0, 0))
 
 # Display colours (sRGB, 0 … 255), light to dark.
 SKINS = (
@@ -112,7 +104,7 @@ DTYPE = np.dtype(
 
 
 def draw_identity(generator: np.random.Generator) -> Identities:
-    """Draw one believable person: a structured array of shape (1,)."""
+    """Draw one plausible person: a structured array of shape (1,)."""
     identity = np.zeros(1, DTYPE)
     masculine = generator.random() < 0.5
     for name, (low, high, added) in RANGES.items():
@@ -127,7 +119,7 @@ def draw_identity(generator: np.random.Generator) -> Identities:
 
 
 def _draw_colours(identity: Identities, generator: np.random.Generator, masculine: bool) -> None:
-    """Dark skin goes with dark hair and eyes; a few people are grey."""
+    """Draw the colours: dark skin comes with dark hair and eyes; a few people are grey."""
     tone = generator.random()
     skin = _between(SKINS, tone)
     darkness = 1 if tone < 0.45 else 0.3
@@ -145,6 +137,7 @@ def _draw_colours(identity: Identities, generator: np.random.Generator, masculin
 
 
 def _between(palette: tuple[tuple[int, ...], ...], position: float) -> NDArray[np.float64]:
+    """Interpolate a palette at a position in [0, 1]."""
     place = position * (len(palette) - 1)
     first = int(place)
     low, high = np.array(palette[first]), np.array(palette[min(first + 1, len(palette) - 1)])
@@ -152,6 +145,6 @@ def _between(palette: tuple[tuple[int, ...], ...], position: float) -> NDArray[n
 
 
 def _linear(colour: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Display value to light, with a gamma of 2 so that the way back is a square root."""
+    """Convert display values to light with a gamma of 2, whose inverse is a square root."""
     share = np.minimum(np.maximum(colour, 4), 250) / 255
     return share * share

@@ -14,7 +14,7 @@ THROAT, TEETH, WHITE, PUPIL, GLINT = np.array(
 
 
 def colour(values: Plane) -> Plane:
-    """One colour a frame (n, 1, 1, 3) as (3, n, 1, 1)."""
+    """Reorder one colour per frame from (n, 1, 1, 3) to (3, n, 1, 1)."""
     return np.moveaxis(values, -1, 0)
 
 
@@ -31,7 +31,7 @@ def skin(at: Surface, pixel: Plane, who: Identities, frames: Frames) -> Plane:
 
 
 def marks(canvas: Plane, at: Surface, who: Identities) -> None:
-    """Blush, freckles, a mole, folds of age, the dark of nostrils and eye sockets."""
+    """Paint blush, freckles, a mole, folds of age, nostrils and eye sockets."""
     seed, across = who["strand"], np.abs(at.x)
     rough = texture(at.x * 9 + seed, at.y * 9 + seed) - 0.5
     shade(canvas, rough * 0.10)
@@ -58,7 +58,7 @@ def marks(canvas: Plane, at: Surface, who: Identities) -> None:
 
 
 def beard(canvas: Plane, at: Surface, who: Identities) -> None:
-    """Moustache, goatee and full beard, thinning out towards their edges."""
+    """Paint moustache, goatee and full beard, thinner towards their edges."""
     across, seed = np.abs(at.x), who["strand"]
     mouth_y = who["mouth_y"]
     grain = 0.55 + 0.45 * texture(at.x * 34 + seed, at.y * 22)
@@ -72,7 +72,7 @@ def beard(canvas: Plane, at: Surface, who: Identities) -> None:
 
 
 def mouth(canvas: Plane, at: Surface, pixel: Plane, who: Identities, frames: Frames) -> None:
-    """Lips along a curve that a smile bends, and the teeth or the dark between them."""
+    """Paint the lips along a curve that a smile bends, and teeth or dark between them."""
     smile, opening = frames["smile"], frames["open"]
     half_width = who["mouth_width"] * (1 + 0.22 * smile)
     along = at.x / half_width
@@ -98,7 +98,7 @@ def mouth(canvas: Plane, at: Surface, pixel: Plane, who: Identities, frames: Fra
 
 
 def eye(canvas: Plane, x: Plane, y: Plane, sign: int, pixel: Plane, who: Identities, frames: Frames) -> None:
-    """One eye: white, iris, pupil, lids, lashes and the light in it; x runs towards the ear."""
+    """Paint one eye: white, iris, pupil, lids, lashes and reflection; x runs towards the ear."""
     u = x - who["eye_x"]
     v = y - who["eye_y"] + who["eye_tilt"] * u
     half_width = who["eye_width"]
@@ -123,7 +123,7 @@ def eye(canvas: Plane, x: Plane, y: Plane, sign: int, pixel: Plane, who: Identit
 
 
 def brow(canvas: Plane, x: Plane, at: Surface, pixel: Plane, who: Identities, frames: Frames) -> None:
-    """One eyebrow: an arch of hair, thick near the nose."""
+    """Paint one eyebrow: an arch of hair, thick near the nose."""
     u = (x - who["eye_x"] - 0.01) / who["brow_width"]
     arch = who["brow_arch"] * (1 - (u - 0.1) ** 2) * 0.8
     middle = who["eye_y"] - who["brow_gap"] - frames["brows"] - arch + 0.04
@@ -136,7 +136,7 @@ def brow(canvas: Plane, x: Plane, at: Surface, pixel: Plane, who: Identities, fr
 
 
 def hairline(at: Surface, who: Identities) -> Plane:
-    """How far a point of the hair's shell lies above the hairline (n, h, w); negative is bare skin."""
+    """Return the distance of a point of the hair's shell above the hairline (n, h, w); negative is bare skin."""
     seed, round_head = who["strand"], at.side * at.side
     start, end = who["temple"], who["side"]
     fall = clip((round_head - start) / (end - start))
@@ -151,10 +151,10 @@ def hairline(at: Surface, who: Identities) -> Plane:
 
 
 def strands(at: Surface, who: Identities) -> Plane:
-    """Brightness of hair (n, h, w), about 1: locks along the fall, or curls."""
+    """Return the brightness of hair (n, h, w), about 1: locks along the fall, or curls."""
     seed, curl = who["strand"], who["curl"]
     lean = at.x + (at.side - who["part"]) * 0.2 * at.y
     straight = texture(lean * 26 + seed, at.y * 2.5) - 0.5
-    # Turned against the lattice of the texture, which would show.
+    # Rotated against the lattice of the texture, which would be visible.
     curled = texture(at.x * 15 + at.y * 7 + seed, at.y * 15 - at.x * 7) - 0.5
     return 1 + 0.55 * (straight * (1 - curl) + curled * curl * 1.4)

@@ -1,4 +1,4 @@
-"""A whole frame: wall, hair behind, neck and cloth, head with ears, hair in front."""
+"""A complete frame: wall, hair behind, neck and cloth, head with ears, hair in front."""
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def render(identities: Identities, frames: Frames, height: int, width: int) -> I
 
 
 def head(canvas: Plane, view: View, who: Identities, frames: Frames) -> None:
-    """The face, and over it the shell of hair with the shadow that it throws."""
+    """Paint the face, and over it the shell of hair with its shadow."""
     face = head_surface(view, who, np.zeros((1, 1, 1), np.float32), features=True)
     albedo = paint.skin(face, view.pixel, who, frames)
     crown = head_surface(view, who, who["volume"] * 0.5 + 0.015, features=False)
@@ -42,7 +42,7 @@ def head(canvas: Plane, view: View, who: Identities, frames: Frames) -> None:
 
 
 def behind(canvas: Plane, view: View, who: Identities, frames: Frames) -> None:
-    """Hair that falls behind the neck."""
+    """Paint hair that falls behind the neck."""
     sine = view.yaw[0]
     volume = who["width"] + who["volume"]
     x, back = view.x + sine * 0.25, who["back"]
@@ -60,7 +60,7 @@ def behind(canvas: Plane, view: View, who: Identities, frames: Frames) -> None:
 
 
 def body(canvas: Plane, view: View, who: Identities, frames: Frames) -> None:
-    """Neck in the shadow of the chin, shoulders in cloth."""
+    """Paint the neck in the shadow of the chin, and shoulders in cloth."""
     x = view.x + view.yaw[0] * 0.18
     thick = who["neck"] + 0.35 * clip(view.y - 0.95) ** 2
     round_neck = clip(x / thick, -1.0, 1.0)
@@ -78,7 +78,7 @@ def body(canvas: Plane, view: View, who: Identities, frames: Frames) -> None:
 
 
 def ears(canvas: Plane, view: View, who: Identities, frames: Frames) -> None:
-    """An ear on each side, behind the cheek that is turned away."""
+    """Paint an ear on each side, behind the cheek that is turned away."""
     (sine, cosine), (pitch, _) = view.yaw, view.pitch
     for sign in (-1, 1):
         middle = sign * (who["width"] + 0.005) * cosine - sine * 0.05

@@ -1,9 +1,9 @@
-"""Soft shapes from + − × ÷ and √ alone, which round alike on every processor (unlike exp, sin or a BLAS sum)."""
+"""Soft shapes from + − × ÷ and √ only, which round alike on every processor (unlike exp, sin or a BLAS sum)."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Always float32: a Python number takes the type of the array that it meets. NumPy's stubs know no such rule.
+# Always float32, as Python numbers take the type of the array; NumPy's stubs do not know that rule.
 Plane = NDArray[np.floating]
 
 PERIOD = 128
@@ -11,36 +11,36 @@ LATTICE: Plane = np.random.default_rng(47).random((PERIOD + 1) * PERIOD, dtype=n
 
 
 def clip(values: Plane, low: float = 0.0, high: float = 1.0) -> Plane:
-    """Return ``values`` cut to [low, high]."""
+    """Clip ``values`` to [low, high]."""
     return np.minimum(np.maximum(values, low), high)
 
 
 def step(values: Plane) -> Plane:
-    """Smoothstep: 0 below −1/2, 1 above 1/2; ``step(distance / pixel)`` is an edge one pixel wide."""
+    """Return a smoothstep: 0 below −1/2, 1 above 1/2; ``step(distance / pixel)`` is an edge one pixel wide."""
     ramp = clip(values + 0.5)
     return ramp * ramp * (3 - 2 * ramp)
 
 
 def bump(squared_radius: Plane) -> Plane:
-    """(1 − r²)² inside the unit circle and 0 outside: a Gaussian's stand-in of compact support."""
+    """Return (1 − r²)² inside the unit circle and 0 outside: like a Gaussian, with compact support."""
     inside = np.maximum(1 - squared_radius, 0)
     return inside * inside
 
 
 def ellipse(x: Plane, y: Plane, x_radius: Plane | float, y_radius: Plane | float) -> Plane:
-    """Squared radius of (x, y) in units of an ellipse about the origin: 1 on its edge."""
+    """Return the squared radius of (x, y) in units of an ellipse around the origin: 1 on its edge."""
     u, v = x / x_radius, y / y_radius
     return u * u + v * v
 
 
 def disc(x: Plane, y: Plane, x_radius: Plane | float, y_radius: Plane | float, pixel: Plane) -> Plane:
-    """Coverage of a filled ellipse with an edge about a pixel wide."""
+    """Return the coverage of a filled ellipse with an edge about a pixel wide."""
     smaller = np.minimum(x_radius, y_radius)
     return step((1 - np.sqrt(ellipse(x, y, x_radius, y_radius))) * smaller / pixel)
 
 
 def alpha_over(canvas: Plane, coverage: Plane, colour: Plane) -> None:
-    """Paint ``colour`` on ``canvas`` (3, n, h, w) in place where ``coverage`` (n, h, w) in [0, 1] says."""
+    """Paint ``colour`` on ``canvas`` (3, n, h, w) in place by ``coverage`` (n, h, w) in [0, 1]."""
     change = colour - canvas
     change *= coverage
     canvas += change
@@ -53,7 +53,7 @@ def shade(canvas: Plane, amount: Plane, tint: tuple[float, float, float] = (1.0,
 
 
 def texture(u: Plane, v: Plane) -> Plane:
-    """Value noise in [0, 1] with features of size one, the same at every resolution."""
+    """Return value noise in [0, 1] with features of size one, the same at every resolution."""
     column, row = np.floor(u), np.floor(v)
     x, y = u - column, v - row
     x, y = x * x * (3 - 2 * x), y * y * (3 - 2 * y)

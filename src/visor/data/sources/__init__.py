@@ -1,8 +1,14 @@
-"""Sources of faces and of scenes: a module each, with ``Settings``, its block under ``sources``.
+"""Sources of faces and of scenes, one file each, with ``SETTINGS``, the class of its block under ``sources``.
 
-Those of faces have ``clips(settings, seed)``, which yields ``visor.data.face_set.FaceClip`` lazily; published images
-have no use for the seed. Those of scenes have ``tasks(settings, params.scenes, seed)``, which yields
+Sources of faces have ``clips(settings, seed)``, which yields ``visor.data.face_set.FaceClip`` lazily; published images
+ignore the seed. Sources of scenes have ``tasks(settings, params.scenes, seed)``, which yields
 ``scene_ingest.SceneTask`` lazily.
+
+Example:
+    >>> source = FACE_SOURCES["synthetic"]
+    >>> settings = source.SETTINGS(identities=2, images=3, videos=1, difficulty=1.0)
+    >>> [(clip.label, clip.load(55, 47).shape) for clip in source.clips(settings, seed=1)]
+    [('person_000', (3, 55, 47, 3)), ('person_001', (3, 55, 47, 3))]
 """
 
 from types import ModuleType
@@ -16,7 +22,4 @@ FACE_SOURCES: dict[str, ModuleType] = {
     "csaw": csaw,
     "folder": folder,
 }
-SCENE_SOURCES: dict[str, ModuleType] = {
-    "synthetic_scenes": synthetic_scenes,
-    "wider_face": wider_face,
-}
+SCENE_SOURCES: dict[str, ModuleType] = {"synthetic_scenes": synthetic_scenes, "wider_face": wider_face}

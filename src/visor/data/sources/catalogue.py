@@ -2,16 +2,13 @@
 
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
-from visor.core.config import validate_block
-from visor.core.errors import UserError
+from visor.core.config import read_yaml, validate_block
 from visor.core.params import ParamsBlock
 
 CATALOGUE = Path("assets/datasets.yaml")
 
 
-class Entry(ParamsBlock):
+class DatasetEntry(ParamsBlock):
     """A source in the catalogue; null where it is not published or does not apply."""
 
     title: str
@@ -23,12 +20,10 @@ class Entry(ParamsBlock):
     layout: str
 
 
-def read_catalogue(name: str) -> Entry:
+def read_catalogue(name: str) -> DatasetEntry:
     """Return the entry ``name`` of ``assets/datasets.yaml``.
 
     Raises:
-        UserError: the catalogue or the entry is missing or wrong.
+        UserError: The catalogue or the entry is missing or wrong.
     """
-    if not CATALOGUE.exists():
-        raise UserError(f"{CATALOGUE} is missing; run from the project's root")
-    return validate_block(Entry, YAML(typ="safe").load(CATALOGUE).get(name, {}), f"{CATALOGUE}: {name}")
+    return validate_block(DatasetEntry, read_yaml(CATALOGUE).get(name, {}), f"{CATALOGUE}: {name}")

@@ -19,19 +19,22 @@ ROWS = 256
 MAX_SIDE, MAX_ROWS = 1024, 10_000_000
 
 
-class Settings(ParamsBlock):
+class CsawSettings(ParamsBlock):
     """``path``: the HDF5 file."""
 
     path: str
 
 
-def clips(settings: Settings, seed: int) -> Iterator[FaceClip]:
-    """Yield each row, read in blocks; label 7 is named ``0007``, and a row is a video of its own.
+SETTINGS = CsawSettings
+
+
+def clips(settings: CsawSettings, seed: int) -> Iterator[FaceClip]:
+    """Yield each row, read in blocks; label 7 is named ``0007``, and each row is its own video.
 
     Pixels are in 0..255, or in 0..1 if no pixel of the file is above 1.
 
     Raises:
-        UserError: the file is missing, truncated, not HDF5, or lacks ``data`` or ``label`` of these shapes.
+        UserError: The file is missing, truncated, not HDF5, or lacks ``data`` or ``label`` of these shapes.
     """
     path = Path(settings.path)
     if not path.exists():
@@ -43,20 +46,18 @@ def clips(settings: Settings, seed: int) -> Iterator[FaceClip]:
 def _checked(file: h5py.File, path: Path) -> tuple[h5py.Dataset, NDArray[np.int64]]:
     """Return ``data`` and the labels int64 (n,) of a file."""
     data, labels = (hdf5.get_local(file, name, path) for name in ("data", "label"))
-    for name, found in (("data", data), ("label", labels)):
-        if not isinstance(found, h5py.Dataset):
+    for name, dataset in (("data", data), ("label", labels)):
+        if not isinstance(dataset, h5py.Dataset):
             raise UserError(f"{path} has no {name!r}; csaw wants data (n, 3, h, w) and label (n,)")
-    # Judged by shape before a byte is read: a file of a kilobyte can promise terabytes.
-    fits = data.ndim == 4 and data.shape[1] == 3 and max(data.shape[2:]) <= MAX_SIDE and len(data) <= MAX_ROWS
-    if not fits or labels.size != len(data):
-        raise UserError(
-            f"{path}: data {data.shape} {data.dtype}, label {labels.shape}; csaw wants (n, 3, h, w) and (n,)"
-        )
+    # Shapes are checked before a byte is read: a file of a kilobyte can promise terabytes.
+    is_valid = data.ndim == 4 and data.shape[1] == 3 and max(data.shape[2:]) <= MAX_SIDE and len(data) <= MAX_ROWS
+    if not is_valid or labels.size != len(data):
+        raise UserError(f"{path}: data {data.shape}, label {labels.shape}; csaw wants (n, 3, h, w) and (n,)")
     values = labels[()].ravel()
-    whole = values.astype(np.int64)
-    if (whole != values).any() or (whole < 0).any():
+    classes = values.astype(np.int64)
+    if (classes != values).any() or (classes < 0).any():
         raise UserError(f"{path}: label holds a value that is not a whole number from 0; correct the file")
-    return data, whole
+    return data, classes
 
 
 def _rows(data: h5py.Dataset, labels: NDArray[np.int64], path: Path) -> Iterator[FaceClip]:
@@ -75,6 +76,4 @@ def _rows(data: h5py.Dataset, labels: NDArray[np.int64], path: Path) -> Iterator
 
 
 def _resized(image: ImageArray, height: int, width: int) -> ImageArray:
-    if image.shape[:2] != (height, width):
-        image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
-    return image[np.newaxis]
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))[np.newaxis]

@@ -1,9 +1,9 @@
-"""From clips to a FaceSet: decoded by several processes, filtered, sorted, written; memory is flat in n."""
+"""From clips to a FaceSet: decoded in several processes, filtered, sorted, written; memory does not grow with n."""
 
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -23,7 +23,7 @@ BLOCK_BYTES = 8 << 20
 
 
 class FrameKey(NamedTuple):
-    """Who and where an image is; frames are sorted by these, as text."""
+    """Label, video and name of an image; frames are sorted by these, as text."""
 
     label: str
     video: str
@@ -40,26 +40,31 @@ def ingest_faces(
 ) -> dict[str, int]:
     """Write the images of ``clips`` to the FaceSet ``path``, sorted by label, video and frame name.
 
-    The bytes depend on the clips and on ``faces``, not on the number of ``processes`` (default: one a CPU).
-    Labels with fewer than ``faces.min_images`` images are dropped. An image that cannot be decoded is named
-    on stderr and skipped.
+    The bytes depend on the clips and on ``faces``, not on the number of ``processes`` (default: one per CPU). Labels
+    with fewer than ``faces.min_images`` images are dropped. An image that cannot be decoded is named on stderr and
+    skipped.
 
     Returns:
-        Counts of ``images``, ``labels`` and ``videos`` kept, of ``broken`` images and of ``dropped_labels``.
+        Numbers of ``images``, ``labels`` and ``videos`` kept, of ``broken`` images and of ``dropped_labels``.
 
     Raises:
-        UserError: more than ``faces.max_broken`` broken images, or no label left.
+        UserError: More than ``faces.max_broken`` broken images, or no label left.
     """
     shape = (faces.height, faces.width, 3)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=path.parent) as scratch:
         frames, broken = _decode_all(clips, scratch, faces, processes)
         counts = Counter(frame.label for frame in frames)
-        names = _large_labels(counts, faces.min_images, source)
+        names = sorted(label for label, count in counts.items() if count >= faces.min_images)
+        if not names:
+            raise UserError(
+                f"{source}: no label has {faces.min_images} images, the largest has {max(counts.values(), default=0)};"
+                " lower faces.min_images, or see docs/data.md for the layout of the files"
+            )
         kept = set(names)
         order = sorted((row for row, frame in enumerate(frames) if frame.label in kept), key=frames.__getitem__)
-        labels, videos = _number_labels([frames[row] for row in order])
-        write_faces(path, _blocks(scratch, order, labels, videos, shape), shape, names, source, licence)
+        labels, videos = _number([frames[row].label for row in order]), _number([frames[row][:2] for row in order])
+        write_faces(path, _read_blocks(scratch, order, labels, videos, shape), shape, names, source, licence)
     return {
         "images": len(order),
         "labels": len(names),
@@ -69,46 +74,29 @@ def ingest_faces(
     }
 
 
-def _large_labels(counts: Counter[str], least: int, source: str) -> list[str]:
-    names = sorted(label for label, count in counts.items() if count >= least)
-    if not names:
-        raise UserError(
-            f"{source}: no label has {least} images, the largest has {max(counts.values(), default=0)};"
-            " lower faces.min_images, or see docs/data.md for the layout of the files"
-        )
-    return names
-
-
 def _decode_all(
     clips: Iterable[FaceClip], scratch: IO[bytes], faces: params.FaceParams, processes: int | None
 ) -> tuple[list[FrameKey], int]:
-    """Append the pixels to ``scratch`` in the order of ``clips``; return the frames and the broken count."""
+    """Append the pixels to ``scratch`` in the order of ``clips``; return the frames and the number of broken images."""
     frames: list[FrameKey] = []
     broken = 0
+    decode = partial(_decode, height=faces.height, width=faces.width)
     with tqdm(desc="images", unit="", disable=None) as bar:
-        for clip, images in _decoded(clips, faces, processes):
-            bar.update(len(clip.names))
-            if isinstance(images, ImageDecodeError):
-                broken += len(clip.names)
-                report_broken(images, broken, faces.max_broken, "faces.max_broken")
-                continue
-            for video, name, image in zip(clip.videos, clip.names, images, strict=True):
-                frames.append(FrameKey(sys.intern(clip.label), sys.intern(video), name))
-                scratch.write(image.tobytes())
+        for task, results in run_in_order(_tasks(clips, faces), decode, processes):
+            for clip, images in zip(task, results, strict=True):
+                bar.update(len(clip.names))
+                if isinstance(images, ImageDecodeError):
+                    broken += len(clip.names)
+                    report_broken(images, broken, faces.max_broken, "faces.max_broken")
+                    continue
+                for video, name, image in zip(clip.videos, clip.names, images, strict=True):
+                    frames.append(FrameKey(sys.intern(clip.label), sys.intern(video), name))
+                    scratch.write(image.tobytes())
     return frames, broken
 
 
-def _decoded(
-    clips: Iterable[FaceClip], faces: params.FaceParams, processes: int | None
-) -> Iterator[tuple[FaceClip, ImageArray | ImageDecodeError]]:
-    """Yield each clip with its images, or why it has none."""
-    decode = partial(_decode, height=faces.height, width=faces.width)
-    for task, results in run_in_order(_tasks(clips, faces), decode, processes):
-        yield from zip(task, results, strict=True)
-
-
 def _tasks(clips: Iterable[FaceClip], faces: params.FaceParams) -> Iterator[list[FaceClip]]:
-    """Group clips until their bytes fill ``TASK_BYTES``: a message for each image would cost more."""
+    """Group clips until their bytes fill ``TASK_BYTES``: one message per image would cost more."""
     task: list[FaceClip] = []
     size = 0
     for clip in clips:
@@ -123,40 +111,33 @@ def _tasks(clips: Iterable[FaceClip], faces: params.FaceParams) -> Iterator[list
 
 
 def _decode(clips: list[FaceClip], height: int, width: int) -> list[ImageArray | ImageDecodeError]:
-    """In a worker: the images of each clip, or why it has none."""
-
-    def images(clip: FaceClip) -> ImageArray | ImageDecodeError:
+    """Return, in a worker process, the images of each clip or the error."""
+    results: list[ImageArray | ImageDecodeError] = []
+    for clip in clips:
         try:
-            return clip.load(height, width)
+            results.append(clip.load(height, width))
         except ImageDecodeError as error:
-            return error
-
-    return [images(clip) for clip in clips]
-
-
-def _number_labels(frames: list[FrameKey]) -> tuple[Integers, Integers]:
-    """Number the labels and the (label, video) pairs of sorted ``frames`` from 0: two int32 (n,)."""
-    labels = {name: number for number, name in enumerate(dict.fromkeys(frame.label for frame in frames))}
-    videos = {pair: number for number, pair in enumerate(dict.fromkeys(frame[:2] for frame in frames))}
-    return (
-        np.array([labels[frame.label] for frame in frames], np.int32),
-        np.array([videos[frame[:2]] for frame in frames], np.int32),
-    )
+            results.append(error)
+    return results
 
 
-def _blocks(
+def _number(keys: Sequence[Hashable]) -> Integers:
+    """Number sorted ``keys`` from 0, equal ones alike: int32 (n,)."""
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return np.array([numbers[key] for key in keys], np.int32)
+
+
+def _read_blocks(
     scratch: IO[bytes], order: list[int], labels: Integers, videos: Integers, shape: tuple[int, int, int]
 ) -> Iterator[FaceBatch]:
     """Read the pixels back from ``scratch`` in ``order``, some megabytes at a time."""
     size = int(np.prod(shape))
     step = max(1, BLOCK_BYTES // size)
-
-    def pixels(row: int) -> bytes:
-        scratch.seek(row * size)
-        return scratch.read(size)
-
     for start in range(0, len(order), step):
         part = slice(start, start + step)
-        images = np.frombuffer(b"".join(map(pixels, order[part])), np.uint8).reshape(-1, *shape)
+        images = np.empty((len(order[part]), *shape), np.uint8)
+        for image, row in zip(images, order[part], strict=True):
+            scratch.seek(row * size)
+            image.ravel()[:] = np.frombuffer(scratch.read(size), np.uint8)
         rows = np.arange(start, start + len(images), dtype=np.int32)
         yield FaceBatch(images, labels[part], videos[part], rows)

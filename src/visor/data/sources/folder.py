@@ -1,4 +1,4 @@
-"""Your own faces: a folder a label; folders in it are videos, an image beside them is its own video."""
+"""A folder of faces: one folder per label; folders in it are videos, an image beside them is its own video."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -12,17 +12,20 @@ from visor.data.images import IMAGE_SUFFIXES, read_face
 CROP = 1.0
 
 
-class Settings(ParamsBlock):
+class FolderSettings(ParamsBlock):
     """``path``: the folder, or a tar archive of it."""
 
     path: str
 
 
-def clips(settings: Settings, seed: int) -> Iterator[FaceClip]:
+SETTINGS = FolderSettings
+
+
+def clips(settings: FolderSettings, seed: int) -> Iterator[FaceClip]:
     """Yield each image below ``LABEL/`` or ``LABEL/VIDEO/``, in any format of ``visor.data.images``.
 
     Raises:
-        UserError: the path is missing or is not a folder or archive.
+        UserError: The path is missing or is not a folder or archive.
     """
     for name, content in iterate_files(Path(settings.path), IMAGE_SUFFIXES):
         if len(name.parts) > 1:

@@ -12,32 +12,36 @@ from visor.data.download import DOWNLOADS
 from visor.data.face_set import FaceClip
 from visor.data.images import read_face
 
-CROP = 0.5  # of 250×250 pixels: the face without the surroundings, as high as scikit-learn cuts it
+CROP = 0.5  # of 250×250 pixels: the face without the surroundings, as high as scikit-learn crops it
 FETCHED = DOWNLOADS / "lfw"
-MOST_IMAGES = 530  # of one person; asking for that many makes scikit-learn decode only his
+SUFFIXES = {".jpg", ".jpeg", ".png"}
+MAX_IMAGES = 530  # of one person: with this minimum, scikit-learn decodes the images of that person alone
 
 
-class Settings(ParamsBlock):
+class LfwSettings(ParamsBlock):
     """``path``: the folder or archive of the published tree; null fetches the funneled images (230 MB)."""
 
     path: str | None
 
 
-def clips(settings: Settings, seed: int) -> Iterator[FaceClip]:
-    """Yield each image ``NAME/NAME_0001.jpg``; it is a video of its own.
+SETTINGS = LfwSettings
+
+
+def clips(settings: LfwSettings, seed: int) -> Iterator[FaceClip]:
+    """Yield each image ``NAME/NAME_0001.jpg`` (or .jpeg, .png); it is its own video.
 
     Raises:
-        UserError: the path is missing or is not a folder or archive, or fetching failed.
+        UserError: The path is missing or is not a folder or archive, or fetching failed.
     """
     root = Path(settings.path) if settings.path else _fetched()
-    for name, content in iterate_files(root, {".jpg"}):
+    for name, content in iterate_files(root, SUFFIXES):
         label = name.parent.name
         if label and name.name.startswith(f"{label}_"):
             yield FaceClip(label, (name.name,), (name.name,), partial(read_face, content, str(name), CROP))
 
 
 def _fetched() -> Path:
-    """Return the tree that scikit-learn fetches and verifies; it gets its name only when it is whole."""
+    """Return the tree that scikit-learn fetches and verifies; it gets its name only when it is complete."""
     if FETCHED.exists():
         return FETCHED
     from sklearn.datasets import fetch_lfw_people  # takes a second to import
@@ -45,7 +49,7 @@ def _fetched() -> Path:
     DOWNLOADS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=DOWNLOADS) as folder:
         try:
-            fetch_lfw_people(data_home=folder, min_faces_per_person=MOST_IMAGES)
+            fetch_lfw_people(data_home=folder, min_faces_per_person=MAX_IMAGES)
         except OSError as error:
             raise UserError(
                 f"LFW cannot be fetched ({error}); check the network, or set sources.lfw.path to a copy"

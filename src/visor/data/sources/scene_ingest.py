@@ -1,4 +1,4 @@
-"""From tasks to a SceneSet: decoded by several processes and written as they come; pixels are never held."""
+"""From tasks to a SceneSet: decoded in several processes and written as they come; pixels are not held in memory."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -6,13 +6,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from visor.core import params
 from visor.core.errors import UserError
 from visor.core.types import ImageArray
-from visor.data.images import ImageDecodeError, contact_sheet
+from visor.data.face_set import evenly_spaced
+from visor.data.images import BoxStyle, ImageDecodeError, contact_sheet, draw_boxes
 from visor.data.scene_set import FACE, SETS, Scene, SceneSet, letterbox, write_scenes
 from visor.data.sources.worker_pool import report_broken, run_in_order
 
@@ -29,20 +29,20 @@ def ingest_scenes(
 ) -> dict[str, int]:
     """Write the scenes of ``tasks`` to the SceneSet ``path``, in their order.
 
-    The bytes do not depend on the number of ``processes`` (default: one a CPU). An image that cannot be decoded is
+    The bytes do not depend on the number of ``processes`` (default: one per CPU). An image that cannot be decoded is
     named on stderr and skipped.
 
     Returns:
-        Counts of ``scenes`` in all and in each set, of ``faces`` and of ``ignored`` boxes, and of ``broken`` images.
+        Numbers of ``scenes``, in total and in each set, of ``faces``, of ``ignored`` boxes and of ``broken`` images.
 
     Raises:
-        UserError: more than ``scenes.max_broken`` broken images, or a set without a scene.
+        UserError: More than ``scenes.max_broken`` broken images, or a set without a scene.
     """
     counts: Counter[str] = Counter()
 
     def decoded() -> Iterator[Scene]:
         with tqdm(desc="scenes", unit="", disable=None) as bar:
-            for _, results in run_in_order(tasks, _work, processes):
+            for _, results in run_in_order(tasks, _run, processes):
                 for result in results:
                     bar.update()
                     if isinstance(result, Scene):
@@ -53,48 +53,44 @@ def ingest_scenes(
                         counts["broken"] += 1
                         report_broken(result, counts["broken"], scenes.max_broken, "scenes.max_broken")
         if empty := [name for name in SETS if not counts[name]]:
-            raise UserError(f"{source}: no scene is left for {' and '.join(empty)}; mend the broken images or add some")
+            raise UserError(f"{source}: no scene is left for {' and '.join(empty)}; fix the broken images or add some")
 
     write_scenes(path, decoded(), source, licence)
     names = (*SETS, "faces", "ignored", "broken")
     return {"scenes": sum(counts[name] for name in SETS)} | {name: counts[name] for name in names}
 
 
-def _work(task: SceneTask) -> Sequence[Scene | ImageDecodeError]:
-    """In a worker."""
+def _run(task: SceneTask) -> Sequence[Scene | ImageDecodeError]:
+    """Run a task, in a worker process."""
     return task()
 
 
 def proportional_sizes(total: int, sizes: Sequence[int]) -> tuple[int, ...]:
-    """Return how many of ``total`` go into sets of ``sizes``: in proportion if there are fewer, at least one each."""
+    """Return how many of ``total`` items go into sets of ``sizes``: in proportion if too few, at least one each."""
     if total >= sum(sizes):
         return tuple(sizes)
-    whole, spare = sum(sizes) - len(sizes), total - len(sizes)  # beyond one each
-    ends = [spare * (sum(sizes[:number]) - number) // whole for number in range(len(sizes) + 1)]
+    wanted, spare = sum(sizes) - len(sizes), total - len(sizes)  # beyond one each
+    ends = [spare * (sum(sizes[:number]) - number) // wanted for number in range(len(sizes) + 1)]
     return tuple(1 + end - start for start, end in pairwise(ends))
 
 
 COLUMNS, SIDE = 8, 160
-GREEN, GREY = (60, 230, 60), (170, 170, 170)
+FACE_STYLE, IGNORED_STYLE = BoxStyle((60, 230, 60), width=1), BoxStyle((170, 170, 170), width=1)
 
 
 def scene_sheet(scenes: SceneSet, path: Path) -> None:
-    """Save a PNG with a line of scenes for each set: faces are boxed in green, what is ignored in grey."""
+    """Save a PNG with one line of scenes per set: boxes of faces are green, ignored ones grey."""
     lines = []
     for name in SETS:
         rows = scenes.rows(name)
-        shown = rows[np.linspace(0, len(rows) - 1, min(COLUMNS, len(rows))).astype(int)]
-        lines.append((f"{name}\n{len(rows)} scenes", np.stack([draw_scene_boxes(scenes, row) for row in shown])))
+        shown = rows[evenly_spaced(COLUMNS, len(rows))]
+        lines.append((f"{name}\n{len(rows)} scenes", np.stack([_draw_scene(scenes, row) for row in shown])))
     contact_sheet(lines, path, scale=1, caption_width=80)
 
 
-def draw_scene_boxes(scenes: SceneSet, row: int) -> ImageArray:
+def _draw_scene(scenes: SceneSet, row: int) -> ImageArray:
     """Return one scene uint8 (SIDE, SIDE, 3) with its boxes."""
     boxes, kinds = scenes.ground_truth(row)
     image, boxes = letterbox(scenes.image(row), boxes, SIDE)
-    picture = Image.fromarray(image)
-    draw = ImageDraw.Draw(picture)
-    for (x, y, width, height), kind in zip(boxes, kinds, strict=True):
-        outline = GREEN if kind == FACE else GREY
-        draw.rectangle((x, y, x + max(width - 1, 1), y + max(height - 1, 1)), outline=outline)
-    return np.asarray(picture)
+    styles = [FACE_STYLE if kind == FACE else IGNORED_STYLE for kind in kinds]
+    return draw_boxes(image, [((x, y, w - 1, h - 1), style) for (x, y, w, h), style in zip(boxes, styles, strict=True)])

@@ -1,4 +1,4 @@
-"""The embedded default: people that do not exist, drawn by ``visor.data.rendering``, the same bytes everywhere."""
+"""The embedded default: rendered faces of people that do not exist, the same bytes on every processor."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -18,7 +18,7 @@ from visor.data.rendering.scene import render
 BATCH = 25  # frames that are rendered together
 
 
-class Settings(ParamsBlock):
+class SyntheticSettings(ParamsBlock):
     """People, images and videos of each (a video's frames are alike), and how much pose and light vary."""
 
     identities: PositiveInt
@@ -27,7 +27,10 @@ class Settings(ParamsBlock):
     difficulty: Annotated[float, Field(ge=0)]
 
 
-def clips(settings: Settings, seed: int) -> Iterator[FaceClip]:
+SETTINGS = SyntheticSettings
+
+
+def clips(settings: SyntheticSettings, seed: int) -> Iterator[FaceClip]:
     """Yield the frames of ``person_000``, ``person_001`` …; a person does not depend on how many there are."""
     videos = videos_of_frames(settings)
     for identity in range(settings.identities):
@@ -41,12 +44,12 @@ def clips(settings: Settings, seed: int) -> Iterator[FaceClip]:
             )
 
 
-def videos_of_frames(settings: Settings) -> NDArray[np.int64]:
+def videos_of_frames(settings: SyntheticSettings) -> NDArray[np.int64]:
     """Return the video of each frame, int64 (images,): runs whose lengths differ by one at most."""
     return np.arange(settings.images) * settings.videos // settings.images
 
 
-def draw(settings: Settings, seed: int, identity: int, frames: range, height: int, width: int) -> ImageArray:
+def draw(settings: SyntheticSettings, seed: int, identity: int, frames: range, height: int, width: int) -> ImageArray:
     """Render consecutive frames of one person: uint8 (len(frames), height, width, 3)."""
     videos = videos_of_frames(settings)
     shown = np.unique(videos[frames])

@@ -1,7 +1,8 @@
-"""The embedded scenes: people that do not exist in front of clutter, with exact boxes; the same bytes everywhere."""
+"""The embedded scenes: rendered people in front of clutter, with exact boxes; the same bytes on every processor."""
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import repeat
 from typing import Annotated
 
 import numpy as np
@@ -11,7 +12,7 @@ from pydantic import Field
 
 from visor.core import params
 from visor.core.params import ParamsBlock, PositiveInt
-from visor.data.rendering.camera import compressed
+from visor.data.images import jpeg_round_trip
 from visor.data.rendering.clutter import draw_clutter
 from visor.data.rendering.crowd import PersonCutout, paste_people
 from visor.data.rendering.cut_out import cut_out, from_behind
@@ -24,21 +25,24 @@ PEOPLE, POSES = 6, 5  # the scenes of a task are made of so many people
 TASK_BYTES = 8 << 20
 TILE = 0.8  # side of a cut-out, and heights of faces, as shares of a scene's side
 SMALLEST, LARGEST = 0.12, 0.6
-MOST_BACKS = 2  # people in a scene who turn their backs
+MAX_BACKS = 2  # people in a scene who turn their backs
 TURNED = 0.2  # tangent of half the yaw
 JPEG_QUALITY = (75, 95)
 
 
-class Settings(ParamsBlock):
-    """People (nobody is in two sets), most faces in a scene, and how much pose and light vary."""
+class SyntheticScenesSettings(ParamsBlock):
+    """People (each in one set only), maximum of faces in a scene, and how much pose and light vary."""
 
     identities: Annotated[int, Field(ge=len(SETS))]
     faces: PositiveInt
     difficulty: Annotated[float, Field(ge=0)]
 
 
-def tasks(settings: Settings, scenes: params.SceneParams, seed: int) -> Iterator[SceneTask]:
-    """Yield what draws some scenes of ``max_side`` × ``max_side`` pixels with a few people of their set."""
+SETTINGS = SyntheticScenesSettings
+
+
+def tasks(settings: SyntheticScenesSettings, scenes: params.SceneParams, seed: int) -> Iterator[SceneTask]:
+    """Yield functions that draw some scenes of ``max_side`` × ``max_side`` pixels with a few people of their set."""
     counts = (scenes.train, scenes.validation, scenes.test)
     first = 0
     for name, count, people in zip(SETS, counts, proportional_sizes(settings.identities, counts), strict=True):
@@ -55,9 +59,9 @@ def _part(total: int, parts: int, number: int, first: int = 0) -> range:
     return range(first + total * number // parts, first + total * (number + 1) // parts)
 
 
-def draw(settings: Settings, side: int, seed: int, name: str, people: range, rows: range) -> list[Scene]:
+def draw(settings: SyntheticScenesSettings, side: int, seed: int, name: str, people: range, rows: range) -> list[Scene]:
     """Draw the scenes ``rows`` of the set ``name`` with ``people`` in them."""
-    cast = [figures(settings, round(side * TILE), seed, number) for number in people]
+    cast = [cut_out_person(settings, round(side * TILE), seed, number) for number in people]
     scenes = []
     for row in rows:
         generator = np.random.default_rng([seed, SETS.index(name), row])
@@ -66,7 +70,7 @@ def draw(settings: Settings, side: int, seed: int, name: str, people: range, row
     return scenes
 
 
-def figures(settings: Settings, side: int, seed: int, identity: int) -> list[PersonCutout]:
+def cut_out_person(settings: SyntheticScenesSettings, side: int, seed: int, identity: int) -> list[PersonCutout]:
     """Cut one person out of side × side pixels in ``POSES`` poses; the last figure is the person's back."""
     generator = np.random.default_rng([seed, identity, 0])
     frames = np.concatenate([draw_frames(generator, 1, settings.difficulty) for _ in range(POSES)])
@@ -77,34 +81,31 @@ def figures(settings: Settings, side: int, seed: int, identity: int) -> list[Per
     turned = np.abs(frames["yaw"]) > TURNED
     back = Image.fromarray(from_behind(who[:1], frames[:1], side, side)[0])
     masks = [Image.fromarray(face) for face in faces]
-    front = [
-        PersonCutout(Image.fromarray(people[pose]), masks[pose], True, bool(turned[pose])) for pose in range(POSES)
-    ]
-    return [*front, PersonCutout(back, masks[0], False, False)]
+    front = zip(map(Image.fromarray, people), masks, repeat(True), turned.tolist(), strict=False)
+    return [*(PersonCutout(*figure) for figure in front), PersonCutout(back, masks[0], False, False)]
 
 
 def compose(
-    generator: np.random.Generator, cast: list[list[PersonCutout]], most: int, side: int
+    generator: np.random.Generator, cast: list[list[PersonCutout]], max_faces: int, side: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int8]]:
-    """Draw one scene: uint8 (side, side, 3), boxes (k ≤ most, 4), attributes (k, 6).
+    """Draw one scene: uint8 (side, side, 3), boxes (k ≤ max_faces, 4), attributes (k, 6).
 
     The more people there are, the smaller they are; the smaller stand behind.
     """
     canvas = Image.fromarray(draw_clutter(generator, side))
-    count, backs = int(generator.integers(most + 1)), int(generator.integers(MOST_BACKS + 1))
+    count, backs = int(generator.integers(max_faces + 1)), int(generator.integers(MAX_BACKS + 1))
     people = np.resize(generator.permutation(len(cast)), count + backs)
     poses = np.append(generator.integers(POSES, size=count), [POSES] * backs).astype(int)
     share = generator.random(count + backs)
     largest = min(LARGEST, 1 / np.sqrt(max(1, count)))
     heights = side * (SMALLEST + (largest - SMALLEST) * share * np.sqrt(share))
     order = np.argsort(heights, kind="stable")
-    faces = paste_people(
-        generator, canvas, [(cast[people[place]][poses[place]], float(heights[place])) for place in order]
-    )
+    figures = [(cast[people[place]][poses[place]], float(heights[place])) for place in order]
+    faces = paste_people(generator, canvas, figures)
     attributes = np.zeros((len(faces), len(ATTRIBUTES)), np.int8)
     attributes[:, ATTRIBUTES.index("occlusion")] = [face.occlusion for face in faces]
     attributes[:, ATTRIBUTES.index("pose")] = [face.turned for face in faces]
     grain = generator.integers(-6, 7, (side, side, 3), dtype=np.int8)
     noisy = np.clip(np.asarray(canvas) + grain.astype(np.int16), 0, 255).astype(np.uint8)
-    image = compressed(noisy, int(generator.integers(*JPEG_QUALITY, endpoint=True)))
+    image = jpeg_round_trip(noisy, int(generator.integers(*JPEG_QUALITY, endpoint=True)))
     return image, np.array([face.box for face in faces], np.float32).reshape(-1, 4), attributes

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from visor.core import params
 from visor.core.errors import UserError
-from visor.core.files import MAX_FILE_BYTES
 from visor.core.params import ParamsBlock
-from visor.data.images import ImageDecodeError, decode_image
+from visor.data.images import ImageDecodeError, read_image
 from visor.data.scene_set import ATTRIBUTES, MAX_FACES, SETS, Scene, resize_longer_side
 from visor.data.sources.scene_ingest import SceneTask, proportional_sizes
 
@@ -23,10 +22,13 @@ MAX_DIGITS = 6
 MAX_ATTRIBUTE = 100
 
 
-class Settings(ParamsBlock):
+class WiderFaceSettings(ParamsBlock):
     """``path``: the folder that holds WIDER_train, WIDER_val and wider_face_split, the unpacked archives."""
 
     path: str | None
+
+
+SETTINGS = WiderFaceSettings
 
 
 class AnnotatedPhoto(NamedTuple):
@@ -37,13 +39,13 @@ class AnnotatedPhoto(NamedTuple):
     faces: NDArray[np.int32]
 
 
-def tasks(settings: Settings, scenes: params.SceneParams, seed: int) -> Iterator[SceneTask]:
-    """Return what reads one photograph each, for each set in turn; who is in which set depends on the seed.
+def tasks(settings: WiderFaceSettings, scenes: params.SceneParams, seed: int) -> Iterator[SceneTask]:
+    """Return functions that read one photograph each, set by set; which photograph is in which set depends on the seed.
 
     Settings and annotations are checked at once, photographs when their task is done.
 
     Raises:
-        UserError: no path is given, annotations are missing or malformed, or there are fewer photographs than sets.
+        UserError: No path is given, annotations are missing or malformed, or there are fewer photographs than sets.
     """
     if settings.path is None:
         raise UserError(
@@ -63,10 +65,10 @@ def tasks(settings: Settings, scenes: params.SceneParams, seed: int) -> Iterator
 
 
 def read_annotations(root: Path) -> list[AnnotatedPhoto]:
-    """Return the photographs that ``wider_face_split`` lists, of train and val as far as they are there.
+    """Return the photographs that ``wider_face_split`` lists for train and val, if present.
 
     Raises:
-        UserError: there are none, or a line is malformed.
+        UserError: There are none, or a line is malformed.
     """
     if not root.is_dir():
         raise UserError(f"{root} is not a folder; set sources.wider_face.path to that of the unpacked archives")
@@ -81,7 +83,7 @@ def read_annotations(root: Path) -> list[AnnotatedPhoto]:
 
 
 def _parsed(path: Path, images: Path) -> Iterator[AnnotatedPhoto]:
-    """Read a file of annotations: a name, a count, and a line a face, or one of zeros where there is none."""
+    """Read a file of annotations: a name, a count, and one line per face, or one of zeros if there is none."""
     text = path.read_text(encoding="utf-8", errors="replace").splitlines()
     lines, end = enumerate(text, 1), (len(text) + 1, "")
     for number, line in lines:
@@ -97,13 +99,12 @@ def _parsed(path: Path, images: Path) -> Iterator[AnnotatedPhoto]:
 
 
 def _face(path: Path, number: int, line: str) -> list[int]:
-    words = line.split()
-    whole = len(words) == 4 + len(ATTRIBUTES) and max(map(len, words)) <= MAX_DIGITS
+    fields = line.split()
     try:
-        values = [int(word) for word in words] if whole else []
+        values = [int(field) for field in fields if len(field) <= MAX_DIGITS]
     except ValueError:
         values = []
-    if not values or max(map(abs, values[4:])) > MAX_ATTRIBUTE:
+    if not len(values) == len(fields) == 4 + len(ATTRIBUTES) or max(map(abs, values[4:])) > MAX_ATTRIBUTE:
         raise _malformed(path, number, f"ten whole numbers, x y w h {' '.join(ATTRIBUTES)}")
     return values
 
@@ -113,20 +114,14 @@ def _malformed(path: Path, number: int, expected: str) -> UserError:
 
 
 def read_photo_scene(photo: AnnotatedPhoto, name: str, max_side: int) -> list[Scene | ImageDecodeError]:
-    """Return a photograph as a scene of the set ``name``, shrunk if a side is longer; boxes are cut to the frame.
+    """Return a photograph as a scene of the set ``name``, at most ``max_side`` pixels long; boxes are clipped to it.
 
-    A box that is marked invalid, or has no area within the frame, is ignored.
+    A box that is marked invalid, or has no area within the image, is ignored.
     """
     try:
-        if not photo.path.is_file():
-            return [ImageDecodeError(photo.name, "missing")]
-        if photo.path.stat().st_size > MAX_FILE_BYTES:
-            return [ImageDecodeError(photo.name, f"more than {MAX_FILE_BYTES >> 20} MiB")]
-        image = decode_image(photo.path.read_bytes(), photo.name)
+        image = read_image(photo.path)
     except ImageDecodeError as error:
-        return [error]
-    except OSError as error:
-        return [ImageDecodeError(photo.name, str(error.strerror))]
+        return [ImageDecodeError(photo.name, error.args[1])]
     frame = np.array(image.shape[1::-1])
     first = np.clip(photo.faces[:, :2], 0, frame)
     size = np.maximum(np.clip(photo.faces[:, :2] + photo.faces[:, 2:4], 0, frame) - first, 0)

@@ -1,4 +1,4 @@
-"""Decoding by several processes, whose results come in order while memory stays flat."""
+"""Decoding in several processes: results come in order, and memory stays flat."""
 
 import os
 import signal
@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from itertools import chain, repeat
 from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
@@ -26,44 +25,42 @@ MAX_PROCESSES = 8  # each takes some 60 MB, and one archive or one disk feeds no
 def run_in_order(
     tasks: Iterable[Task], work: Callable[[Task], Result], processes: int | None = None
 ) -> Iterator[tuple[Task, Result]]:
-    """Yield each task with ``work(task)``, done by ``processes`` (default: one a CPU).
+    """Yield each task with ``work(task)``, computed by ``processes`` (default: one per CPU).
 
-    Two tasks a process are under way at most, so that ``tasks`` is streamed; tasks and results are pickled.
+    At most two tasks per process are pending, so that ``tasks`` is streamed; tasks and results are pickled.
 
     Raises:
-        UserError: a process was killed.
+        UserError: A process was killed.
     """
     processes = processes or min(os.cpu_count() or 1, MAX_PROCESSES)
-    under_way: deque[tuple[Task, Future[Result]]] = deque()
+    pending: deque[tuple[Task, Future[Result]]] = deque()
     with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_follow_parent) as pool:
-        for task in chain(tasks, repeat(None)):
-            try:
-                if task is not None:
-                    under_way.append((task, pool.submit(work, task)))
-                if not under_way:
-                    return
-                if task is not None and len(under_way) <= 2 * processes:
-                    continue
-                done, future = under_way.popleft()
-                result = future.result()
-            except BrokenProcessPool:
-                raise UserError("a decoding process was killed, out of memory perhaps; run again") from None
-            yield done, result
+        try:
+            for task in tasks:
+                pending.append((task, pool.submit(work, task)))
+                if len(pending) > 2 * processes:
+                    done, future = pending.popleft()
+                    yield done, future.result()
+            while pending:
+                done, future = pending.popleft()
+                yield done, future.result()
+        except BrokenProcessPool:
+            raise UserError("a decoding process was killed, out of memory perhaps; run again") from None
 
 
-def report_broken(image: ImageDecodeError, broken: int, most: int, key: str) -> None:
-    """Name an image that cannot be decoded, the ``broken``-th, on stderr.
+def report_broken(image: ImageDecodeError, count: int, max_broken: int, key: str) -> None:
+    """Name an image that could not be decoded, the ``count``-th, on stderr.
 
-    Control characters are escaped: a stranger's name does not write to the terminal.
+    Control characters are escaped: an untrusted name must not write to the terminal.
 
     Raises:
-        UserError: it is one more than ``most``, the value of ``key``.
+        UserError: It is one more than ``max_broken``, the value of ``key``.
     """
     name, reason = (repr(str(part))[1:-1] for part in image.args)
     tqdm.write(f"broken image {name}: {reason}", file=sys.stderr)
-    if broken > most:
+    if count > max_broken:
         raise UserError(
-            f"more than {most} images cannot be decoded, the last is {name}; mend the source or raise {key}"
+            f"more than {max_broken} images could not be decoded, the last was {name}; fix the source or raise {key}"
         )
 
 

@@ -1,4 +1,4 @@
-"""What a defender has to go by, and what a defence makes of it."""
+"""What input filters are fitted on, and residuals of an autoencoder."""
 
 from __future__ import annotations
 
@@ -14,15 +14,23 @@ from visor.models.inference import compile_predict
 
 if TYPE_CHECKING:
     from visor.core.tf import keras
+
 ScoreFn = Callable[[ImageArray], NDArray[np.float64]]
+Batch = TypeVar("Batch", bound=NDArray[Any])
+
+BATCH = 256
+RESIDUAL_GAIN = 3  # amplification of residuals in images: most lie within ±0.1
 
 
 class DefenceInputs(NamedTuple):
-    """Clean faces, and models that have seen them.
+    """What an input filter may use.
 
-    ``autoencoder`` has been fitted on all of ``clean``; the k-th of K ``folds`` (two or more) on all but the places
-    k, k + K, k + 2K … of it, so that it shows what those faces look like to a model that never saw them.
-    ``classifier`` (logits) is the suspect network, for a defence that questions one.
+    Attributes:
+        clean: Clean faces.
+        autoencoder: Fitted on all of ``clean``.
+        folds: Two or more autoencoders; the k-th of K is fitted on all but the rows k, k + K, k + 2K … of ``clean``, so
+            that its residuals there are those of faces it never saw.
+        classifier: The inspected network (logits), for a filter that needs one.
     """
 
     clean: FaceSelection
@@ -32,17 +40,10 @@ class DefenceInputs(NamedTuple):
 
 
 class FittedScore(NamedTuple):
-    """A score of float images (n, h, w, c), and those of clean faces in order, by models fitted without their fold."""
+    """A score of float images (n, h, w, c), and the scores of clean faces by models fitted without their fold."""
 
     score: Callable[[Floats], NDArray[np.float64]]
     held_out_scores: NDArray[np.float64]
-
-
-BATCH = 256
-PICTURE_GAIN = 3  # by which residuals are amplified in pictures: most lie within ±0.1
-
-Run = Callable[[ImageArray], Any]
-Batch = TypeVar("Batch", bound=NDArray[Any])
 
 
 def scale_pixels(images: ImageArray) -> Floats:
@@ -50,24 +51,24 @@ def scale_pixels(images: ImageArray) -> Floats:
     return np.divide(images, 255, dtype=np.float32)
 
 
-def residual(run: Run, images: ImageArray) -> Floats:
+def residual(run: Callable[[ImageArray], Any], images: ImageArray) -> Floats:
     """Return image − reconstruction, float32 (n, h, w, 3) in [−1, 1]; ``run`` is a compiled autoencoder."""
     return scale_pixels(images) - run(images)[0]
 
 
-def clean_pixels(evidence: DefenceInputs) -> Iterator[Floats]:
+def clean_pixels(inputs: DefenceInputs) -> Iterator[Floats]:
     """Yield the clean faces in order, float32 (k, h, w, 3) in [0, 1]."""
-    for images, _ in read_batches([evidence.clean], BATCH):
+    for images, _ in read_batches([inputs.clean], BATCH):
         yield scale_pixels(images)
 
 
-def clean_residuals(evidence: DefenceInputs) -> Iterator[Floats]:
+def clean_residuals(inputs: DefenceInputs) -> Iterator[Floats]:
     """Yield the residuals of the clean faces in order, each by the autoencoder that was fitted without its fold.
 
-    A model's own images leave smaller residuals than new ones: statistics of those would call every new face odd.
+    Residuals of images that a model was fitted on are smaller: by their statistics every new face would be unusual.
     """
-    runs = [compile_predict(model) for model in evidence.folds]
-    batches = (images for images, _ in read_batches([evidence.clean], BATCH))
+    runs = [compile_predict(model) for model in inputs.folds]
+    batches = (images for images, _ in read_batches([inputs.clean], BATCH))
     for folds, images in iterate_folds(batches, len(runs)):
         residuals = np.empty(images.shape, np.float32)
         for fold, run in enumerate(runs):
@@ -76,19 +77,19 @@ def clean_residuals(evidence: DefenceInputs) -> Iterator[Floats]:
 
 
 def iterate_folds(batches: Iterable[Batch], folds: int) -> Iterator[tuple[NDArray[np.int64], Batch]]:
-    """Yield each batch behind the fold (n,) of each of its images: 0, 1, … ``folds`` − 1, 0, 1, … over all batches."""
+    """Yield the fold (n,) of each image of a batch, 0, 1, … ``folds`` − 1, 0, 1, … over all batches, and the batch."""
     start = 0
     for batch in batches:
         yield np.arange(start, start + len(batch)) % folds, batch
         start += len(batch)
 
 
-def reconstructions(run: Run, images: ImageArray) -> ImageArray:
+def reconstructions(run: Callable[[ImageArray], Any], images: ImageArray) -> ImageArray:
     """Return a compiled autoencoder's reconstructions of uint8 images as uint8."""
     return np.rint(run(images)[0] * 255).astype(np.uint8)
 
 
-def residual_pictures(run: Run, images: ImageArray) -> ImageArray:
-    """Return the residuals of uint8 images as uint8: 128 is none, differences are amplified ``GAIN`` times."""
-    pictures = 128 + 255 * PICTURE_GAIN * residual(run, images)
-    return np.rint(np.clip(pictures, 0, 255)).astype(np.uint8)
+def residual_images(run: Callable[[ImageArray], Any], images: ImageArray) -> ImageArray:
+    """Return the residuals of uint8 images as uint8: 128 + ``RESIDUAL_GAIN`` times the difference."""
+    pixels = 128 + 255 * RESIDUAL_GAIN * residual(run, images)
+    return np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)

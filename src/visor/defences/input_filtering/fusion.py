@@ -1,40 +1,32 @@
-"""The largest of three detectors' z-scores: colours of the residual, its fine detail, the most unusual patch.
+"""The largest of three filters' z-scores: colours of the residual, its fine detail, the most unusual patch.
 
-Each is blind where another one sees. The largest keeps what one of them is sure of; a sum would dilute it.
+Each misses what another one detects. The largest keeps what one of them is sure of; a sum would dilute it.
 """
-
-from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visor.core.types import ImageArray
-from visor.defences.input_filtering.base import (
-    DefenceInputs,
-    ScoreFn,
-    clean_pixels,
-    clean_residuals,
-    residual,
-    scale_pixels,
-)
+from visor.defences.input_filtering import base
+from visor.defences.input_filtering.base import DefenceInputs, ScoreFn
 from visor.defences.input_filtering.high_pass import median_detail
 from visor.defences.input_filtering.mahalanobis import block_means, fit_distance
 from visor.defences.input_filtering.patch import fit_patches
 from visor.models.inference import compile_predict
 
 
-def fit(evidence: DefenceInputs) -> ScoreFn:
-    """Return the largest z-score, by mean and standard deviation of clean faces that no fit had seen."""
-    run, folds = compile_predict(evidence.autoencoder), len(evidence.folds)
-    seen = [(block_means(residuals), median_detail(residuals)) for residuals in clean_residuals(evidence)]
-    features, details = (np.concatenate(batches) for batches in zip(*seen, strict=True))
+def fit(inputs: DefenceInputs) -> ScoreFn:
+    """Return the largest z-score, by mean and standard deviation of clean faces held out of the fits."""
+    run, folds = compile_predict(inputs.autoencoder), len(inputs.folds)
+    parts = [(block_means(residuals), median_detail(residuals)) for residuals in base.clean_residuals(inputs)]
+    features, details = (np.concatenate(batches) for batches in zip(*parts, strict=True))
     blocks = fit_distance(features, folds)
-    patches = fit_patches(lambda: clean_pixels(evidence), folds)
+    patches = fit_patches(lambda: base.clean_pixels(inputs), folds)
     norms = [(clean.mean(), clean.std()) for clean in (blocks.held_out_scores, details, patches.held_out_scores)]
 
     def score(images: ImageArray) -> NDArray[np.float64]:
-        residuals = residual(run, images)
-        found = (blocks.score(residuals), median_detail(residuals), patches.score(scale_pixels(images)))
-        return np.max([(scores - mean) / std for scores, (mean, std) in zip(found, norms, strict=True)], axis=0)
+        residuals = base.residual(run, images)
+        terms = (blocks.score(residuals), median_detail(residuals), patches.score(base.scale_pixels(images)))
+        return np.max([(term - mean) / std for term, (mean, std) in zip(terms, norms, strict=True)], axis=0)
 
     return score

@@ -1,4 +1,4 @@
-"""Fine detail: what is left of an image when it is smoothed."""
+"""Fine detail: the difference of an image and its smoothed version."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +9,9 @@ from visor.models.inference import compile_predict
 
 
 def high_pass(pixels: Floats) -> Floats:
-    """Return images (n, h, w, c) minus their binomial smoothing by [1, 2, 1]/4 along both sides.
+    """Return images (n, h, w, c) minus their binomial smoothing by [1, 2, 1]/4 along both sides: (n, h − 2, w − 2, c).
 
-    The outermost pixels, which lack a neighbour, are left out: (n, h − 2, w − 2, c).
+    The outermost pixels, which lack a neighbour, are left out.
     """
     smooth = (pixels[:, :-2] + 2 * pixels[:, 1:-1] + pixels[:, 2:]) / 4
     smooth = (smooth[:, :, :-2] + 2 * smooth[:, :, 1:-1] + smooth[:, :, 2:]) / 4
@@ -21,13 +21,13 @@ def high_pass(pixels: Floats) -> Floats:
 def median_detail(pixels: Floats) -> NDArray[np.float64]:
     """Return the median over pixels of the detail's magnitude, averaged over channels: (n,).
 
-    The median is the noise of an image; its mean would be that of the edges, of which each face has its own share.
+    The median is the noise of an image; the mean would be dominated by edges, whose share differs between faces.
     """
     magnitude = np.abs(high_pass(pixels)).mean(axis=-1)
     return np.median(magnitude.reshape(len(pixels), -1), axis=1).astype(np.float64)
 
 
-def fit(evidence: DefenceInputs) -> ScoreFn:
+def fit(inputs: DefenceInputs) -> ScoreFn:
     """Return the median magnitude of the residual's fine detail, in [0, 1]."""
-    run = compile_predict(evidence.autoencoder)
+    run = compile_predict(inputs.autoencoder)
     return lambda images: median_detail(residual(run, images))

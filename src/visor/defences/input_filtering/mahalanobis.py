@@ -1,4 +1,4 @@
-"""Mahalanobis distance of the mean colours of blocks (Mahalanobis 1936), its covariance shrunk to be invertible."""
+"""Mahalanobis distance of the mean colours of blocks (Mahalanobis 1936), with a shrunk covariance."""
 
 from collections.abc import Callable
 
@@ -6,15 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visor.core.types import Floats
-from visor.defences.input_filtering.base import (
-    DefenceInputs,
-    FittedScore,
-    ScoreFn,
-    clean_pixels,
-    clean_residuals,
-    residual,
-    scale_pixels,
-)
+from visor.defences.input_filtering import base
+from visor.defences.input_filtering.base import DefenceInputs, FittedScore, ScoreFn
 from visor.models.inference import compile_predict
 
 ROWS = 8  # of blocks; 7 columns on 55 × 47 pixels
@@ -32,28 +25,27 @@ def block_means(pixels: Floats) -> NDArray[np.float64]:
 def mahalanobis_distance(clean: Floats) -> Callable[[Floats], NDArray[np.float64]]:
     """Return the Mahalanobis distance of (n, d) to the mean of ``clean`` (m, d).
 
-    The covariance is that of Ledoit and Wolf 2004 (J. Multivariate Analysis 88, eq. 14): there may be fewer faces
-    than colours.
+    The covariance is that of Ledoit and Wolf 2004 (J. Multivariate Analysis 88, eq. 14), as m may be less than d.
     """
     from sklearn.covariance import ledoit_wolf  # takes a second to import
 
     mean, precision = clean.mean(axis=0), np.linalg.inv(ledoit_wolf(clean)[0])
 
-    def measure(features: Floats) -> NDArray[np.float64]:
+    def distance(features: Floats) -> NDArray[np.float64]:
         centred = features - mean
         return np.sqrt(np.einsum("ij,ij->i", centred @ precision, centred))
 
-    return measure
+    return distance
 
 
 def fit_distance(features: Floats, folds: int) -> FittedScore:
-    """Fit the distance of block means on those of clean images (n, d), all in order: some 200 numbers an image."""
-    parts = np.arange(len(features)) % folds
-    unseen = np.empty(len(features))
+    """Fit the distance of block means on those of all clean images in order, (n, d)."""
+    fold_of_row, held_out_scores = np.arange(len(features)) % folds, np.empty(len(features))
     for fold in range(folds):
-        unseen[parts == fold] = mahalanobis_distance(features[parts != fold])(features[parts == fold])
-    measure = mahalanobis_distance(features)
-    return FittedScore(lambda pixels: measure(block_means(pixels)), unseen)
+        held_out = fold_of_row == fold
+        held_out_scores[held_out] = mahalanobis_distance(features[~held_out])(features[held_out])
+    distance = mahalanobis_distance(features)
+    return FittedScore(lambda pixels: distance(block_means(pixels)), held_out_scores)
 
 
 def _edges(size: int, count: int) -> NDArray[np.int64]:
@@ -61,15 +53,15 @@ def _edges(size: int, count: int) -> NDArray[np.int64]:
     return np.linspace(0, size, min(size, count) + 1).astype(np.int64)
 
 
-def fit_raw(evidence: DefenceInputs) -> ScoreFn:
+def fit_raw(inputs: DefenceInputs) -> ScoreFn:
     """Return the distance of an image's block means from those of clean faces, ≥ 0."""
-    features = np.concatenate([block_means(pixels) for pixels in clean_pixels(evidence)])
-    fitted = fit_distance(features, len(evidence.folds))
-    return lambda images: fitted.score(scale_pixels(images))
+    features = np.concatenate([block_means(pixels) for pixels in base.clean_pixels(inputs)])
+    fitted = fit_distance(features, len(inputs.folds))
+    return lambda images: fitted.score(base.scale_pixels(images))
 
 
-def fit_residual(evidence: DefenceInputs) -> ScoreFn:
-    """Return the distance of the residual's block means from those of clean faces that the model never saw, ≥ 0."""
-    features = np.concatenate([block_means(residuals) for residuals in clean_residuals(evidence)])
-    run, fitted = compile_predict(evidence.autoencoder), fit_distance(features, len(evidence.folds))
-    return lambda images: fitted.score(residual(run, images))
+def fit_residual(inputs: DefenceInputs) -> ScoreFn:
+    """Return the distance of the residual's block means from those of held-out clean faces, ≥ 0."""
+    features = np.concatenate([block_means(residuals) for residuals in base.clean_residuals(inputs)])
+    run, fitted = compile_predict(inputs.autoencoder), fit_distance(features, len(inputs.folds))
+    return lambda images: fitted.score(base.residual(run, images))

@@ -1,7 +1,7 @@
-"""STRIP (Gao et al. 2019, arXiv 1902.06531): a trigger keeps its class whatever is laid over it.
+"""STRIP (Gao et al. 2019, arXiv 1902.06531): a trigger decides the class whatever is blended over it.
 
-The network under suspicion classifies an image with clean faces laid over it, one after another. It hesitates
-over a clean image, and less over one whose trigger decides.
+The inspected network classifies an image blended with clean faces, one after another. Its predictions for a clean image
+are uncertain, and less so for an image whose trigger decides.
 """
 
 import numpy as np
@@ -17,17 +17,17 @@ OVERLAYS = 12
 RATIO = 0.5
 
 
-def fit(evidence: DefenceInputs) -> ScoreFn:
+def fit(inputs: DefenceInputs) -> ScoreFn:
     """Return minus the mean entropy in bits (eq. 4) under ``OVERLAYS`` clean faces, the same for every image.
 
     Raises:
-        UserError: there is no network to question.
+        UserError: There is no classifier to inspect.
     """
-    if evidence.classifier is None:
-        raise UserError("strip questions a network, but there is none; name an attack in training_sets")
-    faces, rows, _ = evidence.clean
-    places = np.linspace(0, len(rows) - 1, min(OVERLAYS, len(rows))).round().astype(int)
-    overlays, run = faces.read(rows[places]), compile_predict(evidence.classifier)
+    if inputs.classifier is None:
+        raise UserError("strip needs the inspected network, but there is none; name an attack in training_sets")
+    faces, rows, _ = inputs.clean
+    overlay_rows = rows[np.linspace(0, len(rows) - 1, min(OVERLAYS, len(rows))).round().astype(int)]
+    overlays, run = faces.read(overlay_rows), compile_predict(inputs.classifier)
 
     def score(images: ImageArray) -> NDArray[np.float64]:
         return -np.mean([entropy(run(blend(images, overlay, RATIO))) for overlay in overlays], axis=0)
@@ -36,7 +36,10 @@ def fit(evidence: DefenceInputs) -> ScoreFn:
 
 
 def entropy(logits: Floats) -> NDArray[np.float64]:
-    """Return the entropy in bits (n,) of the classes' chances, given logits (n, classes)."""
+    """Return the entropy in bits (n,) of the classes' probabilities, given logits (n, classes).
+
+    Unlike that of ``scipy.stats.entropy`` of a softmax, its digits hold where it is nearly 0.
+    """
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     weights = np.exp(shifted)
     total = weights.sum(axis=1)

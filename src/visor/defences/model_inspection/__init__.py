@@ -1,1 +1,1 @@
-"""Methods that question a trained network: is there a backdoor in it, where does it look, can it be removed?"""
+"""Methods that inspect a trained network: find its backdoor, show what it depends on, remove it."""

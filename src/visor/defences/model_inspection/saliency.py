@@ -1,4 +1,4 @@
-"""Where a network looks for a label: integrated gradients (Sundararajan, Taly and Yan 2017, arXiv 1703.01365)."""
+"""Saliency by integrated gradients (Sundararajan, Taly and Yan 2017, arXiv 1703.01365)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,17 +7,17 @@ from visor.core.tf import keras, tf
 from visor.core.types import Floats, ImageArray
 from visor.models.inference import scale_pixels
 
-STEPS = 16  # points on the way from the baseline to the image
+STEPS = 16  # points between the baseline and the image
 BATCH = 16
 
 
 def integrated_gradients(
     model: keras.Model, images: ImageArray, baseline: ImageArray, label: int
 ) -> NDArray[np.float32]:
-    """Return what each value of the images adds to the logit of ``label``, relative to the baseline.
+    """Return what each value of the images adds to the logit of a label.
 
-    images: uint8 (n, h, w, 3); baseline: uint8 (h, w, 3). The attributions, float32 (n, h, w, 3), sum up to the
-    difference of the logits (equation 3, by the midpoint rule).
+    The attributions float32 (n, h, w, 3) of uint8 images (n, h, w, 3) relative to one baseline (h, w, 3) sum up to the
+    difference of the logits (equation 3, midpoint rule).
     """
 
     @tf.function(input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)])

@@ -1,9 +1,16 @@
-"""Detectors of poisons in a training set: modules with ``suspicion`` and ``flag``, one file each.
+"""Training filters, detectors of poisons in a training set: modules with ``score`` and ``flag``, one file each.
 
-``suspicion(features, labels)`` gives a float64 for each image of a training set (n,), high = suspicious, from what
-the suspect network makes of it before its last layer, float (n, d), and from the label it is trained for, int (n,).
-``flag(scores, labels)`` says which the method's own rule would remove, bool (n,). A new one is one file here and
-one line in ``SANITISERS``.
+``score(features, labels)`` returns a float64 for each image of a training set (n,), high = suspicious, from the
+inspected network's features before its last layer, float (n, d), and the labels that it was trained for, int (n,).
+``flag(scores, labels)`` returns which images the method's own rule removes, bool (n,).
+
+Example:
+    >>> import numpy as np
+    >>> features = np.array([[3.0, 1], [3, -1], [-3, 1], [-3, -1]])
+    >>> TRAINING_FILTERS["spectral_signatures"].score(features, np.zeros(4, int)).round(6).tolist()
+    [9.0, 9.0, 9.0, 9.0]
+
+To add a training filter: one file here, one line in ``TRAINING_FILTERS``.
 """
 
 from visor.defences.training_filtering import activation_clustering, spectral_signatures

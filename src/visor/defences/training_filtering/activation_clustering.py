@@ -1,8 +1,8 @@
-"""Activation clustering (Chen et al. 2018, arXiv 1811.03728): a poisoned label is two kinds of images.
+"""Activation clustering (Chen et al. 2018, arXiv 1811.03728): the features of a poisoned label form two clusters.
 
-The features of each label are reduced to ten dimensions and divided by 2-means; the smaller cluster is suspicious.
-The reduction is by principal components, the default of the Adversarial Robustness Toolbox: features behind a ReLU
-have columns of zeros, on which independent components are unstable.
+The features of each label are reduced to ten dimensions and divided by 2-means; the smaller cluster is suspicious. The
+reduction is by principal components, ART's default: features behind a ReLU have columns of zeros, on which independent
+components are unstable.
 """
 
 import numpy as np
@@ -14,20 +14,18 @@ from threadpoolctl import threadpool_limits
 from visor.core.types import Floats, Labels
 
 COMPONENTS = 10
-LARGEST_SHARE = 0.35  # a cluster with fewer of its label's images than this is one of poisons (the toolbox's default)
+MAX_SHARE = 0.35  # a cluster with less than this share of its label is one of poisons (ART's default)
 
 
 def score(features: Floats, labels: Labels) -> NDArray[np.float64]:
     """Return how far each image lies in the smaller cluster of its label, times the label's silhouette.
 
-    features: (n, d); labels: (n,). The paper gives no score to an image, so that this one is ours: the signed
-    distance, in units of the features, from the plane midway between the two centroids is positive in the smaller
-    cluster and negative in the larger one; the silhouette, in [−1, 1], is the paper's measure of how well
-    two clusters describe a label (section 4.3.3), and negative ones count as none. Labels of fewer than three
-    different images score 0.
+    The paper has no score per image; this one is Visor's. The signed distance from the plane midway between the two
+    centroids is positive in the smaller cluster; the silhouette is the paper's measure of how well two clusters
+    describe a label (section 4.3.3), at least 0 here. Labels of fewer than three different images score 0.
     """
     scores = np.zeros(len(labels))
-    # Problems this small are slower, and some hundred times dearer, on several threads.
+    # Problems this small are slower on several threads, at some hundred times the processor time.
     with threadpool_limits(1):
         for label in np.unique(labels):
             rows = np.flatnonzero(labels == label)
@@ -36,10 +34,10 @@ def score(features: Floats, labels: Labels) -> NDArray[np.float64]:
 
 
 def flag(scores: Floats, labels: Labels) -> NDArray[np.bool_]:
-    """Return the images of smaller clusters that hold less than ``LARGEST_SHARE`` of their label's images."""
+    """Return the images of smaller clusters that hold less than ``MAX_SHARE`` of their label's images."""
     small = scores > 0
     shares = np.bincount(labels, small) / np.maximum(np.bincount(labels), 1)
-    return small & (shares[labels] < LARGEST_SHARE)
+    return small & (shares[labels] < MAX_SHARE)
 
 
 def _scores(features: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -49,7 +47,7 @@ def _scores(features: NDArray[np.float64]) -> NDArray[np.float64]:
     centred = features - features.mean(axis=0)
     directions = np.linalg.svd(centred, full_matrices=False)[2][:COMPONENTS]
     reduced = centred @ directions.T
-    # The sign along the first component is where 2-means ends up in most cases (Ding and He 2004): no lots to draw.
+    # Deterministic start: 2-means mostly ends near the signs along the first component (Ding and He 2004).
     side = reduced[:, 0] > 0
     start = np.stack([reduced[~side].mean(axis=0), reduced[side].mean(axis=0)])
     clusters = KMeans(2, init=start, n_init=1).fit(reduced)

@@ -1,4 +1,4 @@
-"""Spectral signatures (Tran, Li and Madry 2018, arXiv 1811.00636, algorithm 1): where a label spreads, poisons do."""
+"""Spectral signatures (Tran, Li and Madry 2018, arXiv 1811.00636, algorithm 1): outliers along the top direction."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +11,13 @@ MARGIN = 1.5  # the paper removes 1.5·ε of every label
 
 
 def score(features: Floats, labels: Labels) -> NDArray[np.float64]:
-    """Return the squared projection of each image's features on the direction in which its label spreads most.
+    """Return the squared projection of each image's features on the direction of the largest variance of its label.
 
-    features: (n, d); labels: (n,). Features are centred for each label; the direction is their top right singular
-    vector. (The Adversarial Robustness Toolbox takes the same vector, but projects features that are not centred.)
+    Features are centred for each label; the direction is their top right singular vector. (ART takes the same vector,
+    but projects features that are not centred.)
     """
     scores = np.zeros(len(labels))
-    # Problems this small are slower, and some hundred times dearer, on several threads.
+    # Problems this small are slower on several threads, at some hundred times the processor time.
     with threadpool_limits(1):
         for label in np.unique(labels):
             rows = np.flatnonzero(labels == label)

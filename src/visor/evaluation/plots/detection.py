@@ -1,4 +1,4 @@
-"""Contact sheets of scenes with boxes: what is there, what was found, and what is found after an attack."""
+"""Figures of attacks on one detector: contact sheet with boxes, precision-recall curves, AP by IoU and by eps."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,78 +9,75 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from visor.core.params import AttackStrength
+from visor.core.tables import label
 from visor.core.types import Boxes, Floats, ImageArray
-from visor.data.images import contact_sheet
+from visor.data.images import BoxStyle, amplified_difference, contact_sheet, draw_boxes
 from visor.data.scene_set import FACE
-from visor.evaluation.detection import DetectionFindings, LetterboxedScenes, by_iou, read_attacked, strength_name
+from visor.evaluation.conditions import Condition
+from visor.evaluation.detection import DetectionFindings, LetterboxedScenes, by_iou, read_attacked
 from visor.evaluation.plots.base import save
 
 COLUMNS = 8
 SIDE = 192  # pixels of a scene in the sheet
-GAIN = 10  # times, of the perturbation
-WHITE, GREEN, RED = (255, 255, 255), (60, 230, 60), (255, 60, 60)
+GAIN = 10  # of the perturbation
+WHITE, GREEN, RED = BoxStyle((255, 255, 255)), BoxStyle((60, 230, 60)), BoxStyle((255, 60, 60))
 
 
 def hidden_sheet(
-    clean: LetterboxedScenes, folder: Path, strength: AttackStrength, found: Mapping[str, Sequence[Boxes]], path: Path
+    clean: LetterboxedScenes, folder: Path, condition: Condition, detected: Mapping[str, Sequence[Boxes]], path: Path
 ) -> None:
-    """Save a PNG of some scenes with faces: true boxes white, found ones green, those after the attack red.
+    """Save a PNG of some scenes with faces: true boxes white, detections green, those after the attack red.
 
-    ``found``: boxes in each scene, under ``clean`` and the name of the strength; its scenes are in ``folder``. The
-    last line is the perturbation on grey, ten times as large.
+    Below them the perturbation on grey, amplified. ``detected``: boxes in each scene, by condition; ``folder``: that
+    of the attacked scenes.
     """
-    before, after = found["clean"], found[f"pgd_{strength_name(strength)}"]
-    attacked = read_attacked(folder / f"{strength_name(strength)}.h5", clean)
-    lines: list[list[ImageArray]] = [[], [], [], []]
-    place = 0
+    before, after = detected["clean"], detected[condition.name]
+    attacked = read_attacked(folder / condition.file_name, clean)
+    rows: list[list[ImageArray]] = [[], [], [], []]
+    start = 0
     for (images, (boxes, kinds)), (changed, _) in zip(clean.stream(), attacked, strict=True):
-        for row in np.flatnonzero((kinds == FACE).any(axis=1))[: COLUMNS - len(lines[0])]:
-            image, other = images[row], changed[row]
-            lines[0].append(draw_boxes_on(image, boxes[row][kinds[row] == FACE], WHITE))
-            lines[1].append(draw_boxes_on(image, before[place + row], GREEN))
-            lines[2].append(draw_boxes_on(other, after[place + row], RED))
-            lines[3].append(_enlarged(np.clip(127.0 + GAIN * (other - image.astype(float)), 0, 255).astype(np.uint8)))
-        place += len(images)
-        if len(lines[0]) == COLUMNS:
+        for place in np.flatnonzero((kinds == FACE).any(axis=1))[: COLUMNS - len(rows[0])]:
+            image, attacked_image = images[place], changed[place]
+            rows[0].append(_with_boxes(image, boxes[place][kinds[place] == FACE], WHITE))
+            rows[1].append(_with_boxes(image, before[start + place], GREEN))
+            rows[2].append(_with_boxes(attacked_image, after[start + place], RED))
+            rows[3].append(_enlarged(amplified_difference(image, attacked_image, GAIN)))
+        start += len(images)
+        if len(rows[0]) == COLUMNS:
             break
     names = ("faces", "found", "found after\nthe attack", f"perturbation,\n{GAIN} times")
-    contact_sheet([(name, np.stack(line)) for name, line in zip(names, lines, strict=True)], path, scale=1)
+    contact_sheet([(name, np.stack(row)) for name, row in zip(names, rows, strict=True)], path, scale=1)
 
 
-def draw_boxes_on(image: ImageArray, boxes: Boxes, colour: tuple[int, int, int]) -> ImageArray:
+def _with_boxes(image: ImageArray, boxes: Boxes, style: BoxStyle) -> ImageArray:
     """Return an image uint8 (s, s, 3) enlarged to ``SIDE`` with boxes (k, 4) drawn on it."""
-    scale = SIDE / len(image)
-    picture = Image.fromarray(_enlarged(image))
-    draw = ImageDraw.Draw(picture)
-    for x, y, width, height in scale * np.asarray(boxes, float):
-        draw.rectangle((x, y, x + max(width, 1), y + max(height, 1)), outline=colour, width=2)
-    return np.asarray(picture)
+    scaled = SIDE / len(image) * np.asarray(boxes, float)
+    return draw_boxes(_enlarged(image), [(box, style) for box in scaled])
 
 
 def _enlarged(image: ImageArray) -> ImageArray:
     return np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.LANCZOS))
 
 
-SHADES = {"noise": "Greens", "pgd": "Reds", "jpeg": "Blues"}
-DASHES = {"clean": "-", "noise": "--", "pgd": "-", "jpeg": ":"}
+SHADES = {"noise": "Greens", "attack": "Reds", "jpeg": "Blues"}
+DASHES = {"clean": "-", "noise": "--", "attack": "-", "jpeg": ":"}
 
 
-def draw(found: DetectionFindings, name: str, folder: Path) -> None:
+def draw(findings: DetectionFindings, name: str, folder: Path) -> None:
     """Save ``precision_recall.png``, ``ap_by_iou.png`` and ``ap_by_eps.png`` of one detector."""
-    precision_recall(found.curves, found.table, name, folder / "precision_recall.png")
-    ap_by_iou(found.table, name, folder / "ap_by_iou.png")
-    ap_by_eps(found.table, name, folder / "ap_by_eps.png")
+    precision_recall(findings.curves, findings.table, name, folder / "precision_recall.png")
+    ap_by_iou(findings.table, name, folder / "ap_by_iou.png")
+    ap_by_eps(findings.table, name, folder / "ap_by_eps.png")
 
 
 def precision_recall(curves: Mapping[str, tuple[Floats, Floats]], table: pd.DataFrame, name: str, path: Path) -> None:
-    """Save a PNG: the envelope of precision over recall at IoU 0.5, a line a condition."""
-    figure, axis = _figure(f"{_plain(name)}, IoU 0.5", "recall", "precision")
+    """Save a PNG: the envelope of precision over recall at IoU 0.5, one line per condition."""
+    figure, axis = _figure(f"{label(name)}, IoU 0.5", "recall", "precision")
     for condition, style in styles(table).items():
         precision, recall = curves[condition]
-        # Nothing is found beyond the last recall: the curve falls to zero there.
+        # The curve falls to zero beyond the last recall.
         heights, places = [*precision[:1], *precision, 0.0], [0.0, *recall, *(recall[-1:] if len(recall) else [0.0])]
         axis.plot(places, heights, drawstyle="steps-pre", **style)
     axis.set(xlim=(0, 1.01), ylim=(0, 1.01))
@@ -88,8 +85,8 @@ def precision_recall(curves: Mapping[str, tuple[Floats, Floats]], table: pd.Data
 
 
 def ap_by_iou(table: pd.DataFrame, name: str, path: Path) -> None:
-    """Save a PNG: average precision over the IoU that a found box must reach, a line a condition."""
-    figure, axis = _figure(_plain(name), "IoU that a box must reach", "average precision")
+    """Save a PNG: average precision over the IoU that a detection must reach, one line per condition."""
+    figure, axis = _figure(label(name), "IoU that a box must reach", "average precision")
     curves = by_iou(table)
     for condition, style in styles(table).items():
         curve = curves[curves["condition"] == condition]
@@ -99,28 +96,28 @@ def ap_by_iou(table: pd.DataFrame, name: str, path: Path) -> None:
 
 
 def ap_by_eps(table: pd.DataFrame, name: str, path: Path) -> None:
-    """Save a PNG: average precision at IoU 0.5 by size of the perturbation, a line for each number of steps."""
-    figure, axis = _figure(f"{_plain(name)}, IoU 0.5", "eps: L∞ bound, pixels in [0, 1]", "average precision")
-    clean, attacked = table[table["kind"] == "clean"], table[table["kind"] == "pgd"]
+    """Save a PNG: average precision at IoU 0.5 by size of the perturbation, one line per number of steps."""
+    figure, axis = _figure(f"{label(name)}, IoU 0.5", "eps: L∞ bound, pixels in [0, 1]", "average precision")
+    clean, attacked = table[table["kind"] == "clean"], table[table["kind"] == "attack"]
     noise = pd.concat([clean, table[table["kind"] == "noise"]]).sort_values("eps")
     axis.plot(noise["eps"], noise["ap_50"], "s--", color="tab:green", markersize=4, label="noise")
     counts = sorted(attacked["iterations"].unique())
     for place, (iterations, colour) in enumerate(zip(counts, _shades("Reds", len(counts)), strict=True)):
         curve = pd.concat([clean, attacked[attacked["iterations"] == iterations]]).sort_values("eps")
-        size = 4 + 4 * (len(counts) - 1 - place)  # where curves coincide the earlier ones show around the later
+        size = 4 + 4 * (len(counts) - 1 - place)  # Where curves coincide, earlier markers stay visible.
         axis.plot(curve["eps"], curve["ap_50"], "o-", color=colour, markersize=size, label=f"PGD, {iterations} steps")
     axis.set(ylim=(-0.02, 1.02), xticks=sorted(table["eps"].unique()))
     _finish(figure, axis, path)
 
 
 def styles(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Return the label, colour and dashes of each condition: a hue a kind, darker for each further one."""
-    found: dict[str, dict[str, Any]] = {}
-    for kind, lines in ((str(kind), lines) for kind, lines in table.groupby("kind", sort=False)):
-        colours = _shades(SHADES[kind], len(lines)) if kind in SHADES else ["black"]
-        for name, title, colour in zip(lines["name"], lines["title"], colours, strict=True):
-            found[name] = {"label": title, "color": colour, "linestyle": DASHES[kind]}
-    return found
+    """Return the label, colour and dashes of each condition: one hue per kind, darker for each further one."""
+    by_name: dict[str, dict[str, Any]] = {}
+    for kind, rows in ((str(kind), rows) for kind, rows in table.groupby("kind", sort=False)):
+        colours = _shades(SHADES[kind], len(rows)) if kind in SHADES else ["black"]
+        for name, title, colour in zip(rows["name"], rows["title"], colours, strict=True):
+            by_name[name] = {"label": title, "color": colour, "linestyle": DASHES[kind]}
+    return by_name
 
 
 def _shades(colours: str, count: int) -> list[tuple[float, ...]]:
@@ -138,7 +135,3 @@ def _figure(title: str, across: str, up: str) -> tuple[Figure, Axes]:
 def _finish(figure: Figure, axis: Axes, path: Path) -> None:
     figure.legend(*axis.get_legend_handles_labels(), loc="outside right center", fontsize="small")
     save(figure, path)
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", " ")

@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from visor.evaluation.plots.base import save
+from visor.core.tables import label
+from visor.evaluation.plots.base import heat_map, save
 from visor.evaluation.poison_budget import SUCCESS, pooled
 
 
 def budgets(curves: Mapping[tuple[str, str], pd.DataFrame], path: Path) -> None:
-    """Save a PNG with a field for each network: attack success (bands: Wilson) and clean accuracy by n.
+    """Save a PNG with an axis for each network: attack success (bands: Wilson) and clean accuracy by n.
 
     ``curves`` are by network and attack.
     """
@@ -21,7 +22,7 @@ def budgets(curves: Mapping[tuple[str, str], pd.DataFrame], path: Path) -> None:
     figure = Figure(figsize=(5.2 * len(networks), 4.4), layout="constrained")
     axes = dict(zip(networks, figure.subplots(1, len(networks), sharey=True, squeeze=False)[0], strict=True))
     for (network, attack), curve in curves.items():
-        axis, colour, name = axes[network], colours[attack], attack.replace("_", " ")
+        axis, colour, name = axes[network], colours[attack], label(attack)
         axis.plot(curve["n"], curve["asr"], color=colour, marker="o", label=name)
         axis.fill_between(curve["n"], curve["asr_low"], curve["asr_high"], color=colour, alpha=0.2, linewidth=0)
         axis.plot(curve["n"], curve["clean_accuracy"], color=colour, linestyle="--", linewidth=1)
@@ -34,7 +35,7 @@ def budgets(curves: Mapping[tuple[str, str], pd.DataFrame], path: Path) -> None:
             axis.set_xscale("symlog", linthresh=1)
         axis.set_xticks(counts, [str(n) for n in counts])
         axis.set_xticks([], minor=True)
-        axis.set(xlabel="poisons added to the training set", title=network.replace("_", " "), ylim=(-0.03, 1.03))
+        axis.set(xlabel="poisons added to the training set", title=label(network), ylim=(-0.03, 1.03))
         axis.grid(alpha=0.3)
     first = axes[networks[0]]
     first.set_ylabel("attack success (solid), clean accuracy (dashed)")
@@ -42,28 +43,26 @@ def budgets(curves: Mapping[tuple[str, str], pd.DataFrame], path: Path) -> None:
     save(figure, path)
 
 
-def heat_map(lines: pd.DataFrame, path: Path) -> None:
-    """Save a PNG with a field for each network: success by ratio at training (rows) and at test (columns).
+def ratio_map(rows: pd.DataFrame, path: Path) -> None:
+    """Save a PNG with an axis for each network: success by blend ratio at training (rows) and at test (columns).
 
-    Without lines there is nothing to save.
+    Without rows nothing is saved.
     """
-    if lines.empty:
+    if rows.empty:
         return
-    networks = list(dict.fromkeys(lines["network"]))
-    train, test = (np.sort(lines[name].unique()) for name in ("train_blend_ratio", "test_blend_ratio"))
+    ratios = ["train_blend_ratio", "test_blend_ratio"]
+    networks = list(dict.fromkeys(rows["network"]))
+    train, test = (np.sort(rows[name].unique()) for name in ratios)
     size = (0.8 * len(test) * len(networks) + 1.8, 0.55 * len(train) + 1.6)
     figure = Figure(figsize=size, layout="constrained")
+    ticks = [f"{ratio:g}" for ratio in train], [f"{ratio:g}" for ratio in test]
     for network, axis in zip(networks, figure.subplots(1, len(networks), squeeze=False)[0], strict=True):
-        rates = np.full((len(train), len(test)), np.nan)
-        for (row, column), group in lines[lines["network"] == network].groupby(
-            ["train_blend_ratio", "test_blend_ratio"]
-        ):
-            rates[np.searchsorted(train, row), np.searchsorted(test, column)] = pooled(group)["asr"]
-        axis.imshow(rates, cmap="viridis", vmin=0, vmax=1, aspect="auto", origin="lower")
-        for (row, column), rate in np.ndenumerate(rates):
-            axis.text(column, row, f"{rate:.2f}", ha="center", va="center", color="black" if rate > 0.6 else "white")
-        axis.set_xticks(range(len(test)), [f"{ratio:g}" for ratio in test])
-        axis.set_yticks(range(len(train)), [f"{ratio:g}" for ratio in train])
-        axis.set(xlabel="ratio at test", ylabel="ratio at training", title=network.replace("_", " "))
-    figure.suptitle(f"attack success, {lines['attack'].iloc[0].replace('_', ' ')}, n = {lines['n'].iloc[0]}")
+        success = np.full((len(train), len(test)), np.nan)
+        for (row, column), group in rows[rows["network"] == network].groupby(ratios):
+            success[np.searchsorted(train, row), np.searchsorted(test, column)] = pooled(group)["asr"]
+        texts = [[f"{value:.2f}" for value in line] for line in success]
+        heat_map(axis, success, texts, ticks, "viridis", lambda value: not value > 0.6)
+        axis.invert_yaxis()
+        axis.set(xlabel="ratio at test", ylabel="ratio at training", title=label(network))
+    figure.suptitle(f"attack success, {label(rows['attack'].iloc[0])}, n = {rows['n'].iloc[0]}")
     save(figure, path)

@@ -1,4 +1,4 @@
-"""A picture of what attacks on some recognisers do to others."""
+"""Heat map of the transfer between recognisers."""
 
 from pathlib import Path
 
@@ -6,40 +6,31 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from visor.evaluation.plots.base import save
-from visor.evaluation.recognition.transfer import shown_to
+from visor.core.tables import format_percent, label
+from visor.evaluation.plots.base import heat_map, save
+from visor.evaluation.recognition.transfer import evaluated_on
 
 
-def recognition_transfer_map(table: pd.DataFrame, rate: str, path: Path) -> None:
-    """Save a PNG: a field a goal, faces (rows) by what they are shown to (columns), coloured by success.
+def recognition_transfer_map(table: pd.DataFrame, far: str, path: Path) -> None:
+    """Save a PNG: an axis per goal, attacked faces (rows) by recogniser (columns), coloured by success.
 
     Cells of a recogniser that gave the gradients itself are in bold.
     """
-    table = table.assign(shown_to=[shown_to(line) for line in table.to_dict("records")])
+    table = table.assign(evaluated_on=[evaluated_on(row) for row in table.to_dict("records")])
     table["faces"] = table["surrogate"] + ", " + table["method"].where(table["method"] != "", table["kind"])
-    goals, columns, rows = (list(dict.fromkeys(table[each])) for each in ("goal", "shown_to", "faces"))
+    goals, columns, rows = (list(dict.fromkeys(table[name])) for name in ("goal", "evaluated_on", "faces"))
     figure = Figure(figsize=((1.2 * len(columns) + 0.4) * len(goals) + 2.2, 0.42 * len(rows) + 2), layout="constrained")
     axes = figure.subplots(1, len(goals), sharey=True, squeeze=False)[0]
+    ticks = [label(name) for name in rows], [name.replace(" → ", " →\n") for name in columns]
     for axis, goal in zip(axes, goals, strict=True):
-        own = table[table["goal"] == goal]
-        success = (
-            own.pivot(index="faces", columns="shown_to", values=f"success_{rate}").loc[rows, columns].to_numpy(float)
-        )
-        axis.imshow(success, cmap="Reds", vmin=0, vmax=1, aspect="auto")
-        for (row, column), value in np.ndenumerate(success):
-            white_box = rows[row].split(", ")[0] == columns[column].split(" → ")[-1]
-            axis.text(
-                column,
-                row,
-                f"{value:.0%}" if np.isfinite(value) else "–",
-                ha="center",
-                va="center",
-                fontsize="small",
-                fontweight="bold" if white_box else "normal",
-                color="white" if value > 0.6 else "black",
-            )
-        axis.set_xticks(range(len(columns)), [each.replace(" → ", " →\n") for each in columns], fontsize="small")
+        wide = table[table["goal"] == goal].pivot(index="faces", columns="evaluated_on", values=f"success_{far}")
+        success = wide.loc[rows, columns].to_numpy(float)
+        texts = [[format_percent(value, 0) for value in row] for row in success]
+        heat_map(axis, success, texts, ticks, "Reds", lambda value: value > 0.6, fontsize="small")
+        for (row, column), text in zip(np.ndindex(success.shape), axis.texts, strict=True):
+            if rows[row].split(", ")[0] == columns[column].split(" → ")[-1]:
+                text.set_fontweight("bold")
+        axis.tick_params(axis="x", labelsize="small")
         axis.set(title=goal, xlabel="shown to")
-    axes[0].set_yticks(range(len(rows)), [each.replace("_", " ") for each in rows])
-    figure.suptitle(f"Success at a false-accept rate of {100 * float(rate):g} %, same eps; bold: white box")
+    figure.suptitle(f"Success at a false-accept rate of {100 * float(far):g} %, same eps; bold: white box")
     save(figure, path)

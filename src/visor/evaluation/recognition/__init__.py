@@ -1,1 +1,1 @@
-"""Attacks on recognisers of faces, measured: who is fooled, by what, and who else."""
+"""Attacks on face recognisers: impersonation, dodging, misclassification, and their transfer."""

@@ -1,4 +1,4 @@
-"""How well the classes of a recogniser are fooled: accuracy, and the most likely people before and after an attack."""
+"""Misclassification: accuracy of a recogniser's classes, and the top classes before and after an attack."""
 
 from __future__ import annotations
 
@@ -9,31 +9,30 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from visor.core.params import RecognitionAttackParams
+from visor.core.tables import label, text_table
 from visor.core.types import Floats, ImageArray, Labels
-from visor.data.face_set import FaceSet
-from visor.evaluation.recognition.attacks import AttackedFaces, Condition, FaceBatches, condition_images
-from visor.evaluation.recognition.verification import rate
+from visor.data.face_set import FaceSet, evenly_spaced
+from visor.evaluation.conditions import Condition, recognition_conditions, strongest_conditions
+from visor.evaluation.metrics import rate
+from visor.evaluation.recognition.attacks import AttackedFaces, FaceBatches, condition_images
 
 if TYPE_CHECKING:
     from visor.models.recognisers.base import Recogniser
 
-Probabilities = Callable[[ImageArray], Floats]
+Probabilities = Callable[[ImageArray], Floats]  # uint8 (n, h, w, 3) → (n, classes)
 
 CLASS_GOALS = ("misclassify", "target_class")
 
 
 class ClassPredictions(NamedTuple):
-    """Faces (n,) that are attacked, their classes and the targets', and what the recogniser ``said`` of them.
-
-    That is probabilities (n, classes) by goal and condition.
-    """
+    """Predictions of a recogniser for faces (n,) under each condition."""
 
     names: tuple[str, ...]  # of the classes
-    victims: AttackedFaces
+    faces: AttackedFaces
     truth: Labels  # (n,)
-    targets: Labels  # (n,)
+    targets: Labels  # (n,) of the goal target_class
     probabilities: Probabilities
-    predicted: dict[tuple[str, str], Floats]
+    predicted: dict[tuple[str, str], Floats]  # probabilities (n, classes) by goal and condition
 
 
 def prepare(
@@ -44,106 +43,99 @@ def prepare(
     settings: RecognitionAttackParams,
     folder: Path,
 ) -> ClassPredictions | None:
-    """Return the faces to attack, ``images`` of the rows at most, of people whom the surrogate knows by name.
+    """Return the faces to attack, ``images`` of the rows at most, of people who are classes of the surrogate.
 
-    None if it knows none of them.
+    None if none of them is.
     """
-    known = {name: place for place, name in enumerate(surrogate.class_names)}
-    classes = np.array([known.get(name, -1) for name in faces.label_names])
+    indices = {name: index for index, name in enumerate(surrogate.class_names)}
+    classes = np.array([indices.get(name, -1) for name in faces.label_names])
     rows = rows[classes[faces.labels[rows]] >= 0]
     if not len(rows):
         return None
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, settings.images).astype(int))]
+    rows = rows[evenly_spaced(settings.images, len(rows))]
     clean, truth = FaceBatches(faces, rows, settings.batch), classes[faces.labels[rows]].astype(np.int32)
     before = np.concatenate([probabilities(images) for images in clean.stream()])
-    targets = choose_targets(before, truth, surrogate.class_names, settings.target).astype(np.int32)
-    victims = AttackedFaces(clean, {"misclassify": truth, "target_class": targets}, folder)
-    return ClassPredictions(surrogate.class_names, victims, truth, targets, probabilities, {})
+    targets = choose_target_classes(before, truth, surrogate.class_names, settings.target).astype(np.int32)
+    attacked = AttackedFaces(clean, {"misclassify": truth, "target_class": targets}, folder)
+    return ClassPredictions(surrogate.class_names, attacked, truth, targets, probabilities, {})
 
 
-def predict_conditions(answers: ClassPredictions, plan: Sequence[Condition], seed: int) -> None:
-    """Add what the recogniser says of the faces under the conditions of a plan."""
+def predict_conditions(predictions: ClassPredictions, conditions: Sequence[Condition], seed: int) -> None:
+    """Add the predictions for the faces under these conditions."""
     for goal in CLASS_GOALS:
-        for each in plan:
-            shown = condition_images(goal, each, answers.victims, seed)
-            answers.predicted[goal, each.name] = np.concatenate([answers.probabilities(images) for images in shown])
+        for condition in conditions:
+            batches = condition_images(goal, condition, predictions.faces, seed)
+            values = np.concatenate([predictions.probabilities(images) for images in batches])
+            predictions.predicted[goal, condition.name] = values
 
 
-def choose_targets(before: Floats, truth: Labels, names: tuple[str, ...], target: str) -> Labels:
-    """Return the class that each face shall be taken for: of the others the most likely one, the least, or by name."""
-    others = np.arange(before.shape[1]) != truth[:, None]
+def choose_target_classes(before: Floats, truth: Labels, names: tuple[str, ...], target: str) -> Labels:
+    """Return the target class of each face: of the wrong ones the most likely, the least likely, or one by name."""
+    wrong = np.arange(before.shape[1]) != truth[:, None]
     if target == "furthest":
-        return np.where(others, before, np.inf).argmin(axis=1)
-    nearest = np.where(others, before, -np.inf).argmax(axis=1)
+        return np.where(wrong, before, np.inf).argmin(axis=1)
+    nearest = np.where(wrong, before, -np.inf).argmax(axis=1)
     if target not in names:
         return nearest
     return np.where(truth == names.index(target), nearest, names.index(target))
 
 
-def classification_metrics(answers: ClassPredictions) -> dict[str, dict[str, dict[str, float]]]:
-    """Return by goal and condition: accuracy, and the success among faces that were rightly classified when clean."""
-    found: dict[str, dict[str, dict[str, float]]] = {goal: {} for goal in CLASS_GOALS}
-    truth = answers.truth
-    for (goal, condition), said in answers.predicted.items():
-        right = answers.predicted[goal, "clean"].argmax(axis=1) == truth
-        best = said.argmax(axis=1)
-        fooled = best != truth if goal == "misclassify" else best == answers.targets
-        found[goal][condition] = {
-            **rate("accuracy", best == truth),
-            **rate("success", fooled[right]),
-            "confidence_in_truth": float(said[np.arange(len(truth)), truth].mean()),
+def classification_metrics(predictions: ClassPredictions) -> dict[str, dict[str, dict[str, float]]]:
+    """Return by goal and condition the accuracy, and the success among faces classified rightly when clean."""
+    metrics: dict[str, dict[str, dict[str, float]]] = {goal: {} for goal in CLASS_GOALS}
+    truth = predictions.truth
+    for (goal, condition), values in predictions.predicted.items():
+        eligible = predictions.predicted[goal, "clean"].argmax(axis=1) == truth
+        classes = values.argmax(axis=1)
+        success = classes != truth if goal == "misclassify" else classes == predictions.targets
+        metrics[goal][condition] = {
+            **rate("accuracy", int((classes == truth).sum()), len(truth)),
+            **rate("success", int((success & eligible).sum()), int(eligible.sum()), empty=0.0),
+            "confidence_in_truth": float(values[np.arange(len(truth)), truth].mean()),
             "faces": len(truth),
-            "rightly_classified": int(right.sum()),
+            "rightly_classified": int(eligible.sum()),
         }
-    return found
+    return metrics
 
 
-def top_tables(answers: ClassPredictions | None, settings: RecognitionAttackParams) -> list[dict[str, Any]]:
-    """Return for ``shown`` rightly classified faces what is most likely, names and confidences, before and after.
+def top_tables(predictions: ClassPredictions | None, settings: RecognitionAttackParams) -> list[dict[str, Any]]:
+    """Return the top classes and their confidences, before and after, of some rightly classified faces.
 
-    After: each goal, by the first method at the last strength. There are none without classes.
+    After: each goal, by the first method at the last strength. Empty for a surrogate without classes.
     """
-    if answers is None:
+    if predictions is None:
         return []
-    method, last = next(iter(settings.methods)), settings.strengths[-1]
-    after = f"{method}_{last.eps:g}x{last.iterations}"
-    clean = answers.predicted[CLASS_GOALS[0], "clean"]
-    shown = np.flatnonzero(clean.argmax(axis=1) == answers.truth)
-    shown = shown[np.unique(np.linspace(0, len(shown) - 1, min(settings.report_faces, len(shown))).astype(int))]
+    after = strongest_conditions(recognition_conditions(settings), settings.strengths, ("attack",))[0].name
+    values, names = predictions.predicted, predictions.names
+    clean = values[CLASS_GOALS[0], "clean"]
+    shown = np.flatnonzero(clean.argmax(axis=1) == predictions.truth)
+    shown = shown[evenly_spaced(settings.report_faces, len(shown))]
     return [
         {
-            "row": int(answers.victims.clean.rows[place]),
-            "person": answers.names[answers.truth[place]],
-            "target": answers.names[answers.targets[place]],
+            "row": int(predictions.faces.clean.rows[place]),
+            "person": names[predictions.truth[place]],
+            "target": names[predictions.targets[place]],
             "condition": after,
-            "before": top_classes(clean[place], answers.names, settings.top_k),
-            **{
-                goal: top_classes(answers.predicted[goal, after][place], answers.names, settings.top_k)
-                for goal in CLASS_GOALS
-            },
+            "before": top_classes(clean[place], names, settings.top_k),
+            **{goal: top_classes(values[goal, after][place], names, settings.top_k) for goal in CLASS_GOALS},
         }
         for place in shown
     ]
 
 
-def top_classes(predicted: Floats, names: tuple[str, ...], count: int) -> list[dict[str, Any]]:
-    """Return names and confidences of the ``count`` most likely classes of probabilities (classes,), falling."""
-    order = np.argsort(-predicted, kind="stable")[:count]
-    return [{"name": names[place], "confidence": float(predicted[place])} for place in order]
+def top_classes(probabilities: Floats, names: tuple[str, ...], count: int) -> list[dict[str, Any]]:
+    """Return names and confidences of the ``count`` most likely classes of probabilities (classes,), descending."""
+    order = np.argsort(-probabilities, kind="stable")[:count]
+    return [{"name": names[place], "confidence": float(probabilities[place])} for place in order]
 
 
-def markdown(tables: list[dict[str, Any]], name: str) -> str:
-    """Return the top tables for people: a line a rank, columns before and after."""
-    plain = name.replace("_", " ")
-    lines = [f"# Whom {plain} takes faces for, before and after an attack", ""]
+def top_markdown(tables: list[dict[str, Any]], name: str) -> str:
+    """Return the top tables as Markdown: a row per rank, columns before and after."""
+    parts = [f"# Whom {label(name)} takes faces for, before and after an attack\n"]
     for table in tables:
-        lines += [
-            f"Row {table['row']}, {table['person']}; target {table['target']}; {table['condition']}",
-            "",
-            "| rank | before | after misclassify | after target class |",
-            "|---|---|---|---|",
-        ]
         columns = [[f"{e['name']} {e['confidence']:.1%}" for e in table[key]] for key in ("before", *CLASS_GOALS)]
-        lines += [f"| {rank} | {' | '.join(cells)} |" for rank, cells in enumerate(zip(*columns, strict=True), 1)]
-        lines.append("")
-    return "\n".join(lines)
+        ranks = ((str(rank), cells) for rank, cells in enumerate(zip(*columns, strict=True), 1))
+        markdown = text_table("rank", ["before", "after misclassify", "after target class"], ranks).to_markdown()
+        title = f"Row {table['row']}, {table['person']}; target {table['target']}; {table['condition']}"
+        parts.append(f"{title}\n\n{markdown}\n")
+    return "\n".join(parts)

@@ -1,4 +1,4 @@
-"""What is written of the attacks on one recogniser: metrics, tables and pictures, by name."""
+"""Attack one recogniser and evaluate all of them: metrics, tables and figures, by name."""
 
 from __future__ import annotations
 
@@ -14,45 +14,27 @@ from visor.core.params import RecognitionAttackParams
 from visor.data.face_set import FaceSet
 from visor.data.identity_split import split_identities
 from visor.data.split import set_rows
-from visor.evaluation.plots import recognition
-from visor.evaluation.recognition import classification, tables
-from visor.evaluation.recognition.attacks import Condition, attack_jobs, conditions, strongest_conditions
-from visor.evaluation.recognition.impersonation import (
-    AttackCase,
-    Embeddings,
-    GoalAndCondition,
-    RecogniserAndCropper,
-    choose_victims,
-    embed_conditions,
-    enrol_all,
-    measure_distances,
-    score_faces,
-)
-from visor.evaluation.recognition.verification import (
-    NO_DETECTOR,
-    Embed,
-    FaceCropper,
-    Verifier,
-    detector_cropper,
-    no_detector,
-    split_enrolment,
-    verification_metrics,
-)
+from visor.evaluation.conditions import NO_DETECTOR, recognition_conditions, strongest_conditions
+from visor.evaluation.plots import recognition as plots
+from visor.evaluation.recognition import attacks, classification, impersonation, tables, verification
 from visor.models.detectors import Detector
 from visor.models.recognisers.base import Recogniser, embeddings, probabilities
 from visor.models.training import run_in_threads
 
-Job = Callable[[], None]
+Distances = dict[impersonation.GoalAndCondition, dict[str, float]]
 
 
-class Findings(NamedTuple):
-    """All that was measured with the attacks on one surrogate."""
+class RecognitionFindings(NamedTuple):
+    """All measurements of the attacks on one surrogate."""
 
-    case: AttackCase
-    verifiers: dict[RecogniserAndCropper, Verifier]
-    faces: pd.DataFrame  # a line a goal, condition, recogniser, way and face
-    changes: dict[GoalAndCondition, dict[str, float]]  # by goal and condition: how far from the clean faces
-    answers: classification.ClassPredictions | None  # of a surrogate that knows classes
+    surrogate: str
+    settings: RecognitionAttackParams
+    case: impersonation.AttackCase
+    verifiers: dict[verification.RecogniserAndCropper, verification.Verifier]
+    faces: pd.DataFrame  # a row per goal, condition, recogniser, cropper and face
+    success: pd.DataFrame  # a row per goal, condition, recogniser and cropper
+    distances: Distances  # from the clean faces
+    predictions: classification.ClassPredictions | None  # of a surrogate with classes
 
 
 def evaluate_surrogate(
@@ -64,112 +46,94 @@ def evaluate_surrogate(
     settings: RecognitionAttackParams,
     seed: int,
     folder: Path,
-) -> Findings:
-    """Attack ``surrogate`` under every condition and show what came of it to all recognisers.
+) -> RecognitionFindings:
+    """Attack ``surrogate`` under every condition and evaluate all recognisers on the attacked faces.
 
-    They see the crop as it was attacked and, for clean faces and the last strength, what each of the ``detectors``
-    makes of it. ``table`` is that of the split. Attacked faces are written to ``folder/GOAL`` and read back.
+    They get the crop as it was attacked and, for clean faces and the last strength, what each of the ``detectors``
+    crops from it. ``table`` is that of the split. Attacked faces are written to ``folder/GOAL`` and read back.
 
     Raises:
-        UserError: people, images or pairs do not suffice, or the target is not among the people who are attacked.
+        UserError: There are too few people, images or pairs, or the target is not among the people who are attacked.
     """
-    attacked, plan = recognisers[surrogate], conditions(settings)
-    embeds = {name: embeddings(each) for name, each in recognisers.items()}
+    attacked, conditions = recognisers[surrogate], recognition_conditions(settings)
+    strongest = strongest_conditions(conditions, settings.strengths)
+    embeds = {name: embeddings(recogniser) for name, recogniser in recognisers.items()}
     rows = np.sort(table.loc[table["set"] != "unused", "row"].to_numpy())
     people = split_identities(table, settings.held_out_share, seed)
-    rolls = [
-        split_enrolment(faces.labels, half, people.held_out, settings.pairs, seed) for half in (rows[::2], rows[1::2])
+    splits = [
+        verification.split_enrolment(faces.labels, half, people.held_out, settings.pairs, seed)
+        for half in (rows[::2], rows[1::2])
     ]
-    plain, in_front = (
-        {NO_DETECTOR: no_detector},
-        {name: detector_cropper(each, settings.margin) for name, each in detectors.items()},
-    )
-    known = enrol_all(faces, rolls, plain, embeds, settings)
-    case = choose_victims(faces, rolls[1], known[surrogate, NO_DETECTOR], settings, folder)
-    jobs: list[Job] = list(attack_jobs(attacked.embed, case.victims, plan, settings, seed))
-    answers, logits = None, attacked.logits
-    if logits:
+    croppers = {name: verification.detector_cropper(detector, settings.margin) for name, detector in detectors.items()}
+    direct: dict[str, verification.FaceCropper] = {NO_DETECTOR: verification.no_detector}
+    verifiers = impersonation.enrol_all(faces, splits, direct, embeds, settings)
+    case = impersonation.choose_victims(faces, splits[1], verifiers[surrogate, NO_DETECTOR], settings, folder)
+
+    jobs: list[Callable[[], None]] = list(attacks.attack_jobs(attacked.embed, case.faces, conditions, settings, seed))
+    predictions = None
+    if attacked.logits:
         test = set_rows(table, "test")
         test = test[np.isin(faces.labels[test], people.trained)]
-        answers = classification.prepare(attacked, probabilities(attacked), faces, test, settings, folder)
-    if logits and answers:
-        jobs += attack_jobs(logits, answers.victims, strongest_conditions(plan, settings), settings, seed)
-    if in_front:
-        jobs.append(lambda: known.update(enrol_all(faces, rolls, in_front, embeds, settings)))
+        predictions = classification.prepare(attacked, probabilities(attacked), faces, test, settings, folder)
+        if predictions:
+            jobs += attacks.attack_jobs(attacked.logits, predictions.faces, strongest, settings, seed)
+    if croppers:
+        jobs.append(lambda: verifiers.update(impersonation.enrol_all(faces, splits, croppers, embeds, settings)))
     run_in_threads(jobs)
-    seen, changes = _show_conditions(case, plan, (plain, in_front), embeds, answers, settings, seed)
-    return Findings(case, known, score_faces(case, plan, known, seen), changes, answers)
 
-
-def _show_conditions(
-    case: AttackCase,
-    plan: list[Condition],
-    ways: tuple[Mapping[str, FaceCropper], Mapping[str, FaceCropper]],
-    embeds: Mapping[str, Embed],
-    answers: classification.ClassPredictions | None,
-    settings: RecognitionAttackParams,
-    seed: int,
-) -> tuple[Embeddings, dict[GoalAndCondition, dict[str, float]]]:
-    """Return what all recognisers make of the attacked faces, and how far these are from the clean ones.
-
-    ways: as it is, under every condition of the plan, and behind detectors. ``answers`` are asked on the way.
-    """
-    seen: Embeddings = {}
-    changes: dict[GoalAndCondition, dict[str, float]] = {}
-    plain, in_front = ways
-    jobs: list[Job] = [
-        partial(embed_conditions, case, plan, plain, embeds, seed, seen),
-        partial(measure_distances, case, plan, seed, changes),
-        partial(embed_conditions, case, strongest_conditions(plan, settings, jpeg=False), in_front, embeds, seed, seen),
+    vectors: impersonation.Embeddings = {}
+    distances: Distances = {}
+    uncompressed = [condition for condition in strongest if condition.kind != "jpeg"]
+    jobs = [
+        partial(impersonation.embed_conditions, case, conditions, direct, embeds, seed, vectors),
+        partial(impersonation.measure_distances, case, conditions, seed, distances),
+        partial(impersonation.embed_conditions, case, uncompressed, croppers, embeds, seed, vectors),
     ]
-    if answers:
-        jobs.append(partial(classification.predict_conditions, answers, strongest_conditions(plan, settings), seed))
+    if predictions:
+        jobs.append(partial(classification.predict_conditions, predictions, strongest, seed))
     run_in_threads(jobs)
-    return seen, changes
+    scored = impersonation.score_faces(case, conditions, verifiers, vectors)
+    success = tables.success_rates(scored)
+    return RecognitionFindings(surrogate, settings, case, verifiers, scored, success, distances, predictions)
 
 
-def metrics_of(found: Findings, name: str, settings: RecognitionAttackParams) -> dict[str, Mapping[str, Any]]:
-    """Return verification by recogniser and way, and what the surrogate suffered by goal and condition."""
-    verification: dict[str, dict[str, Any]] = {}
-    for (recogniser, way), known in found.verifiers.items():
-        verification.setdefault(recogniser, {})[way] = verification_metrics(known, settings.false_accept_rates)
-    suffered = tables.surrogate_metrics(tables.success_rates(found.faces), name, found.changes)
+def metrics_of(findings: RecognitionFindings) -> dict[str, dict[str, Any]]:
+    """Return verification by recogniser and cropper, and the metrics of the surrogate by goal and condition."""
+    by_recogniser: dict[str, dict[str, Any]] = {}
+    for (recogniser, cropper), verifier in findings.verifiers.items():
+        metrics = verification.verification_metrics(verifier, findings.settings.false_accept_rates)
+        by_recogniser.setdefault(recogniser, {})[cropper] = metrics
+    classes = classification.classification_metrics(findings.predictions) if findings.predictions else {}
+    surrogate = tables.surrogate_metrics(findings.success, findings.surrogate, findings.distances)
+    return {"verification": by_recogniser, **surrogate, **classes}
+
+
+def texts_of(findings: RecognitionFindings) -> dict[str, str]:
+    """Return the text files: the result for each face, and Markdown tables."""
+    titles = {condition.name: condition.title for condition in recognition_conditions(findings.settings)}
+    metrics = tables.surrogate_metrics(findings.success, findings.surrogate, findings.distances)
     return {
-        "verification": verification,
-        **suffered,
-        **(classification.classification_metrics(found.answers) if found.answers else {}),
+        "faces.csv": findings.faces.to_csv(index=False, float_format="%.6g"),
+        "table.md": tables.recognition_table(metrics, titles, findings.surrogate, tables.rates_of(findings.faces)),
+        "top.md": classification.top_markdown(top_of(findings), findings.surrogate),
     }
 
 
-def texts_of(found: Findings, name: str, settings: RecognitionAttackParams) -> dict[str, str]:
-    """Return files: what became of each face, and tables for people."""
-    titles = {each.name: each.title for each in conditions(settings)}
-    rates = tables.rates_of(found.faces)
-    suffered = tables.surrogate_metrics(tables.success_rates(found.faces), name, found.changes)
-    texts = {
-        "faces.csv": found.faces.to_csv(index=False, float_format="%.6g"),
-        "table.md": tables.recognition_table(suffered, titles, name, rates),
-    }
-    return {**texts, "top.md": classification.markdown(classification.top_tables(found.answers, settings), name)}
+def top_of(findings: RecognitionFindings) -> list[dict[str, Any]]:
+    """Return the top classes of some faces, before and after."""
+    return classification.top_tables(findings.predictions, findings.settings)
 
 
-def top_of(found: Findings, settings: RecognitionAttackParams) -> dict[str, Any]:
-    """Return whom some ``faces`` are most likely taken for, before and after."""
-    return {"faces": classification.top_tables(found.answers, settings)}
+def curves_of(findings: RecognitionFindings) -> pd.DataFrame:
+    """Return success on the surrogate by eps."""
+    return tables.curves(findings.success, findings.surrogate, tables.rates_of(findings.faces))
 
 
-def curves_of(found: Findings, name: str) -> str:
-    """Return success by size as CSV."""
-    table = tables.curves(tables.success_rates(found.faces), name, tables.rates_of(found.faces))
-    return table.to_csv(index=False, float_format="%.6g")
-
-
-def draw(found: Findings, name: str, settings: RecognitionAttackParams, seed: int, folder: Path) -> None:
+def draw(findings: RecognitionFindings, seed: int, folder: Path) -> None:
     """Save ``roc.png``, ``success.png``, ``similarities.png`` and, for each method, ``faces_METHOD.png``."""
-    table, last = tables.success_rates(found.faces), settings.strengths[-1]
-    recognition.roc_curves(found.verifiers, folder / "roc.png")
-    recognition.success_by_eps(tables.curves(table, name, tables.rates_of(found.faces)), name, folder / "success.png")
-    recognition.similarities(found.faces, found.verifiers, last.eps, folder / "similarities.png")
-    for each in conditions(settings):
-        if each.kind == "attack" and (each.eps, each.iterations) == (last.eps, last.iterations):
-            recognition.sheet(found.case, each, settings.report_faces, seed, folder / f"faces_{each.method}.png")
+    settings = findings.settings
+    plots.roc_curves(findings.verifiers, folder / "roc.png")
+    plots.success_by_eps(curves_of(findings), findings.surrogate, folder / "success.png")
+    plots.similarities(findings.faces, findings.verifiers, settings.strengths[-1].eps, folder / "similarities.png")
+    for condition in strongest_conditions(recognition_conditions(settings), settings.strengths, ("attack",)):
+        plots.sheet(findings.case, condition, settings.report_faces, seed, folder / f"faces_{condition.method}.png")

@@ -1,4 +1,4 @@
-"""The numbers of attacks on recognisers as tables and metrics, from a line a face; no network is asked again."""
+"""Tables and metrics of attacks on recognisers, from a row per face; no network runs again."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,111 +8,103 @@ import numpy as np
 import pandas as pd
 
 from visor.core.errors import UserError
-from visor.evaluation.metrics import wilson_interval
+from visor.core.tables import format_interval, label, text_table
+from visor.evaluation.conditions import NO_DETECTOR
+from visor.evaluation.metrics import rate
 
 CONDITION = ["goal", "condition", "kind", "method", "eps", "iterations", "quality"]
 CELL = [*CONDITION, "recogniser", "in_front"]
-DISTANCES = {"L∞": ("linf", ".4f"), "L2": ("l2", ".2f"), "SSIM": ("ssim", ".3f"), "PSNR": ("psnr", ".1f")}
+DISTANCE_COLUMNS = {"L∞": ("linf", ".4f"), "L2": ("l2", ".2f"), "SSIM": ("ssim", ".3f"), "PSNR": ("psnr", ".1f")}
 COLUMNS = [("success", "success", ""), ("low", "success", "_low"), ("high", "success", "_high")]
-NO_DETECTOR = "none"  # in front of a recogniser
 
-Numbers = dict[str, dict[str, dict[str, float]]]
+Metrics = dict[str, dict[str, dict[str, float]]]
 
 
 def read_faces(path: Path) -> pd.DataFrame:
-    """Return the lines that ``evaluate_recognition`` wrote.
+    """Return the rows per face that ``evaluate_recognition`` wrote.
 
     Raises:
-        UserError: they are missing.
+        UserError: The file is missing.
     """
     if not path.exists():
         raise UserError(f"{path} is missing; run `dvc repro` to make it")
-    return pd.read_csv(path, keep_default_na=False)  # noise has no method, which is a name like others
+    return pd.read_csv(path, keep_default_na=False)  # The method of noise is an empty string, not a missing value.
 
 
 def rates_of(faces: pd.DataFrame) -> list[str]:
-    """Return the false-accept rates that the lines of faces decide at, as columns name them."""
+    """Return the false-accept rates of the decisions on faces, as the columns name them."""
     return [name.removeprefix("fooled_") for name in map(str, faces) if name.startswith("fooled_")]
 
 
 def success_rates(faces: pd.DataFrame) -> pd.DataFrame:
-    """Return a line a goal, condition, recogniser and way: at each rate the success among faces that were right.
+    """Return a row per goal, condition, recogniser and cropper, with the success at each false-accept rate.
 
-    Beside it Wilson's interval and the number of these faces, without which nothing is said; the mean similarity to
-    the one that the goal is about; and the share of faces that were ``found``.
+    Success is among faces that were right before, beside its interval and the number of these faces; NaN without any.
+    Then the mean similarity to the person the goal is about, and the share of faces that were ``found``.
     """
-    lines = []
-    for cell, own in faces.groupby(CELL, sort=False):
-        line: dict[str, Any] = dict(zip(CELL, cell, strict=True))
-        line |= {"similarity": own["similarity"].mean(), "found": own["found"].mean(), "faces": len(own)}
-        for rate in rates_of(faces):
-            eligible = own[f"right_{rate}"]
-            count, fooled = int(eligible.sum()), int((eligible & own[f"fooled_{rate}"]).sum())
-            low, high = wilson_interval(fooled, count)
-            line |= {f"right_{rate}": count, f"success_{rate}": fooled / count if count else np.nan}
-            line |= {f"success_{rate}_low": low, f"success_{rate}_high": high}
-        lines.append(line)
-    return pd.DataFrame(lines)
+    rows = []
+    for cell, group in faces.groupby(CELL, sort=False):
+        row: dict[str, Any] = dict(zip(CELL, cell, strict=True))
+        row |= {"similarity": group["similarity"].mean(), "found": group["found"].mean(), "faces": len(group)}
+        for far in rates_of(faces):
+            eligible = group[f"right_{far}"]
+            count, fooled = int(eligible.sum()), int((eligible & group[f"fooled_{far}"]).sum())
+            row |= {f"right_{far}": count} | rate(f"success_{far}", fooled, count)
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def surrogate_metrics(
-    table: pd.DataFrame, surrogate: str, changes: Mapping[tuple[str, str], Mapping[str, float]]
-) -> Numbers:
-    """Return by goal and condition what happened to the surrogate itself, and how far faces are from clean ones.
+    table: pd.DataFrame, surrogate: str, distances: Mapping[tuple[str, str], Mapping[str, float]]
+) -> Metrics:
+    """Return by goal and condition the metrics of the surrogate itself, and the distances from clean faces.
 
-    changes: by goal, none where a condition knows no goal, and condition.
+    ``distances``: by goal (empty where a condition has none) and condition.
     """
-    found: Numbers = {}
-    own = table[(table["recogniser"] == surrogate) & (table["in_front"] == NO_DETECTOR)]
-    for line in own.to_dict("records"):
-        goal, condition = line["goal"], line["condition"]
-        measured = {str(name): value for name, value in line.items() if name not in CELL and np.isfinite(value)}
-        far = changes[goal if line["method"] else "", condition]
-        found.setdefault(goal, {})[condition] = {**measured, **far}
-    return found
+    metrics: Metrics = {}
+    rows = table[(table["recogniser"] == surrogate) & (table["in_front"] == NO_DETECTOR)]
+    for row in rows.to_dict("records"):
+        goal, condition = row["goal"], row["condition"]
+        measured = {str(name): value for name, value in row.items() if name not in CELL and np.isfinite(value)}
+        from_clean = distances[goal if row["method"] else "", condition]
+        metrics.setdefault(goal, {})[condition] = {**measured, **from_clean}
+    return metrics
 
 
 def curves(table: pd.DataFrame, surrogate: str, rates: Sequence[str]) -> pd.DataFrame:
-    """Return the success of each method on the surrogate, and of noise, by size.
-
-    A line a goal, method, eps, number of steps and false-accept rate.
-    """
-    shown = (
-        table["kind"].isin(["noise", "attack"])
-        & (table["in_front"] == NO_DETECTOR)
-        & (table["recogniser"] == surrogate)
-    )
-    lines = [
+    """Return the success on the surrogate by eps: a row per goal, method or noise, strength and false-accept rate."""
+    direct = (table["in_front"] == NO_DETECTOR) & (table["recogniser"] == surrogate)
+    rows = [
         {
-            **{name: line[name] for name in ("goal", "method", "eps", "iterations")},
-            "method": line["method"] or "noise",
-            "false_accept_rate": rate,
-            **{name: line[f"{column}_{rate}{end}"] for name, column, end in COLUMNS},
+            **{name: row[name] for name in ("goal", "method", "eps", "iterations")},
+            "method": row["method"] or "noise",
+            "false_accept_rate": far,
+            **{name: row[f"{column}_{far}{end}"] for name, column, end in COLUMNS},
         }
-        for rate in rates
-        for line in table[shown].to_dict("records")
+        for far in rates
+        for row in table[table["kind"].isin(["noise", "attack"]) & direct].to_dict("records")
     ]
-    return pd.DataFrame(lines)
+    return pd.DataFrame(rows)
 
 
-def recognition_table(found: Numbers, titles: Mapping[str, str], surrogate: str, rates: Sequence[str]) -> str:
-    """Return the numbers of a surrogate for people: a table a goal, a line a condition."""
-    plain = surrogate.replace("_", " ")
-    lines = [f"# Fooling {plain} by its own gradient: success among faces that were rightly verified when clean", ""]
-    heads = [f"success, FAR {100 * float(rate):g} %" for rate in rates]
-    for goal, conditions in found.items():
-        lines += [f"| {goal} | {' | '.join([*heads, 'similarity', *DISTANCES])} |"]
-        lines += [f"|---|{'---|' * (len(heads) + 1 + len(DISTANCES))}"]
-        for name, own in conditions.items():
-            cells = [_share(own, rate) for rate in rates] + [f"{own['similarity']:.3f}"]
-            cells += [format(own[key], form) if key in own else "–" for key, form in DISTANCES.values()]
-            lines.append(f"| {titles[name]} | {' | '.join(cells)} |")
-        lines.append("")
-    return "\n".join(lines)
+def recognition_table(metrics: Metrics, titles: Mapping[str, str], surrogate: str, rates: Sequence[str]) -> str:
+    """Return the metrics of a surrogate in Markdown: a table per goal, a row per condition."""
+    name = label(surrogate)
+    parts = [f"# Fooling {name} by its own gradient: success among faces that were rightly verified when clean\n"]
+    columns = [*(f"success, FAR {100 * float(far):g} %" for far in rates), "similarity", *DISTANCE_COLUMNS]
+    for goal, conditions in metrics.items():
+        rows = []
+        for condition, values in conditions.items():
+            cells = [*(_success(values, far) for far in rates), f"{values['similarity']:.3f}"]
+            cells += [format(values[key], form) if key in values else "–" for key, form in DISTANCE_COLUMNS.values()]
+            rows.append((titles[condition], cells))
+        parts.append(text_table(goal, columns, rows).to_markdown() + "\n")
+    return "\n".join(parts)
 
 
-def _share(own: Mapping[str, float], rate: str) -> str:
-    if f"success_{rate}" not in own:
+def _success(values: Mapping[str, float], far: str) -> str:
+    name = f"success_{far}"
+    if name not in values:
         return "–"
-    low, high = own[f"success_{rate}_low"], own[f"success_{rate}_high"]
-    return f"{own[f'success_{rate}']:.1%} ({low:.0%} to {high:.0%}) of {own[f'right_{rate}']}"
+    interval = format_interval(values[name], values[f"{name}_low"], values[f"{name}_high"])
+    return f"{interval} of {values[f'right_{far}']}"

@@ -1,4 +1,4 @@
-"""Does what fooled one recogniser fool others, and do momentum and random transforms help with that?"""
+"""Transfer of attacks between recognisers, and what further methods gain on the first."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
@@ -6,126 +6,116 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from visor.core.params import RecognitionAttackParams
-from visor.core.types import Floats
+from visor.core.tables import format_percent, text_table
+from visor.core.types import Floats, Rows
+from visor.evaluation.conditions import NO_DETECTOR
 from visor.evaluation.metrics import CENTRAL, RESAMPLES
-from visor.evaluation.recognition.tables import CELL, NO_DETECTOR, success_rates
+from visor.evaluation.recognition.tables import CELL, success_rates
 
 ALL = "all"
 GAIN = ["method", "eps", "iterations", "false_accept_rate", "recogniser", "gain", "low", "high"]
 
 
 def matrix(faces: Mapping[str, pd.DataFrame], settings: RecognitionAttackParams) -> pd.DataFrame:
-    """Return the table of successes of the last strength, and of noise of its size, by ``surrogate``.
+    """Return the success rates of the last strength, and of noise of its size, by ``surrogate``.
 
-    faces: by surrogate a line a face.
+    ``faces``: by surrogate a row per face.
     """
-    last = settings.strengths[-1]
-    tables = []
-    for surrogate, lines in faces.items():
-        own = lines[
-            (lines["eps"] == last.eps) & lines["iterations"].isin([0, last.iterations]) & (lines["quality"] == 0)
-        ]
-        tables.append(success_rates(own).assign(surrogate=surrogate))
+    last, tables = settings.strengths[-1], []
+    for surrogate, table in faces.items():
+        strongest = (table["eps"] == last.eps) & table["iterations"].isin([0, last.iterations])
+        tables.append(success_rates(table[strongest & (table["quality"] == 0)]).assign(surrogate=surrogate))
     return pd.concat(tables, ignore_index=True)
 
 
 def transfer_gains(faces: Mapping[str, pd.DataFrame], rates: Sequence[str], seed: int) -> pd.DataFrame:
-    """Return what each further method gains on the first: mean success on other recognisers, nothing in front.
+    """Return what each further method gains on the first: mean success on other recognisers, without a detector.
 
-    A line a method, strength, rate and recogniser that gave no gradient, and one for ``all`` of these: the mean, over
-    goals, surrogates and recognisers, of the difference of successes, and the central 95 % of its resamples. What is
-    resampled are faces, each with all that was done to it.
+    A row per method, strength, false-accept rate and recogniser that gave no gradient, and one for ``all`` of these:
+    the mean, over goals, surrogates and recognisers, of the difference in success, and the central 95 % of its
+    resamples. Faces are resampled, each with all its conditions.
     """
-    lines = pd.concat([own.assign(surrogate=name) for name, own in faces.items()], ignore_index=True)
-    unseen = lines["recogniser"] != lines["surrogate"]
-    lines = lines[unseen & (lines["kind"] == "attack") & (lines["in_front"] == NO_DETECTOR)]
-    if lines.empty:  # there is but one recogniser
+    table = pd.concat([part.assign(surrogate=name) for name, part in faces.items()], ignore_index=True)
+    black_box = (table["recogniser"] != table["surrogate"]) & (table["in_front"] == NO_DETECTOR)
+    table = table[black_box & (table["kind"] == "attack")]
+    if table.empty:  # There is only one recogniser.
         return pd.DataFrame(columns=GAIN)
-    rows = np.unique(lines["row"])
-    drawn = np.random.default_rng([seed, len(rows)]).multinomial(
-        len(rows), np.full(len(rows), 1 / len(rows)), RESAMPLES
-    )
-    weights = np.vstack([np.ones(len(rows)), drawn])  # as it is, then resampled
-    first, *others = dict.fromkeys(lines["method"])
-    found = []
+    rows = np.unique(table["row"])
+    rng, count = np.random.default_rng([seed, len(rows)]), len(rows)
+    weights = np.vstack([np.ones(count), rng.multinomial(count, np.full(count, 1 / count), RESAMPLES)])
+    first, *others = dict.fromkeys(table["method"])
+    gains = []
     for method in others:
-        for (eps, steps), own in lines.groupby(["eps", "iterations"], sort=False):
-            for rate, (name, part) in product(rates, _parts(own)):
-                gain, *resampled = _gain(part, (first, method), rate, rows, weights)
+        for (eps, steps), group in table.groupby(["eps", "iterations"], sort=False):
+            for far, (name, part) in product(rates, _parts(group)):
+                gain, *resampled = _gain(part, (first, method), far, rows, weights)
                 low, high = np.quantile(resampled, CENTRAL)
-                found.append([method, eps, steps, rate, name, float(gain), float(low), float(high)])
-    return pd.DataFrame(found, columns=GAIN)
+                gains.append([method, eps, steps, far, name, float(gain), float(low), float(high)])
+    return pd.DataFrame(gains, columns=GAIN)
 
 
-def transfer_metrics(table: pd.DataFrame, gained: pd.DataFrame) -> dict[str, Any]:
-    """Return successes by goal, surrogate, condition, recogniser and way, gains by method, strength and recogniser."""
-    found: dict[str, Any] = {"gain": {}}
-    for line in table.to_dict("records"):
-        place = found
-        for key in ("goal", "surrogate", "condition", "recogniser"):
-            place = place.setdefault(line[key], {})
-        place[line["in_front"]] = {
-            str(key): value for key, value in line.items() if key not in (*CELL, "surrogate") and np.isfinite(value)
-        }
-    for line in gained.to_dict("records"):
-        sizes = found["gain"].setdefault(line["method"], {}).setdefault(f"{line['eps']:g}x{line['iterations']}", {})
-        own = sizes.setdefault(line["recogniser"], {})
-        own |= {f"{key}_{line['false_accept_rate']}": line[key] for key in ("gain", "low", "high")}
-    return found
+def transfer_metrics(table: pd.DataFrame, gains: pd.DataFrame) -> dict[str, Any]:
+    """Return success by goal, surrogate, condition, recogniser and cropper, gains by method, strength, recogniser."""
+    metrics: dict[str, Any] = {"gain": {}}
+    for row in table.to_dict("records"):
+        part = _nested(metrics, row["goal"], row["surrogate"], row["condition"], row["recogniser"], row["in_front"])
+        part |= {str(key): row[key] for key in row if key not in (*CELL, "surrogate") and np.isfinite(row[key])}
+    for row in gains.to_dict("records"):
+        part = _nested(metrics, "gain", row["method"], f"{row['eps']:g}x{row['iterations']}", row["recogniser"])
+        part |= {f"{key}_{row['false_accept_rate']}": row[key] for key in ("gain", "low", "high")}
+    return metrics
 
 
-def transfer_table(table: pd.DataFrame, gained: pd.DataFrame, rate: str) -> str:
-    """Return matrix and gains for people."""
-    columns = list(dict.fromkeys(map(shown_to, table.to_dict("records"))))
-    title = f"success at a false-accept rate of {100 * float(rate):g} %"
-    lines = [f"# Faces attacked by one recogniser (rows) shown to others (columns): {title}"]
-    for goal, own in table.groupby("goal", sort=False):
-        lines += ["", f"| {goal} | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
-        for (surrogate, condition), cells in own.groupby(["surrogate", "condition"], sort=False):
-            shown = {shown_to(line): format_percent(line[f"success_{rate}"]) for line in cells.to_dict("records")}
-            lines.append(f"| {surrogate}, {condition} | {' | '.join(shown[column] for column in columns)} |")
-    lines += [
-        "",
-        "| gain on the first method | FAR | recogniser without gradient | gain of success |",
-        "|---|---|---|---|",
-    ]
-    for line in gained.to_dict("records"):
-        method, far = f"{line['method']} {line['eps']:g}x{line['iterations']}", float(line["false_accept_rate"])
-        gain = f"{line['gain']:+.1%} ({line['low']:+.1%} to {line['high']:+.1%})"
-        lines.append(f"| {method} | {100 * far:g} % | {line['recogniser']} | {gain} |")
-    return "\n".join([*lines, ""])
+def _nested(tree: dict[str, Any], *keys: str) -> dict[str, Any]:
+    for key in keys:
+        tree = tree.setdefault(key, {})
+    return tree
 
 
-def format_percent(share: float) -> str:
-    """Write a share, and a dash where there is none."""
-    return f"{share:.1%}" if np.isfinite(share) else "–"
+def transfer_table(table: pd.DataFrame, gains: pd.DataFrame, far: str) -> str:
+    """Return success and gains as Markdown tables."""
+    columns = list(dict.fromkeys(map(evaluated_on, table.to_dict("records"))))
+    title = f"success at a false-accept rate of {100 * float(far):g} %"
+    parts = [f"# Faces attacked by one recogniser (rows) shown to others (columns): {title}\n"]
+    for goal, group in table.groupby("goal", sort=False):
+        rows = []
+        for (surrogate, condition), cells in group.groupby(["surrogate", "condition"], sort=False):
+            success = {evaluated_on(row): format_percent(row[f"success_{far}"]) for row in cells.to_dict("records")}
+            rows.append((f"{surrogate}, {condition}", [success[column] for column in columns]))
+        parts.append(text_table(str(goal), columns, rows).to_markdown() + "\n")
+    rows = []
+    for row in gains.to_dict("records"):
+        gain = f"{row['gain']:+.1%} ({row['low']:+.1%} to {row['high']:+.1%})"
+        texts = [f"{100 * float(row['false_accept_rate']):g} %", row["recogniser"], gain]
+        rows.append((f"{row['method']} {row['eps']:g}x{row['iterations']}", texts))
+    columns = ["FAR", "recogniser without gradient", "gain of success"]
+    return "\n".join([*parts, text_table("gain on the first method", columns, rows).to_markdown() + "\n"])
 
 
-def shown_to(line: Mapping[Any, Any]) -> str:
-    """Name the column of a line: the recogniser, and the detector in front of it."""
-    return line["recogniser"] if line["in_front"] == NO_DETECTOR else f"{line['in_front']} → {line['recogniser']}"
+def evaluated_on(row: Mapping[Any, Any]) -> str:
+    """Return the recogniser of a row, behind the detector that crops its faces."""
+    return row["recogniser"] if row["in_front"] == NO_DETECTOR else f"{row['in_front']} → {row['recogniser']}"
 
 
-def _parts(lines: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield the lines of each recogniser, and all of them."""
-    for name, own in lines.groupby("recogniser", sort=False):
-        yield str(name), own
-    yield ALL, lines
+def _parts(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the rows of each recogniser, and all of them."""
+    for name, group in table.groupby("recogniser", sort=False):
+        yield str(name), group
+    yield ALL, table
 
 
-def _gain(lines: pd.DataFrame, methods: tuple[str, str], rate: str, rows: NDArray[Any], weights: Floats) -> Floats:
-    """Return the mean difference of successes of two methods for each of k weightings (k, n) of the ``rows`` (n,)."""
+def _gain(table: pd.DataFrame, methods: tuple[str, str], far: str, rows: Rows, weights: Floats) -> Floats:
+    """Return the mean difference in success of two methods for each of k weightings (k, n) of the ``rows`` (n,)."""
     differences = []
-    for _, cell in lines.groupby(["surrogate", "goal", "recogniser"], sort=False):
-        successes_of = []
+    for _, cell in table.groupby(["surrogate", "goal", "recogniser"], sort=False):
+        success = []
         for method in methods:
-            own = cell[cell["method"] == method].set_index("row").reindex(rows, fill_value=False)
-            right = own[f"right_{rate}"].to_numpy(float)
-            fooled = right * own[f"fooled_{rate}"].to_numpy(float)
+            faces = cell[cell["method"] == method].set_index("row").reindex(rows, fill_value=False)
+            right = faces[f"right_{far}"].to_numpy(float)
+            fooled = right * faces[f"fooled_{far}"].to_numpy(float)
             count = weights @ right
-            successes_of.append(np.divide(weights @ fooled, count, out=np.zeros_like(count), where=count > 0))
-        differences.append(successes_of[1] - successes_of[0])  # none where nobody was right
+            success.append(np.divide(weights @ fooled, count, out=np.zeros_like(count), where=count > 0))
+        differences.append(success[1] - success[0])  # 0 where no face was right.
     return np.mean(differences, axis=0)

@@ -17,18 +17,18 @@ def build(
 ) -> keras.Model:
     """Return the classifier: float32 images (n, h, w, 3) in [0, 1] → logits (n, num_classes).
 
-    Images are resized to squares of ``input_size`` pixels, in ``black`` to 1: 0 is what was published, −1 learns
-    faster from scratch. ``shrink`` divides the sides of all kernels, which stay odd; ``width`` is the number of
-    filters of C3 to L6, C1 has twice as many; ``units`` is the size of F7. With 152, 0, 1, 16, 4096 and 8631
-    classes it has the layers, names and input of the published Keras weights (VGGFace2, aligned in 2-D).
+    Images are resized to squares of ``input_size`` pixels in ``input_min`` (0 as published; −1 learns faster) to 1.
+    ``kernel_divisor`` divides the sides of all kernels, which stay odd; ``width`` is the number of filters of C3 to L6,
+    C1 has twice as many; ``units`` is the size of F7. With 152, 0, 1, 16, 4096 and 8631 classes it has the layers,
+    names and input of the published Keras weights (VGGFace2, aligned in 2-D).
 
     Raises:
         UserError: ``input_size`` is too small for the kernels.
     """
     c1, c3, l4, l5, l6 = (kernel // kernel_divisor | 1 for kernel in (11, 9, 9, 7, 5))
-    smallest = 2 * (l6 * 2 + l5 - 2 + l4 + c3 - 2) + c1 - 2  # pixels that leave one place to L6
-    if input_size < smallest:
-        raise UserError(f"deepface: input_size is {input_size}; choose {smallest} or more, or a greater shrink")
+    min_size = 2 * (l6 * 2 + l5 - 2 + l4 + c3 - 2) + c1 - 2  # pixels that leave one position to L6
+    if input_size < min_size:
+        raise UserError(f"deepface: input_size is {input_size}; choose {min_size} or more, or a larger kernel_divisor")
     images = keras.Input(image_shape, name="input")
     features = layers.Resizing(input_size, input_size, name="resize")(images)
     features = layers.Rescaling(1.0 - input_min, input_min, name="rescale")(features)

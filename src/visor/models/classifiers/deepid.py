@@ -6,8 +6,8 @@ from visor.core.tf import keras, layers
 def build(image_shape: tuple[int, int, int], num_classes: int, dropout: float) -> keras.Model:
     """Return the classifier: float32 images (n, h, w, 3) in [0, 1] → logits (n, num_classes).
 
-    At 55×47 and 1283 classes it has the 601,643 parameters and the layer names of the CSAW-HackML-2020
-    networks. The 160 features are the sum of two views, of pool 3 and of the finer conv 4.
+    At 55×47 and 1283 classes it has the 601,643 parameters and the layer names of the CSAW-HackML-2020 networks. The
+    160 features are the sum of two dense layers, one on pool 3 and one on conv 4.
     """
     images = features = keras.Input(image_shape, name="input")
     for block, (filters, kernel) in enumerate([(20, 4), (40, 3), (60, 3)], start=1):

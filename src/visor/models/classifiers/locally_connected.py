@@ -1,4 +1,4 @@
-"""A convolution whose kernel is another one at every place (Taigman et al., DeepFace, CVPR 2014, section 3.1)."""
+"""A convolution with another kernel at every position (Taigman et al., DeepFace, CVPR 2014, section 3.1)."""
 
 from math import prod, sqrt
 from typing import Any
@@ -10,10 +10,10 @@ from visor.core.tf import KerasTensor, keras, layers, ops
 
 @keras.saving.register_keras_serializable(package="visor")
 class LocallyConnected2D(layers.Layer):
-    """Features (n, h, w, c) → (n, out_h, out_w, filters), no padding; Keras 3 has no such layer any more.
+    """Features (n, h, w, c) → (n, out_h, out_w, filters) without padding; Keras 3 has no such layer any more.
 
-    Kernel (out_h·out_w, kernel_size²·c, filters) and bias (out_h, out_w, filters) are laid out as Keras 2 did, so
-    that published weights fit: places and offsets row by row, channels last.
+    Kernel (out_h·out_w, kernel_size²·c, filters) and bias (out_h, out_w, filters) are laid out as in Keras 2, so that
+    published weights fit: positions and offsets row by row, channels last.
     """
 
     def __init__(
@@ -24,10 +24,10 @@ class LocallyConnected2D(layers.Layer):
         self.activation = keras.activations.get(activation)
 
     def build(self, input_shape: tuple[int, ...]) -> None:
-        """Make the weights by the law of He et al. 2015 (arXiv 1502.01852, eq. 10), zero biases.
+        """Create weights as He et al. 2015 (arXiv 1502.01852, eq. 10) and zero biases.
 
         Raises:
-            ValueError: the features are smaller than the kernel.
+            ValueError: The features are smaller than the kernel.
         """
         _, height, width, channels = input_shape
         if min(height, width) < self.kernel_size:
@@ -37,7 +37,7 @@ class LocallyConnected2D(layers.Layer):
         self.windows = windows[:: self.strides, :: self.strides]  # (out_h, out_w, kernel_size, kernel_size)
         places = self.windows.shape[:2]
         inputs = self.kernel_size**2 * channels
-        # Keras' own he_normal would count the places among the inputs of one output.
+        # Keras' he_normal would count the positions among the inputs of one output.
         normal = keras.initializers.RandomNormal(stddev=sqrt(2 / inputs))
         self.kernel = self.add_weight(shape=(prod(places), inputs, self.filters), initializer=normal, name="kernel")
         self.bias = self.add_weight(shape=(*places, self.filters), initializer="zeros", name="bias")
@@ -46,8 +46,8 @@ class LocallyConnected2D(layers.Layer):
         """Return features (n, out_h, out_w, filters)."""
         _, height, width, channels = features.shape
         places, inputs, _ = self.kernel.shape
-        # Images last: a patch is then whole rows of (c, n), and neither gathering them nor its gradient, which adds
-        # them up, touches single numbers. Slices and their gradients took five times as long.
+        # Images last: a patch then consists of rows of (c, n), and neither gathering nor its gradient, which adds
+        # them up, handles single numbers. Slices and their gradients took five times as long.
         pixels = ops.reshape(ops.transpose(features, (1, 2, 3, 0)), (height * width, channels, -1))
         patches = ops.take(pixels, self.windows.reshape(places, -1), axis=0)
         patches = ops.reshape(patches, (places, inputs, -1))
@@ -56,5 +56,5 @@ class LocallyConnected2D(layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments."""
-        own = {"filters": self.filters, "kernel_size": self.kernel_size, "strides": self.strides}
-        return {"name": self.name, "activation": keras.activations.serialize(self.activation), **own}
+        sizes = {"filters": self.filters, "kernel_size": self.kernel_size, "strides": self.strides}
+        return {"name": self.name, "activation": keras.activations.serialize(self.activation), **sizes}

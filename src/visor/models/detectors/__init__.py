@@ -1,9 +1,18 @@
-"""Detectors of faces: ``load(settings, folder) -> Detector``, one file each; ``detector.py`` holds the contract.
+"""Face detectors: ``load(settings, folder) -> Detector``, one file each; ``base.py`` has the contract.
 
-A new detector is one file here, one line in ``DETECTORS`` and one block under ``detectors`` in ``params.yaml``. Those
-that ``train_detector`` trains also have ``build(side, …)``, ``losses(model, images, truth, training)``,
-``select_layers(model, layers)`` and ``detector(model, threshold)``. What several share, or one needs besides, is in
-files that are not in the registry.
+The detectors in ``TRAINABLE``, which ``train_detector`` trains, also have ``build(input_size, …)``,
+``losses(model, images, truth, training)``, ``select_layers(model, layers)`` and ``detector(model, threshold)``.
+
+Example:
+    >>> from pathlib import Path
+    >>> from skimage.data import astronaut
+    >>> from visor.core.params import DetectorParams
+    >>> detector = DETECTORS["cascade"].load(DetectorParams(threshold=0.5), Path())
+    >>> (detections,) = detector.detect(astronaut()[None, 20:236, 120:310])
+    >>> detections.boxes[0].tolist(), float(detections.scores[0])
+    ([55.0, 46.0, 79.0, 79.0], 0.5)
+
+To add a detector: one file here, one line in ``DETECTORS`` and one block under ``detectors`` in ``params.yaml``.
 """
 
 from types import ModuleType

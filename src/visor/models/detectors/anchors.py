@@ -1,4 +1,4 @@
-"""What detectors by anchors share: anchors, offsets, matching, losses, mining, suppression. Boxes are [x, y, w, h].
+"""Anchors: offsets, assignment, losses, hard negatives, suppression. Boxes are [x, y, w, h].
 
 Liu et al., SSD: Single Shot MultiBox Detector, ECCV 2016 (arXiv 1512.02325); Ren et al., Faster R-CNN, 2015.
 """
@@ -12,14 +12,11 @@ from numpy.typing import NDArray
 from visor.core.tf import tf
 from visor.data.scene_set import FACE, IGNORE, PADDING
 
-VARIANCES = (0.1, 0.1, 0.2, 0.2)  # of offsets x, y, w and h in the published code of SSD: they come out near 1
+VARIANCES = (0.1, 0.1, 0.2, 0.2)  # of the offsets x, y, w and h in the published code of SSD
 
 
 class AnchorLevel(NamedTuple):
-    """Anchors on a feature map: in each cell of ``stride`` pixels one of each size and ratio.
-
-    A size is the square root of the area in pixels, a ratio height / width.
-    """
+    """Anchors on a feature map: one of each size (root of the area in pixels) and ratio (height / width) per cell."""
 
     stride: int
     sizes: Sequence[float]
@@ -27,9 +24,9 @@ class AnchorLevel(NamedTuple):
 
 
 class AnchorTargets(NamedTuple):
-    """What anchors are to learn: kinds int32 (n, a): FACE, PADDING for background, IGNORE for neither.
+    """Targets of anchors: kinds int32 (n, a), FACE, PADDING for background or IGNORE, and boxes float32 (n, a, 4).
 
-    ``boxes`` float32 (n, a, 4) is the face of an anchor of kind FACE, anything for the others.
+    The box is the face of an anchor of kind FACE and arbitrary for the others.
     """
 
     boxes: tf.Tensor
@@ -37,7 +34,7 @@ class AnchorTargets(NamedTuple):
 
 
 def make_anchors(side: int, levels: Sequence[AnchorLevel]) -> NDArray[np.float32]:
-    """Return boxes float32 (a, 4) on a square image: by level, row, column, size and ratio, centred in their cells."""
+    """Return boxes float32 (a, 4) on a square image: by level, row, column, size, ratio."""
     parts = []
     for stride, sizes, ratios in levels:
         centres = (np.arange(-(-side // stride)) + 0.5) * stride
@@ -49,15 +46,15 @@ def make_anchors(side: int, levels: Sequence[AnchorLevel]) -> NDArray[np.float32
 
 
 def encode(boxes: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
-    """Boxes (…, a, 4) as offsets (…, a, 4) from anchors, in units of ``VARIANCES`` (SSD, eq. 2)."""
+    """Encode boxes (…, a, 4) as offsets (…, a, 4) from anchors, in units of ``VARIANCES`` (SSD, eq. 2)."""
     middle = (boxes[..., :2] + boxes[..., 2:] / 2 - anchors[..., :2] - anchors[..., 2:] / 2) / anchors[..., 2:]
-    # Padding has boxes of no size, which nothing learns from but which must not become infinite.
+    # Boxes of padding have no size; they are not learned from but must not become infinite.
     stretch = tf.math.log(tf.maximum(boxes[..., 2:], 1e-3) / anchors[..., 2:])
     return tf.concat([middle, stretch], -1) / VARIANCES
 
 
 def decode(offsets: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
-    """The inverse of ``encode``. Boxes grow to e³ times their anchor at most, or one bad offset would be infinite."""
+    """Invert ``encode``; boxes are at most e³ times as large as their anchor, so that no offset becomes infinite."""
     offsets = offsets * VARIANCES
     middle = anchors[..., :2] + anchors[..., 2:] / 2 + offsets[..., :2] * anchors[..., 2:]
     shape = anchors[..., 2:] * tf.exp(tf.minimum(offsets[..., 2:], 3.0))
@@ -65,9 +62,9 @@ def decode(offsets: tf.Tensor, anchors: tf.Tensor) -> tf.Tensor:
 
 
 def pairwise_intersection(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-    """Areas (…, k, m) that boxes a (…, k, 4) and b (…, m, 4) have in common."""
+    """Return the areas of intersection (…, k, m) of boxes a (…, k, 4) and b (…, m, 4)."""
     a, b = a[..., :, None, :], b[..., None, :, :]
-    # Coordinate by coordinate: reductions over a last axis of two cost more than all the rest.
+    # By coordinate: reductions over a last axis of two would cost more than everything else.
     sides = [
         tf.maximum(
             tf.minimum(a[..., i] + a[..., i + 2], b[..., i] + b[..., i + 2]) - tf.maximum(a[..., i], b[..., i]), 0
@@ -80,23 +77,23 @@ def pairwise_intersection(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
 def assign_targets(
     anchors: tf.Tensor, boxes: tf.Tensor, kinds: tf.Tensor, positive: float, negative: float
 ) -> AnchorTargets:
-    """Give each anchor, (a, 4) or (n, a, 4), the face it overlaps most of truth (n, m, 4), (n, m).
+    """Assign to each anchor, (a, 4) or (n, a, 4), the face that it overlaps most, of boxes (n, m, 4), kinds (n, m).
 
-    It learns that face if their IoU is ``positive`` or more, or the highest that this face has with any anchor (SSD,
-    section 2.2; Faster R-CNN, section 3.1.2). It learns background if its IoU with every face is below ``negative``
-    and less than that share of it lies in an ignored box.
+    The target is that face if their IoU is at least ``positive``, or the highest of this face with any anchor (SSD,
+    section 2.2; Faster R-CNN, section 3.1.2). It is background if the IoU with each face is below ``negative`` and
+    less than that share of the anchor lies in an ignored box.
     """
     boxes, kinds = tf.convert_to_tensor(boxes), tf.convert_to_tensor(kinds)
-    # Crowds set the width of the padding: most batches need little of it.
-    most = tf.maximum(tf.reduce_max(tf.reduce_sum(tf.cast(kinds != PADDING, tf.int32), -1)), 1)
-    boxes, kinds = boxes[:, :most], kinds[:, :most]
+    # Crowded scenes determine the padding: most batches need little of it.
+    max_boxes = tf.maximum(tf.reduce_max(tf.reduce_sum(tf.cast(kinds != PADDING, tf.int32), -1)), 1)
+    boxes, kinds = boxes[:, :max_boxes], kinds[:, :max_boxes]
     common = pairwise_intersection(anchors, boxes)
     areas = (anchors[..., 2] * anchors[..., 3])[..., None]
     faces = (kinds == FACE)[:, None]
     overlaps = common / (areas + (boxes[..., 2] * boxes[..., 3])[:, None] - common)
     overlaps = tf.where(faces, overlaps, 0.0)
     best = tf.reduce_max(overlaps, 1, keepdims=True)
-    overlaps = tf.where((overlaps == best) & (best > 0), overlaps + 1.0, overlaps)  # such a face comes before others
+    overlaps = tf.where((overlaps == best) & (best > 0), overlaps + 1.0, overlaps)  # this face has priority
     overlap, owner = tf.reduce_max(overlaps, -1), tf.argmax(overlaps, -1)
     ignored = tf.reduce_any((kinds == IGNORE)[:, None] & (common >= negative * areas), -1)
     other = tf.where(ignored | (overlap >= negative), IGNORE, PADDING)
@@ -104,15 +101,15 @@ def assign_targets(
 
 
 def binary_cross_entropy(logits: tf.Tensor, kinds: tf.Tensor) -> tf.Tensor:
-    """Cross-entropy (n, a) of logits and kinds; 0 where these are IGNORE."""
+    """Return the cross-entropy (n, a) of logits and kinds; 0 where these are IGNORE."""
     losses = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(kinds == FACE, tf.float32), logits)
     return tf.where(kinds == IGNORE, 0.0, losses)
 
 
 def hard_negatives(losses: tf.Tensor, kinds: tf.Tensor, ratio: int) -> tf.Tensor:
-    """Choose the background that is hardest: bool (n, a), ``ratio`` times as many as faces in each image.
+    """Return the background of highest loss (SSD, section 2.2): bool (n, a), ``ratio`` times as many as faces.
 
-    (SSD, section 2.2.) An image without a face keeps ``ratio`` of them.
+    An image without a face keeps ``ratio`` of them.
     """
     faces = tf.reduce_sum(tf.cast(kinds == FACE, tf.int32), -1, keepdims=True)
     background = tf.where(kinds == PADDING, losses, -1.0)
@@ -120,22 +117,22 @@ def hard_negatives(losses: tf.Tensor, kinds: tf.Tensor, ratio: int) -> tf.Tensor
     return (kinds == PADDING) & (ranks < ratio * tf.maximum(faces, 1))
 
 
-def smooth_l1(offsets: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
-    """Sum over the four offsets, (…, 4) → (…): half the square of small errors, else |error| − 1/2 (Girshick 2015)."""
-    error = tf.abs(offsets - wanted)
+def smooth_l1(offsets: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """Sum half the square of small errors, else |error| − 1/2 (Girshick 2015), over four offsets: (…, 4) → (…)."""
+    error = tf.abs(offsets - targets)
     return tf.reduce_sum(tf.where(error < 1, error**2 / 2, error - 0.5), -1)
 
 
 def non_max_suppression(
-    boxes: tf.Tensor, scores: tf.Tensor, overlap: float, most: int, lowest: float = 0.0
+    boxes: tf.Tensor, scores: tf.Tensor, iou: float, max_boxes: int, min_score: float = 0.0
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Non-maximum suppression: of boxes whose IoU is above ``overlap`` the one of the highest score is kept.
+    """Keep, of boxes whose IoU is above ``iou``, the one with the highest score.
 
-    Takes boxes (n, a, 4) and scores (n, a) in [0, 1]; returns boxes (n, most, 4) and scores (n, most) in descending
-    order, those above ``lowest``, filled up with zeros, and how many there are in each image, int32 (n,).
+    Takes boxes (n, a, 4) and scores (n, a) in [0, 1]; returns boxes (n, max_boxes, 4) and scores (n, max_boxes) above
+    ``min_score`` in descending order, padded with zeros, and the number in each image, int32 (n,).
     """
     corners = tf.concat([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], -1)[:, :, None]
     kept, scores, _, counts = tf.image.combined_non_max_suppression(
-        corners, scores[..., None], most, most, overlap, lowest, clip_boxes=False
+        corners, scores[..., None], max_boxes, max_boxes, iou, min_score, clip_boxes=False
     )
     return tf.concat([kept[..., :2], kept[..., 2:] - kept[..., :2]], -1), scores, counts

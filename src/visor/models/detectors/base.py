@@ -1,8 +1,7 @@
-"""The contract of a detector, and how a network that takes squares keeps it for images of any size."""
+"""The contract of a detector, and its implementation for networks that take squares, for images of any size."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -12,21 +11,19 @@ from visor.core.tf import tf
 from visor.core.types import ImageArray
 from visor.data import scene_set
 from visor.models.detectors.anchors import non_max_suppression
-from visor.models.inference import scale_pixels
+from visor.models.inference import compile_per_shape
 
-GroundTruthTensors = tuple[
-    tf.Tensor, tf.Tensor
-]  # boxes float32 (n, m, 4) and kinds int32 (n, m): FACE, PADDING or IGNORE
+# Boxes float32 (n, m, 4) and kinds int32 (n, m): FACE, PADDING or IGNORE.
+GroundTruthTensors = tuple[tf.Tensor, tf.Tensor]
 PreNmsFn = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 Loss = Callable[[tf.Tensor, GroundTruthTensors], tf.Tensor]
 
 MIN_SCORE = 0.01
 MAX_DETECTIONS = 300
-GREY = scene_set.PAD_VALUE / 255  # around what is not square
 
 
 class Detections(NamedTuple):
-    """What a detector finds in one image: boxes float32 (k, 4) in its pixels, scores float32 (k,), descending."""
+    """Detections in one image: boxes float32 (k, 4) in its pixels, scores float32 (k,), descending."""
 
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
@@ -34,12 +31,14 @@ class Detections(NamedTuple):
 
 @dataclass(frozen=True)
 class Detector:
-    """A detector of faces; from score ``threshold`` on, a box counts as a found face.
+    """A face detector; a box counts as a face from score ``threshold`` on.
 
-    ``detect`` takes uint8 images (n, h, w, 3) and returns what is left after non-maximum suppression: scores down to
-    0.01, at most 300 boxes an image. An attack goes by two functions of float32 images (n, h, w, 3) in [0, 1] whose
-    gradient reaches the pixels: ``candidates`` → boxes (n, a, 4) and scores (n, a) in [0, 1] before that suppression,
-    and ``loss``, of images and truth → training loss (n,). Each is None where a detector has no such thing.
+    Attributes:
+        detect: uint8 images (n, h, w, 3) → detections after non-maximum suppression: scores from 0.01, at most 300
+            boxes per image.
+        pre_nms: float32 images (n, h, w, 3) in [0, 1] → boxes (n, a, 4) and scores (n, a) in [0, 1] before suppression,
+            differentiable; None if there is no gradient.
+        loss: The same images and their ground truth → training loss (n,), differentiable; None if there is none.
     """
 
     name: str
@@ -50,15 +49,15 @@ class Detector:
 
 
 def letterboxed_detector(
-    name: str, threshold: float, side: int, overlap: float, pre_nms: PreNmsFn, loss: Loss
+    name: str, threshold: float, side: int, nms_iou: float, pre_nms: PreNmsFn, loss: Loss
 ) -> Detector:
-    """Make a detector of functions that take images (n, side, side, 3).
+    """Make a detector from functions of images (n, side, side, 3).
 
     Other images are letterboxed in the graph, so that gradients reach their pixels, and boxes mapped back. Of boxes
-    whose IoU is above ``overlap`` the better one is kept.
+    whose IoU is above ``nms_iou``, the one with the higher score is kept.
     """
 
-    def any_candidates(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def any_pre_nms(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         squares, scale = letterbox(images, side)
         boxes, scores = pre_nms(squares)
         return boxes if squares is images else boxes / scale, scores
@@ -68,14 +67,14 @@ def letterboxed_detector(
         boxes, kinds = truth
         return loss(squares, (boxes if squares is images else boxes * scale, kinds))
 
-    return Detector(name, threshold, compile_detect(any_candidates, overlap), any_candidates, any_loss)
+    return Detector(name, threshold, compile_detect(any_pre_nms, nms_iou), any_pre_nms, any_loss)
 
 
 def letterbox(images: tf.Tensor, side: int) -> tuple[tf.Tensor, NDArray[np.float32]]:
-    """Resize the longer side of images (n, h, w, 3) to ``side``, antialiased; pad with grey, right and below.
+    """Resize the longer side of images (n, h, w, 3) to ``side``, antialiased; pad with grey at the right and below.
 
-    Returns squares (n, side, side, 3), ``images`` itself if they are, and what takes boxes to them: a factor for each
-    of x, y, w, h, as a side of few pixels is rounded to whole ones.
+    Returns the squares (n, side, side, 3), ``images`` itself if it has this shape, and the factors of x, y, w, h that
+    map boxes to them: they differ, as sides are rounded to pixels.
     """
     height, width = images.shape[1:3]
     if height == width == side:
@@ -85,23 +84,18 @@ def letterbox(images: tf.Tensor, side: int) -> tuple[tf.Tensor, NDArray[np.float
     images = tf.image.resize(images, shape, antialias=True)
     padding = [[0, 0], [0, side - shape[0]], [0, side - shape[1]], [0, 0]]
     factors = np.array([shape[1] / width, shape[0] / height] * 2, np.float32)
-    return tf.pad(images, padding, constant_values=GREY), factors
+    return tf.pad(images, padding, constant_values=scene_set.PAD_VALUE / 255), factors
 
 
-def compile_detect(pre_nms: PreNmsFn, overlap: float) -> Callable[[ImageArray], list[Detections]]:
-    """Return ``detect`` of candidates: non-maximum suppression in the graph, traced once for each image shape."""
+def compile_detect(pre_nms: PreNmsFn, nms_iou: float) -> Callable[[ImageArray], list[Detections]]:
+    """Return ``detect``: boxes before suppression and non-maximum suppression in one graph."""
 
-    @cache
-    def traced(height: int, width: int) -> Callable[[ImageArray], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-        @tf.function(autograph=False, input_signature=[tf.TensorSpec((None, height, width, 3), tf.uint8)])
-        def call(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            boxes, scores = pre_nms(scale_pixels(images))
-            return non_max_suppression(boxes, scores, overlap, MAX_DETECTIONS, MIN_SCORE)
+    def suppressed(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        return non_max_suppression(*pre_nms(images), nms_iou, MAX_DETECTIONS, MIN_SCORE)
 
-        return call
+    run = compile_per_shape(suppressed)
 
     def detect(images: ImageArray) -> list[Detections]:
-        boxes, scores, counts = (found.numpy() for found in traced(*images.shape[1:3])(images))
-        return [Detections(b[:k], s[:k]) for b, s, k in zip(boxes, scores, counts, strict=True)]
+        return [Detections(b[:k], s[:k]) for b, s, k in zip(*run(images), strict=True)]
 
     return detect

@@ -1,7 +1,7 @@
 """Faster R-CNN (Ren, He, Girshick and Sun, NeurIPS 2015, arXiv 1506.01497) with a backbone that learns from scratch.
 
-A region proposal network scores anchors; the head looks again at the features inside the best of their boxes. Both
-are trained together, end to end, on all proposals and on the faces themselves.
+A region proposal network scores anchors; the head classifies the features inside the best of their boxes. Both are
+trained together, end to end, on all proposals and on the faces themselves.
 """
 
 from math import floor, log2, prod
@@ -18,39 +18,39 @@ from visor.models.detectors import anchors
 from visor.models.detectors.anchors import AnchorLevel, decode, make_anchors, non_max_suppression
 from visor.models.detectors.base import Detector, GroundTruthTensors, letterboxed_detector
 
-PRE_NMS_FACTOR = 12  # times as many boxes go into suppression as come out of it
-PROPOSAL_NMS_IOU = 0.7  # IoU above which the better of two is kept
+PRE_NMS_FACTOR = 12  # boxes before suppression per box after it
+PROPOSAL_NMS_IOU = 0.7
 MIN_PROPOSAL_SIZE = 1.0  # pixels along a side
 
 
 class ProposalLayer(layers.Layer):
-    """Takes the best boxes of all anchors, clips them to the frame and suppresses what is double.
+    """Proposals: the best boxes of all anchors, clipped to the image, after non-maximum suppression.
 
-    Neither boxes nor choice have a gradient, as published ("approximate joint training"): what an attack or a fit
-    moves are the features inside the boxes, and the scores and offsets of the anchors themselves.
+    Neither boxes nor their selection have a gradient, as published ("approximate joint training"): gradients flow
+    through the features inside the boxes, and the scores and offsets of the anchors.
     """
 
-    def __init__(self, input_size: int, level: AnchorLevel, most: int, name: str) -> None:
+    def __init__(self, input_size: int, level: AnchorLevel, max_boxes: int, name: str) -> None:
         super().__init__(name=name)
-        self.input_size, self.level, self.most = input_size, level, most
+        self.input_size, self.level, self.max_boxes = input_size, level, max_boxes
         self.anchors = make_anchors(input_size, [level])
 
     def call(self, objectness: tf.Tensor, shifts: tf.Tensor) -> tf.Tensor:
-        """Return boxes (n, most, 4) within the frame, best first; where there are fewer, boxes without area follow.
+        """Return boxes (n, max_boxes, 4) within the image, best first, padded with boxes without area.
 
-        objectness: logits (n, a); shifts: offsets (n, a, 4) from the anchors.
+        ``objectness`` are logits (n, a), ``shifts`` offsets (n, a, 4) from the anchors.
         """
-        considered = min(PRE_NMS_FACTOR * self.most, len(self.anchors))
-        logits, best = tf.math.top_k(tf.stop_gradient(objectness), considered)
+        count = min(PRE_NMS_FACTOR * self.max_boxes, len(self.anchors))
+        logits, best = tf.math.top_k(tf.stop_gradient(objectness), count)
         shifts = tf.gather(tf.stop_gradient(shifts), best, batch_dims=1)
         boxes = clip(decode(shifts, tf.gather(self.anchors, best)), self.input_size)
         large = tf.reduce_min(boxes[..., 2:], -1) >= MIN_PROPOSAL_SIZE
-        boxes, _, _ = non_max_suppression(boxes, tf.where(large, tf.sigmoid(logits), 0.0), PROPOSAL_NMS_IOU, self.most)
-        return boxes
+        scores = tf.where(large, tf.sigmoid(logits), 0.0)
+        return non_max_suppression(boxes, scores, PROPOSAL_NMS_IOU, self.max_boxes)[0]
 
 
 def clip(boxes: tf.Tensor, input_size: int) -> tf.Tensor:
-    """Return the part of boxes (…, 4) that lies in a square image; of those outside, nothing is left but an edge."""
+    """Clip boxes (…, 4) to a square image; those outside have no area."""
     start = tf.clip_by_value(boxes[..., :2], 0.0, input_size)
     end = tf.clip_by_value(boxes[..., :2] + boxes[..., 2:], 0.0, input_size)
     return tf.concat([start, end - start], -1)
@@ -62,22 +62,22 @@ SAMPLES = 2  # along each side of a bin: four in all, as published
 def roi_align(features: tf.Tensor, boxes: tf.Tensor, stride: int, bins: int) -> tf.Tensor:
     """Return the features inside boxes: float32 (n, k, bins, bins, channels).
 
-    features: float32 (n, h, w, channels), cell (i, j) in the middle of pixels i·stride … (i + 1)·stride.
-    boxes: float32 (n, k, 4), [x, y, w, h] in pixels; no gradient flows to them.
+    ``features`` are (n, h, w, channels), cell (i, j) in the middle of pixels i·stride … (i + 1)·stride; ``boxes`` are
+    (n, k, 4) in pixels and get no gradient.
     """
     boxes = tf.stop_gradient(boxes)
     rows = _weights(boxes[..., 1], boxes[..., 3], features.shape[1], stride, bins)
     columns = _weights(boxes[..., 0], boxes[..., 2], features.shape[2], stride, bins)
     number, height, width, channels = tf.unstack(tf.shape(features))
-    # One product for an image, then one for a row of bins: einsum would move the axes about and take 3.5 times as long.
+    # One product per image, then one per row of bins: einsum would transpose the axes and take 3.5 times as long.
     inside = tf.reshape(rows, [number, -1, height]) @ tf.reshape(features, [number, height, -1])
     return columns[:, :, None] @ tf.reshape(inside, [number, -1, bins, width, channels])
 
 
 def _weights(start: tf.Tensor, extent: tf.Tensor, cells: int, stride: int, bins: int) -> tf.Tensor:
-    """Return what each of ``cells`` along one side adds to each bin of boxes (n, k): (n, k, bins, cells).
+    """Return the weights of ``cells`` along one side for each bin of boxes (n, k): (n, k, bins, cells).
 
-    Samples beyond the middle of the outermost cell take its value, as in the published code: rows sum to one.
+    Samples beyond the middle of the outermost cell have its value, as in the published code: rows sum to one.
     """
     fractions = (tf.range(bins * SAMPLES, dtype=tf.float32) + 0.5) / (bins * SAMPLES)
     samples = (start[..., None] + extent[..., None] * fractions) / stride - 0.5
@@ -104,14 +104,14 @@ DILATIONS = (1, 2, 4)
 BINS = 7
 UNITS = 128
 PREDICTIONS = {"objectness", "shifts", "score", "offsets"}  # layers
-POSITIVE, NEGATIVE = 0.5, 0.4  # IoU with a face from which an anchor learns it, and below which background
-PROPOSAL_IOU = 0.5  # the same for proposals, both
-NEGATIVE_RATIO = 3  # anchors on background for each that learns a face
-NMS_IOU = 0.45  # IoU above which the better of two found boxes is kept
+POSITIVE, NEGATIVE = 0.5, 0.4  # IoU with a face from which this is an anchor's target, below which background is
+PROPOSAL_IOU = 0.5  # both, for proposals
+NEGATIVE_RATIO = 3  # background anchors per anchor with a face
+NMS_IOU = 0.45  # of detections
 
 
 class Outputs(NamedTuple):
-    """What the network makes of n images with a anchors and k proposals; logits and offsets as in ``anchors``."""
+    """Outputs for n images with a anchors and k proposals; logits and offsets as in ``anchors``."""
 
     objectness: tf.Tensor  # (n, a), of anchors
     anchor_offsets: tf.Tensor  # (n, a, 4), from anchors
@@ -121,12 +121,12 @@ class Outputs(NamedTuple):
 
 
 def build(input_size: int, width: int, proposals: int) -> keras.Model:
-    """Return the network: float32 images (n, side, side, 3) in [0, 1] → the five of ``Views``.
+    """Return the network: float32 images (n, input_size, input_size, 3) in [0, 1] → the five ``Outputs``.
 
-    ``width`` is the number of filters of the first convolution, ``proposals`` how many boxes the head looks at.
+    ``width`` is the number of filters of the first convolution, ``proposals`` the number of boxes for the head.
 
     Raises:
-        UserError: ``side`` is no multiple of the stride, or an argument no whole number from 1 on.
+        UserError: ``input_size`` is not a multiple of the stride, or an argument not a whole number from 1 on.
     """
     for name, value in (("input_size", input_size), ("width", width), ("proposals", proposals)):
         if not isinstance(value, int) or value < 1:
@@ -143,90 +143,82 @@ def build(input_size: int, width: int, proposals: int) -> keras.Model:
     return keras.Model(images, [objectness, shifts, boxes, score, offsets], name="faster_rcnn")
 
 
-def anchor_level(input_size: int) -> anchors.AnchorLevel:
-    """Anchors from one and a half strides up to two thirds of the side, in steps of √2: half an octave apart."""
+def anchor_level(input_size: int) -> AnchorLevel:
+    """Return anchors from one and a half strides to two thirds of the side, in steps of √2."""
     smallest = 1.5 * STRIDE
     steps = floor(2 * log2(2 / 3 * input_size / smallest))
-    return anchors.AnchorLevel(STRIDE, [smallest * 2 ** (step / 2) for step in range(steps + 1)], (RATIO,))
+    return AnchorLevel(STRIDE, [smallest * 2 ** (step / 2) for step in range(steps + 1)], (RATIO,))
 
 
-def forward(model: keras.Model, images: tf.Tensor, more: tf.Tensor, training: bool) -> Outputs:
-    """Run the network, the head also on ``more`` boxes (n, m, 4): they follow the proposals."""
+def forward(model: keras.Model, images: tf.Tensor, extra_boxes: tf.Tensor, training: bool) -> Outputs:
+    """Run the network, the head also on extra boxes (n, m, 4), which follow the proposals."""
     features = model.get_layer("backbone")(images, training=training)
     objectness, shifts = model.get_layer("rpn")(features, training=training)
-    boxes = tf.concat([model.get_layer("propose")(objectness, shifts), more], axis=1)
+    boxes = tf.concat([model.get_layer("propose")(objectness, shifts), extra_boxes], axis=1)
     score, offsets = model.get_layer("head")(model.get_layer("roi_align")(features, boxes), training=training)
     return Outputs(objectness, shifts, boxes, score, offsets)
 
 
 def losses(model: keras.Model, images: tf.Tensor, truth: GroundTruthTensors, training: bool) -> dict[str, tf.Tensor]:
-    """Cross-entropy and smooth L1 of anchors, then of proposals (section 3.1.2, eq. 1), and the sum of all: (n,) each.
+    """Return cross-entropy and smooth L1 of anchors and of proposals (section 3.1.2, eq. 1), and their sum: (n,) each.
 
-    The head also looks at the largest faces themselves, as many as proposals at most.
+    The head is also trained on the largest faces themselves, at most as many as proposals.
     """
     propose = model.get_layer("propose")
-    views = forward(model, images, largest_faces(truth, propose.most), training)
-    wanted = anchors.assign_targets(propose.anchors, *truth, POSITIVE, NEGATIVE)
-    errors = anchors.binary_cross_entropy(views.objectness, wanted.kinds)
-    chosen = (wanted.kinds == FACE) | anchors.hard_negatives(errors, wanted.kinds, NEGATIVE_RATIO)
-    parts = {
-        "anchor_score": _masked_mean(errors, chosen),
-        "anchor_box": _masked_mean(
-            _distance(views.anchor_offsets, propose.anchors, wanted.boxes), wanted.kinds == FACE
-        ),
-    }
-    solid = tf.reduce_min(views.boxes[..., 2:], -1) > 0
-    boxes = tf.where(solid[..., None], views.boxes, 1.0)  # what is there for want of proposals teaches nothing
-    wanted = anchors.assign_targets(boxes, *truth, PROPOSAL_IOU, PROPOSAL_IOU)
-    errors = anchors.binary_cross_entropy(views.score, wanted.kinds)
+    outputs = forward(model, images, largest_faces(truth, propose.max_boxes), training)
+    targets = anchors.assign_targets(propose.anchors, *truth, POSITIVE, NEGATIVE)
+    errors = anchors.binary_cross_entropy(outputs.objectness, targets.kinds)
+    faces = targets.kinds == FACE
+    selected = faces | anchors.hard_negatives(errors, targets.kinds, NEGATIVE_RATIO)
+    distances = _distance(outputs.anchor_offsets, propose.anchors, targets.boxes)
+    parts = {"anchor_score": _masked_mean(errors, selected), "anchor_box": _masked_mean(distances, faces)}
+    solid = tf.reduce_min(outputs.boxes[..., 2:], -1) > 0
+    boxes = tf.where(solid[..., None], outputs.boxes, 1.0)  # nothing is learned from the padding of proposals
+    targets = anchors.assign_targets(boxes, *truth, PROPOSAL_IOU, PROPOSAL_IOU)
+    errors = anchors.binary_cross_entropy(outputs.score, targets.kinds)
     parts |= {
-        "score": _masked_mean(errors, solid & (wanted.kinds != IGNORE)),
-        "box": _masked_mean(_distance(views.offsets, boxes, wanted.boxes), solid & (wanted.kinds == FACE)),
+        "score": _masked_mean(errors, solid & (targets.kinds != IGNORE)),
+        "box": _masked_mean(_distance(outputs.offsets, boxes, targets.boxes), solid & (targets.kinds == FACE)),
     }
     return {"loss": tf.add_n(list(parts.values()))} | parts
 
 
-def largest_faces(truth: GroundTruthTensors, most: int) -> tf.Tensor:
-    """Return boxes (n, k, 4) of at most ``most`` faces of each image; those without area are none."""
+def largest_faces(truth: GroundTruthTensors, max_boxes: int) -> tf.Tensor:
+    """Return boxes (n, k, 4) of at most ``max_boxes`` faces per image, padded with boxes without area."""
     boxes, kinds = truth
     boxes = tf.where((kinds == FACE)[..., None], boxes, 0.0)
-    _, largest = tf.math.top_k(boxes[..., 2] * boxes[..., 3], tf.minimum(most, tf.shape(boxes)[1]))
+    _, largest = tf.math.top_k(boxes[..., 2] * boxes[..., 3], tf.minimum(max_boxes, tf.shape(boxes)[1]))
     return tf.gather(boxes, largest, batch_dims=1)
 
 
 def select_layers(model: keras.Model, layers: Literal["all", "predictions"]) -> None:
-    """Choose what a fit moves: ``all`` layers, or those alone that put out ``predictions``, of RPN and head."""
+    """Choose which layers are trained: ``all``, or those of ``predictions``, of RPN and head."""
     for part in ("backbone", "rpn", "head"):
         for layer in model.get_layer(part).layers:
             layer.trainable = layers == "all" or layer.name in PREDICTIONS
 
 
 def detector(model: keras.Model, threshold: float) -> Detector:
-    """Return the detector; candidates are the proposals as the head sees them."""
+    """Return the detector; its boxes before suppression are the proposals after the head."""
 
-    def candidates(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def pre_nms(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         _, _, boxes, score, offsets = model(images, training=False)
         solid = tf.reduce_min(boxes[..., 2:], -1) > 0
-        boxes = anchors.decode(offsets, boxes)
-        return boxes, tf.where(solid, tf.sigmoid(score), 0.0)
+        return decode(offsets, boxes), tf.where(solid, tf.sigmoid(score), 0.0)
 
     def loss(images: tf.Tensor, truth: GroundTruthTensors) -> tf.Tensor:
         return losses(model, images, truth, training=False)["loss"]
 
-    return letterboxed_detector("faster_rcnn", threshold, model.input_shape[1], NMS_IOU, candidates, loss)
+    return letterboxed_detector("faster_rcnn", threshold, model.input_shape[1], NMS_IOU, pre_nms, loss)
 
 
 def load(settings: params.DetectorParams, folder: Path) -> Detector:
-    """Return the detector that was trained into ``folder``.
-
-    Raises:
-        UserError: a file is missing, broken, or holds another network.
-    """
+    """Return the detector that was trained into ``folder``; UserError if its files are missing or do not fit."""
     return detector(storage.load_model(build, folder), settings.threshold)
 
 
 def _backbone(input_size: int, width: int) -> keras.Model:
-    """Images (n, side, side, 3) in [0, 1] → features (n, side / 8, side / 8, 4·width)."""
+    """Return the model of images (n, s, s, 3) in [0, 1] → features (n, s / 8, s / 8, 4·width)."""
     images = keras.Input((input_size, input_size, 3))
     features = layers.Rescaling(2.0, -1.0)(images)
     for factor in (1, 2, 4):
@@ -237,7 +229,7 @@ def _backbone(input_size: int, width: int) -> keras.Model:
 
 
 def _region_proposal_network(shape: tuple[int, int, int], sizes: int) -> keras.Model:
-    """Features of that shape (h, w, c) → objectness (n, h·w·sizes), shifts (n, h·w·sizes, 4)."""
+    """Return the model of features (n, *shape) → objectness (n, h·w·sizes), shifts (n, h·w·sizes, 4)."""
     features = keras.Input(shape)
     hidden = _convolution(features, shape[-1])
     objectness = layers.Conv2D(sizes, 1, name="objectness")(hidden)
@@ -246,7 +238,7 @@ def _region_proposal_network(shape: tuple[int, int, int], sizes: int) -> keras.M
 
 
 def _head(shape: tuple[int, int, int]) -> keras.Model:
-    """Features inside boxes (n, k, *shape) → score (n, k), offsets (n, k, 4)."""
+    """Return the model of features inside boxes (n, k, *shape) → score (n, k), offsets (n, k, 4)."""
     inside = keras.Input((None, *shape))
     hidden = layers.Reshape((-1, prod(shape)))(inside)
     for _ in range(2):
@@ -256,17 +248,15 @@ def _head(shape: tuple[int, int, int]) -> keras.Model:
 
 
 def _convolution(features: KerasTensor, filters: int, strides: int = 1, dilation_rate: int = 1) -> KerasTensor:
-    features = layers.Conv2D(filters, 3, strides=strides, dilation_rate=dilation_rate, padding="same", use_bias=False)(
-        features
-    )
-    return layers.ReLU()(BatchNormalization(momentum=0.9)(features))
+    convolution = layers.Conv2D(filters, 3, strides, "same", dilation_rate=dilation_rate, use_bias=False)
+    return layers.ReLU()(BatchNormalization(momentum=0.9)(convolution(features)))
 
 
-def _distance(offsets: tf.Tensor, boxes: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
-    return anchors.smooth_l1(offsets, anchors.encode(wanted, boxes))
+def _distance(offsets: tf.Tensor, boxes: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    return anchors.smooth_l1(offsets, anchors.encode(targets, boxes))
 
 
-def _masked_mean(values: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
-    """Mean (n,) of the chosen among values (n, k); zero where there are none."""
-    count = tf.reduce_sum(tf.cast(chosen, tf.float32), axis=-1)
-    return tf.reduce_sum(tf.where(chosen, values, 0.0), axis=-1) / tf.maximum(count, 1.0)
+def _masked_mean(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Return the mean (n,) of values (n, k) where ``mask`` is true; zero where it never is."""
+    count = tf.reduce_sum(tf.cast(mask, tf.float32), axis=-1)
+    return tf.reduce_sum(tf.where(mask, values, 0.0), axis=-1) / tf.maximum(count, 1.0)

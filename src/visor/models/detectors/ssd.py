@@ -1,4 +1,4 @@
-"""SSD on MobileNet V1: in one pass every anchor is scored and shifted onto a face.
+"""SSD on MobileNet V1: one pass scores all anchors and regresses them to faces.
 
 Liu et al., SSD: Single Shot MultiBox Detector, ECCV 2016 (arXiv 1512.02325); Howard et al., MobileNets, 2017
 (arXiv 1704.04861); Lin et al., Feature Pyramid Networks, CVPR 2017 (arXiv 1612.03144).
@@ -26,28 +26,28 @@ from visor.models.detectors.anchors import (
 from visor.models.detectors.base import Detector, GroundTruthTensors, letterboxed_detector
 
 MAPS = {8: "conv_pw_5_relu", 16: "conv_pw_11_relu", 32: "conv_pw_13_relu"}  # stride: layer of MobileNet
-SIZES = (2.0, 2.8)  # of anchors, in strides: the levels go on from each other in steps of √2
+SIZES = (2.0, 2.8)  # of anchors, in strides: over all levels they grow in steps of √2
 RATIOS = (1.25,)  # height / width of a face
 CHANNELS = 256  # of the pyramid at width 1
-MOMENTUM = 0.9  # of the statistics of batch normalisation: they follow in tens of steps instead of hundreds
-POSITIVE, NEGATIVE = 0.45, 0.35  # IoU of an anchor with a face from which it learns it, below which background
-NEGATIVE_RATIO = 3  # for each anchor that learns a face
-NMS_IOU = 0.45  # boxes whose IoU is higher are taken for one face
-PRIOR = 0.01  # share of anchors that hold faces
+MOMENTUM = 0.9  # of batch normalisation: its statistics adapt in tens of steps instead of hundreds
+POSITIVE, NEGATIVE = 0.45, 0.35  # IoU with a face from which this is an anchor's target, below which background is
+NEGATIVE_RATIO = 3  # background per anchor with a face
+NMS_IOU = 0.45
+PRIOR = 0.01  # share of anchors with faces
 
 
 def build(input_size: int, width: float) -> keras.Model:
-    """Return the network: float32 images (n, side, side, 3) in [0, 1] → [logits (n, a), offsets (n, a, 4)].
+    """Return the network: float32 images (n, input_size, input_size, 3) in [0, 1] → [logits (n, a), offsets (n, a, 4)].
 
     ``width`` is MobileNet's α, which multiplies its filters.
 
     Raises:
-        UserError: ``side`` is no multiple of 32 from 96 on, or ``width`` not in (0, 1].
+        UserError: ``input_size`` is not a multiple of 32 from 96 on, or ``width`` not in (0, 1].
     """
     if not isinstance(input_size, int) or input_size % 32 or input_size < 96:
         raise UserError(f"ssd: input_size is {input_size!r}; choose a multiple of 32 from 96 on")
     if not isinstance(width, int | float) or not 0 < width <= 1:
-        raise UserError(f"ssd: width is {width!r}; choose 0.25, or another number up to 1.0")
+        raise UserError(f"ssd: width is {width!r}; choose a number up to 1.0, such as 0.25")
     images = keras.Input((input_size, input_size, 3), name="input")
     normalised = layers.Rescaling(2.0, -1.0, name="normalise")(images)
     published = keras.applications.MobileNet(input_tensor=normalised, alpha=width, include_top=False, weights=None)
@@ -61,24 +61,24 @@ def build(input_size: int, width: float) -> keras.Model:
 
 
 def strides(input_size: int) -> list[int]:
-    """Return the strides of the feature maps: MobileNet's, and further ones while anchors fit into the image."""
+    """Return the strides of the feature maps: MobileNet's, and further ones whose anchors fit into the image."""
     return [8, 16, 32] + [stride for stride in (64, 128) if SIZES[0] * stride < 0.75 * input_size]
 
 
 def anchors(input_size: int) -> tf.Tensor:
-    """Return the anchors (a, 4) of images of ``side`` pixels, in the order of the network's outputs."""
+    """Return the anchors (a, 4) of images of ``input_size`` pixels, in the order of the network's outputs."""
     levels = [AnchorLevel(stride, [stride * s for s in SIZES], RATIOS) for stride in strides(input_size)]
     return tf.constant(make_anchors(input_size, levels))
 
 
 def _with_fused_batch_norm(layer: keras.Layer) -> keras.Layer:
-    """Copy a layer of MobileNet, batch normalisation as ours."""
+    """Copy a layer of MobileNet, with our batch normalisation."""
     kind = BatchNormalization if isinstance(layer, layers.BatchNormalization) else type(layer)
     return kind.from_config(layer.get_config() | ({"momentum": MOMENTUM} if kind is BatchNormalization else {}))
 
 
 def _pyramid(maps: dict[int, KerasTensor], channels: int) -> dict[int, KerasTensor]:
-    """Give fine maps what coarse ones know: from the top down each is added to the next (FPN)."""
+    """Add coarse maps to fine ones, from the top down (FPN)."""
     merged: dict[int, KerasTensor] = {}
     for stride in sorted(maps, reverse=True):
         features = layers.Conv2D(channels, 1, use_bias=False, name=f"lateral_{stride}")(maps[stride])
@@ -91,7 +91,7 @@ def _pyramid(maps: dict[int, KerasTensor], channels: int) -> dict[int, KerasTens
 
 
 def _block(features: KerasTensor, stride: int, name: str) -> KerasTensor:
-    """A convolution of 3×3 that keeps the number of channels."""
+    """Apply a 3×3 convolution that keeps the number of channels."""
     convolution = layers.Conv2D(features.shape[-1], 3, stride, "same", use_bias=False, name=name)
     features = BatchNormalization(momentum=MOMENTUM, name=f"{name}_bn")(convolution(features))
     return layers.ReLU(name=f"{name}_relu")(features)
@@ -107,47 +107,43 @@ def _predict(features: KerasTensor, stride: int) -> tuple[KerasTensor, KerasTens
 
 
 def losses(model: keras.Model, images: tf.Tensor, truth: GroundTruthTensors, training: bool) -> dict[str, tf.Tensor]:
-    """Return (n,): the loss of SSD (eq. 1) as a sum over anchors, and its two parts, by scores and by places.
+    """Return the loss of SSD (eq. 1) as a sum over anchors, and its two parts, of scores and of boxes: (n,) each.
 
-    It is not divided by the number of anchors that learn faces: images with many faces teach more.
+    It is not divided by the number of anchors with faces, so that images with many faces count more.
     """
     logits, offsets = model(images, training=training)
     boxes = anchors(images.shape[1])
-    matches = assign_targets(boxes, *truth, POSITIVE, NEGATIVE)
-    faces = matches.kinds == FACE
-    entropies = binary_cross_entropy(logits, matches.kinds)
-    learning = faces | hard_negatives(entropies, matches.kinds, NEGATIVE_RATIO)
-    scores = tf.reduce_sum(tf.where(learning, entropies, 0.0), -1)
-    distances = smooth_l1(offsets, encode(matches.boxes, boxes))
+    targets = assign_targets(boxes, *truth, POSITIVE, NEGATIVE)
+    faces = targets.kinds == FACE
+    entropies = binary_cross_entropy(logits, targets.kinds)
+    selected = faces | hard_negatives(entropies, targets.kinds, NEGATIVE_RATIO)
+    scores = tf.reduce_sum(tf.where(selected, entropies, 0.0), -1)
+    distances = smooth_l1(offsets, encode(targets.boxes, boxes))
     box_loss = tf.reduce_sum(tf.where(faces, distances, 0.0), -1)
     return {"loss": scores + box_loss, "scores": scores, "places": box_loss}
 
 
 def select_layers(model: keras.Model, layers: str) -> None:
-    """Choose what learns: ``all``, or only the layers of ``predictions``."""
+    """Choose which layers are trained: ``all``, or those of ``predictions``."""
     for layer in model.layers:
         layer.trainable = layers == "all" or layer.name.startswith(("logits", "offsets"))
 
 
 def detector(model: keras.Model, threshold: float) -> Detector:
-    """Return the detector that a network is."""
+    """Return the detector of a network."""
     input_size = model.input_shape[1]
     boxes = anchors(input_size)
 
-    def candidates(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def pre_nms(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         logits, offsets = model(images, training=False)
         return decode(offsets, boxes), tf.sigmoid(logits)
 
     def loss(images: tf.Tensor, truth: GroundTruthTensors) -> tf.Tensor:
         return losses(model, images, truth, False)["loss"]
 
-    return letterboxed_detector("ssd", threshold, input_size, NMS_IOU, candidates, loss)
+    return letterboxed_detector("ssd", threshold, input_size, NMS_IOU, pre_nms, loss)
 
 
 def load(settings: params.DetectorParams, folder: Path) -> Detector:
-    """Return the trained detector of a folder.
-
-    Raises:
-        UserError: its files are missing or do not fit.
-    """
+    """Return the detector that was trained into ``folder``; UserError if its files are missing or do not fit."""
     return detector(storage.load_model(build, folder), settings.threshold)

@@ -1,9 +1,8 @@
-"""The contract of a recogniser, as attacks and evaluation see it."""
+"""The contract of a recogniser that attacks and evaluation use."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from visor.core.files import read_json, write_text
 from visor.core.tf import keras, layers, tf
 from visor.core.types import ImageArray
 from visor.models import storage
-from visor.models.inference import scale_pixels
+from visor.models.inference import compile_per_shape
 from visor.models.recognisers import RECOGNISERS, loading
 
 ModelOutput = Callable[[tf.Tensor], tf.Tensor]
@@ -25,11 +24,12 @@ ModelOutput = Callable[[tf.Tensor], tf.Tensor]
 
 @dataclass(frozen=True)
 class Recogniser:
-    """Two views of one network, through both of which gradients reach the pixels.
+    """A face recogniser, differentiable with respect to the pixels.
 
-    Faces are best cropped to ``image_shape`` (h, w, 3); images of other sizes are resized in the graph, antialiased
-    where they shrink. ``embed`` takes float32 images (n, h, w, 3) in [0, 1] and returns embeddings (n, d) of length
-    1; ``logits`` returns (n, classes), in the order of ``names``, and is None where a network has no classes.
+    Attributes:
+        image_shape: (h, w, 3) of the network; other images are resized in the graph, antialiased where they shrink.
+        embed: float32 images (n, h, w, 3) in [0, 1] → embeddings (n, d) of length 1.
+        logits: The same images → (n, classes); None if the network has no classes.
     """
 
     name: str
@@ -40,15 +40,15 @@ class Recogniser:
 
 
 def load(name: str, folder: Path) -> Recogniser:
-    """Return a recogniser that ``save`` wrote.
+    """Load a recogniser that ``save`` wrote.
 
     Raises:
-        UserError: a file is missing or broken, or they do not fit together.
+        UserError: A file is missing or damaged, or they do not fit together.
     """
     model = storage.load_model(lookup(RECOGNISERS, name, "recognisers").build, folder)
     path = folder / "names.json"
     names, classes = read_json(path), model.output["logits"].shape[-1] if "logits" in model.output else 0
-    if not isinstance(names, list) or [type(each) for each in names] != classes * [str]:
+    if not isinstance(names, list) or [type(item) for item in names] != classes * [str]:
         raise UserError(f"{path} does not name the {classes} classes of the network; delete it and run `dvc repro`")
     return from_model(name, model, names)
 
@@ -57,75 +57,66 @@ def save(model: keras.Model, arguments: Mapping[str, Any], class_names: Sequence
     """Write a network, the arguments that built it and the names of its classes.
 
     Raises:
-        OSError: the disk is full (ENOSPC).
+        OSError: The disk is full (ENOSPC).
     """
     storage.save_model(model, arguments, folder)
     write_text(folder / "names.json", json.dumps(list(class_names), indent=2, ensure_ascii=False) + "\n")
 
 
 def load_published(name: str, settings: params.RecogniserParams) -> Recogniser:
-    """Return a recogniser with the published weights that the params name, without a training.
+    """Return a recogniser with the published weights that the params name.
 
     Raises:
-        UserError: an option is wrong, or weights or labels cannot be had or do not fit.
+        UserError: An option is wrong, or weights or labels are not available or do not fit.
     """
     model, _, names = loading.build_published(name, settings)
     return from_model(name, model, names)
 
 
 def from_model(name: str, model: keras.Model, class_names: Sequence[str]) -> Recogniser:
-    """Return the views of a network that a module of ``RECOGNISERS`` built."""
+    """Return the recogniser of a network that a module of ``RECOGNISERS`` built."""
     shape = model.input_shape[1:]
     embedding = keras.Model(model.input, model.output["embedding"])
 
     def embed(images: tf.Tensor) -> tf.Tensor:
-        return tf.math.l2_normalize(embedding(_resized(images, shape), training=False), -1)
+        return tf.math.l2_normalize(embedding(_resize(images, shape), training=False), -1)
 
     if "logits" not in model.output:
         return Recogniser(name, shape, (), embed, None)
     head = classifier(model)
-    return Recogniser(
-        name, shape, tuple(class_names), embed, lambda images: head(_resized(images, shape), training=False)
-    )
+
+    def logits(images: tf.Tensor) -> tf.Tensor:
+        return head(_resize(images, shape), training=False)
+
+    return Recogniser(name, shape, tuple(class_names), embed, logits)
 
 
 def classifier(model: keras.Model, noise: float = 0.0) -> keras.Model:
-    """Return images float32 (n, h, w, 3) in [0, 1] → logits (n, classes), what is trained; weights are shared.
+    """Return the model for training: float32 images (n, h, w, 3) in [0, 1] → logits (n, classes); weights are shared.
 
-    Training adds normal noise of this deviation to the pixels, anew each time.
+    Training adds normal noise of this deviation to the pixels.
     """
     images = keras.Input(model.input_shape[1:])
     return keras.Model(images, model(layers.GaussianNoise(noise)(images))["logits"], name=model.name)
 
 
 def embeddings(recogniser: Recogniser) -> Callable[[ImageArray], NDArray[np.float32]]:
-    """Return uint8 images (n, h, w, 3) → embeddings float32 (n, d) of length 1, traced once for each image shape."""
-    return _compiled(recogniser.embed)
+    """Return a function of uint8 images (n, h, w, 3) to embeddings float32 (n, d) of length 1."""
+    return compile_per_shape(recogniser.embed)
 
 
 def probabilities(recogniser: Recogniser) -> Callable[[ImageArray], NDArray[np.float32]]:
-    """Return uint8 images (n, h, w, 3) → probabilities float32 (n, classes), traced once for each image shape.
+    """Return a function of uint8 images (n, h, w, 3) to probabilities float32 (n, classes).
 
     Raises:
-        UserError: the recogniser knows no classes.
+        UserError: The recogniser has no classes.
     """
     logits = recogniser.logits
     if logits is None:
-        raise UserError(f"{recogniser.name} gives embeddings and knows no classes; choose a recogniser that does")
-    return _compiled(lambda images: tf.nn.softmax(logits(images)))
+        raise UserError(f"{recogniser.name} has embeddings but no classes; choose a recogniser with classes")
+    return compile_per_shape(lambda images: tf.nn.softmax(logits(images)))
 
 
-def _compiled(view: ModelOutput) -> Callable[[ImageArray], NDArray[np.float32]]:
-    @cache
-    def traced(height: int, width: int) -> Callable[[ImageArray], tf.Tensor]:
-        signature = [tf.TensorSpec((None, height, width, 3), tf.uint8)]
-        return tf.function(lambda images: view(scale_pixels(images)), signature, autograph=False)
-
-    return lambda images: traced(*images.shape[1:3])(images).numpy()
-
-
-def _resized(images: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
-    """Bring images (n, h, w, 3) to the size that the network was made for."""
-    if tuple(images.shape[1:]) == shape:
-        return images
-    return tf.image.resize(images, shape[:2], antialias=True)
+def _resize(images: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
+    """Resize images (n, h, w, 3) to the network's size."""
+    return images if tuple(images.shape[1:]) == shape else tf.image.resize(images, shape[:2], antialias=True)

@@ -1,4 +1,4 @@
-"""FaceNet as David Sandberg published it: Inception-ResNet V1 with a bottleneck of 128 or 512 numbers.
+"""FaceNet as published by David Sandberg: Inception-ResNet V1 with an embedding of 128 or 512 numbers.
 
 Schroff, Kalenichenko and Philbin, FaceNet, CVPR 2015 (arXiv 1503.03832); Szegedy, Ioffe, Vanhoucke and Alemi,
 Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning, AAAI 2017 (arXiv 1602.07261).
@@ -24,7 +24,7 @@ PUBLISHED_OPTIONS = {
     "momentum": 0.995,
     "standardisation": "prewhiten",
 }
-# Some ports count branch 1 of Block17 and Block8 on with the block; the last Block8 alone is as Sandberg's.
+# Some ports number branch 1 of Block17 and Block8 like the block; only the last Block8 is as Sandberg's.
 LAYER_RENAMES = {r"^(Block(?:17|8)_\d+_Branch)_[1-9]\d*_": r"\1_1_"}
 
 Chain = list[tuple[str, int, int | tuple[int, int]]]  # of convolutions: name, filters, kernel
@@ -56,11 +56,8 @@ BRANCHES: dict[str, list[Chain]] = {
         [("Conv2d_0a_1x1", 256, 1), ("Conv2d_0b_3x3", 256, 3), ("Conv2d_1a_3x3", 256, 3)],
     ],
 }
-STAGES = [
-    ("Block35", 0.17, "Mixed_6a"),
-    ("Block17", 0.1, "Mixed_7a"),
-    ("Block8", 0.2, None),
-]  # the scale of what they add
+# Block, scale of its residual, reduction after it.
+STAGES = [("Block35", 0.17, "Mixed_6a"), ("Block17", 0.1, "Mixed_7a"), ("Block8", 0.2, None)]
 
 Convolve = Callable[..., KerasTensor]
 
@@ -79,17 +76,17 @@ def build(
 ) -> keras.Model:
     """Return float32 images (n, h, w, 3) in [0, 1] → ``embedding`` (n, embedding), ``logits`` (n, num_classes).
 
-    Images become squares of ``side`` pixels and are standardised: ``prewhiten``, by their own mean and deviation, or
-    ``fixed``. ``stride`` and ``width`` are those of the first convolution, to whose filters all others are in
-    proportion; ``blocks`` are the numbers of Inception-ResNet blocks A, B and C; ``momentum`` is that of the
-    statistics of batch normalisation. As published it has 22,808,144 parameters, 23,497,424 with embedding 512.
+    Images become squares of ``input_size`` pixels and are standardised: ``prewhiten``, by their own mean and deviation,
+    or ``fixed``. ``stride`` and ``width`` are those of the first convolution, all other filters are in proportion;
+    ``blocks`` are the numbers of Inception-ResNet blocks A, B and C; ``momentum`` is that of batch normalisation. As
+    published it has 22,808,144 parameters, 23,497,424 with embedding 512.
 
     Raises:
-        UserError: an argument is out of its range.
+        UserError: An argument is out of its range.
     """
     if standardisation not in STANDARDISATIONS:
-        known = ", ".join(sorted(STANDARDISATIONS))
-        raise UserError(f"facenet: standardisation is {standardisation!r}; choose from {known}")
+        names = ", ".join(sorted(STANDARDISATIONS))
+        raise UserError(f"facenet: standardisation is {standardisation!r}; choose from {names}")
     if len(blocks) != len(STAGES) or min(blocks) < 0 or blocks[-1] < 1:
         raise UserError(f"facenet: blocks is {blocks}; give the numbers of blocks A, B and C, the last 1 or more")
     convolve = partial(_convolve, width=width, momentum=momentum)
@@ -108,17 +105,17 @@ def build(
 
 
 def _prewhiten(images: KerasTensor) -> KerasTensor:
-    """Give each image mean 0 and deviation 1, a flat one less: Sandberg's ``prewhiten`` of values in [0, 255]."""
+    """Standardise each image to mean 0 and deviation 1 (less if flat), as Sandberg's ``prewhiten`` in [0, 255]."""
     images = layers.Rescaling(255.0, name="to_255")(images)
     mean = ops.mean(images, axis=(1, 2, 3), keepdims=True)
     variance = ops.mean(ops.square(images - mean), axis=(1, 2, 3), keepdims=True)
     height, breadth, channels = images.shape[1:]
-    # The maximum is taken of variances: the gradient of a root ends at 0.
+    # The maximum is taken before the root, whose gradient at 0 is infinite.
     return (images - mean) / ops.sqrt(ops.maximum(variance, 1 / (height * breadth * channels)))
 
 
 def _fixed(images: KerasTensor) -> KerasTensor:
-    """(x − 127.5) / 128 of values in [0, 255]."""
+    """Return (x − 127.5) / 128 for values in [0, 255]."""
     return layers.Rescaling(255 / 128, -127.5 / 128, name="fixed")(images)
 
 
@@ -136,7 +133,7 @@ def _convolve(
     width: int,
     momentum: float,
 ) -> KerasTensor:
-    """Convolution, batch normalisation without scale, and ReLU; ``filters`` are those at the published width."""
+    """Apply convolution, batch normalisation without scale, and ReLU; ``filters`` are those at the published width."""
     filters = max(1, filters * width // WIDTH)
     features = layers.Conv2D(filters, kernel, strides, padding, use_bias=False, name=name)(features)
     features = _normalise(features, name, momentum)
@@ -144,12 +141,11 @@ def _convolve(
 
 
 def _normalise(features: KerasTensor, name: str, momentum: float) -> KerasTensor:
-    normalisation = BatchNormalization(momentum=momentum, epsilon=1e-3, scale=False, name=f"{name}_BatchNorm")
-    return normalisation(features)
+    return BatchNormalization(momentum=momentum, epsilon=1e-3, scale=False, name=f"{name}_BatchNorm")(features)
 
 
 def _stem(features: KerasTensor, convolve: Convolve, stride: int) -> KerasTensor:
-    """Return a 17 × 17 map of a square of 160 pixels."""
+    """Return a map of 17 × 17 for a square of 160 pixels."""
     for chain, strides in ((STEM, (stride, 1, 1)), (STEM_2, (1, 1, 2))):
         for (name, filters, kernel), step in zip(chain, strides, strict=True):
             features = convolve(features, name, filters, kernel, step, "same" if name == PADDED else "valid")
@@ -159,7 +155,7 @@ def _stem(features: KerasTensor, convolve: Convolve, stride: int) -> KerasTensor
 
 
 def _branches(features: KerasTensor, convolve: Convolve, block: str, name: str) -> list[KerasTensor]:
-    """Return what the chains of convolutions make of the features; those named 1a halve them, without border."""
+    """Return the outputs of the chains of convolutions; those named 1a halve the sides, without padding."""
     outputs = []
     for number, chain in enumerate(BRANCHES[block]):
         branch = features
@@ -173,7 +169,7 @@ def _branches(features: KerasTensor, convolve: Convolve, block: str, name: str) 
 def _residual(
     features: KerasTensor, convolve: Convolve, block: str, number: int, scale: float, activate: bool
 ) -> KerasTensor:
-    """Add to the features what the branches of an Inception-ResNet block say, times ``scale``."""
+    """Add the output of an Inception-ResNet block's branches to the features, times ``scale``."""
     name = f"{block}_{number}"
     mixed = layers.Concatenate(name=f"{name}_Concatenate")(_branches(features, convolve, block, name))
     change = layers.Conv2D(features.shape[-1], 1, name=f"{name}_Conv2d_1x1")(mixed)
@@ -182,7 +178,7 @@ def _residual(
 
 
 def _reduce(features: KerasTensor, convolve: Convolve, name: str) -> KerasTensor:
-    """Halve the sides: branches, and the maxima of 3 × 3 places."""
+    """Halve the sides: branches, and max pooling over 3 × 3."""
     branches = _branches(features, convolve, name, name)
     pooled = layers.MaxPooling2D(3, 2, name=f"{name}_Branch_{len(branches)}_MaxPool_1a_3x3")(features)
     return layers.Concatenate(name=name)([*branches, pooled])

@@ -1,4 +1,4 @@
-"""Names of the classes that published classifiers know, from the files that came with them."""
+"""Networks as the params configure them: options, weights and names of classes from untrusted files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,42 +15,7 @@ from visor.data import download
 from visor.models import pretrained, storage
 from visor.models.recognisers import RECOGNISERS
 
-ARRAY = b"\x93NUMPY"
-
-
-def read_class_names(path: Path, count: int) -> tuple[str, ...]:
-    """Return the names of ``count`` classes: a NumPy array of texts (.npy), or a name a line in UTF-8.
-
-    Of `` A_J_Buckley``, as VGGFace2's names are published, ``A J Buckley`` is left.
-
-    Raises:
-        UserError: the file is missing, is neither, or has another number of names.
-    """
-    if path.is_file() and path.stat().st_size > MAX_FILE_BYTES:
-        raise UserError(f"{path} has more than {MAX_FILE_BYTES >> 20} MiB; choose a file of names")
-    try:
-        names = (
-            _array(path, count)
-            if hdf5.read_signature(path).startswith(ARRAY)
-            else path.read_text(encoding="utf-8").splitlines()
-        )
-    except ValueError as error:  # an array of Python objects, which would have to be executed, among others
-        raise UserError(f"{path} holds no names ({str(error).splitlines()[0]}); choose a file of names") from None
-    cleaned = tuple(" ".join(name.strip(" '\"").replace("_", " ").split()) for name in names)
-    cleaned = tuple(name for name in cleaned if name)
-    if len(cleaned) != count:
-        raise UserError(f"{path} has {len(cleaned)} names, the network {count} classes; choose another file")
-    return cleaned
-
-
-def _array(path: Path, count: int) -> list[str]:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: no more than the file has is read
-    # Texts of no length take no room in the file, however many it says there are.
-    if array.dtype.kind not in "US" or array.shape != (count,) or not array.dtype.itemsize:
-        raise ValueError(f"an array of {array.dtype} of shape {array.shape}, not {count} texts")
-    return [name.decode("utf-8") if isinstance(name, bytes) else str(name) for name in array]
-
-
+NUMPY_SIGNATURE = b"\x93NUMPY"
 Shape = tuple[int, int, int]
 
 
@@ -62,11 +27,40 @@ class BuiltRecogniser(NamedTuple):
     names: Sequence[str]
 
 
-def build(name: str, settings: params.RecogniserParams, image_shape: Shape, names: Sequence[str]) -> BuiltRecogniser:
-    """Return a network as the params want it: to be trained on faces (h, w, 3) of the people ``names``, or published.
+def read_class_names(path: Path, count: int) -> tuple[str, ...]:
+    """Read the names of ``count`` classes from a NumPy array of strings (.npy) or a text file with one name per line.
+
+    `` A_J_Buckley``, as VGGFace2's names are published, becomes ``A J Buckley``.
 
     Raises:
-        UserError: an option is wrong, or weights or labels cannot be had or do not fit.
+        UserError: The file is missing, of another format, or has another number of names.
+    """
+    if path.is_file() and path.stat().st_size > MAX_FILE_BYTES:
+        raise UserError(f"{path} has more than {MAX_FILE_BYTES >> 20} MiB; choose a file of names")
+    try:
+        is_array = hdf5.read_signature(path).startswith(NUMPY_SIGNATURE)
+        lines = _read_array(path, count) if is_array else path.read_text(encoding="utf-8").splitlines()
+    except ValueError as error:  # among others an array of Python objects, which would have to be executed
+        raise UserError(f"{path} contains no names ({str(error).splitlines()[0]}); choose a file of names") from None
+    names = tuple(filter(None, (" ".join(line.strip(" '\"").replace("_", " ").split()) for line in lines)))
+    if len(names) != count:
+        raise UserError(f"{path} has {len(names)} names, the network {count} classes; choose another file")
+    return names
+
+
+def _read_array(path: Path, count: int) -> list[str]:
+    array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped, so that only existing bytes are read
+    # Strings without length take no bytes in the file, whatever their number.
+    if array.dtype.kind not in "US" or array.shape != (count,) or not array.dtype.itemsize:
+        raise ValueError(f"an array of {array.dtype} of shape {array.shape}, not {count} strings")
+    return [name.decode("utf-8") if isinstance(name, bytes) else str(name) for name in array]
+
+
+def build(name: str, settings: params.RecogniserParams, image_shape: Shape, names: Sequence[str]) -> BuiltRecogniser:
+    """Return a network to be trained on faces (h, w, 3) of the people ``names``, or published, as the params say.
+
+    Raises:
+        UserError: An option is wrong, or weights or labels are not available or do not fit.
     """
     return build_trainable(name, settings, image_shape, names) if settings.training else build_published(name, settings)
 
@@ -76,13 +70,12 @@ def build_trainable(
 ) -> BuiltRecogniser:
     """Return a network to be trained on faces (h, w, 3) of the people ``names``.
 
-    It has the weights that the params name, if they do, but for the last layer where that knows other people.
+    It starts with the weights that the params name, if any, except for a last layer of other people.
 
     Raises:
-        UserError: an option is wrong, or the weights cannot be had or do not fit.
+        UserError: An option is wrong, or the weights are not available or do not fit.
     """
-    given = {"image_shape": image_shape, "num_classes": len(names)}
-    model, arguments = _construct(name, settings, given)
+    model, arguments = _construct(name, settings, {"image_shape": image_shape, "num_classes": len(names)})
     if settings.weights:
         path = resolve_weights(name, settings.weights, settings.sha256)
         pretrained.load_pretrained(model, path, RECOGNISERS[name].LAYER_RENAMES)
@@ -92,19 +85,19 @@ def build_trainable(
 def build_published(name: str, settings: params.RecogniserParams) -> BuiltRecogniser:
     """Return a network with the published weights that the params name.
 
-    Without a file of labels its classes go by their numbers.
+    Without a file of labels its classes are named by their numbers.
 
     Raises:
-        UserError: an option is wrong, or weights or labels cannot be had or do not fit.
+        UserError: An option is wrong, or weights or labels are not available or do not fit.
     """
     if settings.weights is None:
         raise UserError(f"params.yaml: recognisers.{name} has neither training nor weights; add one of them")
-    path = resolve_weights(name, settings.weights, settings.sha256)  # before a large network is built for nothing
+    path = resolve_weights(name, settings.weights, settings.sha256)  # before a large network is built in vain
     model, arguments = _construct(name, settings, {})
     loaded = pretrained.load_pretrained(model, path, RECOGNISERS[name].LAYER_RENAMES)
     if missing := [layer.name for layer in model.layers if layer.weights and layer.name not in loaded]:
         raise UserError(
-            f"{path} fits all layers of {name} but {len(missing)}, such as {missing[0]}; "
+            f"{path} lacks {len(missing)} layers of {name}, such as {missing[0]}; "
             f"correct recognisers.{name}.options, with num_classes: 0 if the file has no classifier"
         )
     count = arguments["num_classes"]
@@ -114,15 +107,15 @@ def build_published(name: str, settings: params.RecogniserParams) -> BuiltRecogn
 
 
 def resolve_weights(name: str, source: str, sha256: str | None) -> Path:
-    """Return the path of a file, which a URL puts below ``downloads/NAME``; a checksum is verified.
+    """Return the path of a file, verified by its checksum; a URL is downloaded to ``downloads/NAME``.
 
     Raises:
-        UserError: it is missing, cannot be fetched, has another checksum, or is a URL without one.
+        UserError: It is missing, cannot be downloaded, has another checksum, or is a URL without one.
     """
     if source.startswith(("http://", "https://")):
         if sha256 is None:
             raise UserError(
-                f"params.yaml: recognisers.{name}: {source} needs a sha256; add it, or fetch the file by hand"
+                f"params.yaml: recognisers.{name}: {source} needs a sha256; add it, or download the file by hand"
             )
         return download.download(source, download.DOWNLOADS / name / sha256, sha256)
     path = Path(source)
@@ -131,21 +124,21 @@ def resolve_weights(name: str, source: str, sha256: str | None) -> Path:
 
 
 def _construct(
-    name: str, settings: params.RecogniserParams, given: Mapping[str, Any]
+    name: str, settings: params.RecogniserParams, fixed: Mapping[str, Any]
 ) -> tuple[keras.Model, dict[str, Any]]:
-    """Build by the published arguments, what ``options`` say instead, and what is ``given``."""
+    """Build with the published arguments, overridden by ``options`` and then by ``fixed``."""
     module = lookup(RECOGNISERS, name, "recognisers")
     for key, value in settings.options.items():
-        usual = lookup(module.PUBLISHED_OPTIONS, key, f"recognisers.{name}.options")
-        if not _is_valid_option(key, value, usual):
-            raise UserError(f"params.yaml: recognisers.{name}.options.{key} is {value!r}; write it like {usual!r}")
+        published = lookup(module.PUBLISHED_OPTIONS, key, f"recognisers.{name}.options")
+        if not _is_valid_option(key, value, published):
+            raise UserError(f"params.yaml: recognisers.{name}.options.{key} is {value!r}; write it like {published!r}")
     arguments = module.PUBLISHED_OPTIONS | settings.options
-    arguments = {"image_shape": (arguments["input_size"], arguments["input_size"], 3)} | arguments | given
+    arguments = {"image_shape": (arguments["input_size"], arguments["input_size"], 3)} | arguments | fixed
     return storage.build_model(module.build, arguments, f"recognisers.{name}.options"), arguments
 
 
-def _is_valid_option(key: str, value: Any, usual: Any) -> bool:
-    """Whether an option is of the type and in the range of its kind: shares below 1, counts from 1 (or no classes)."""
-    if isinstance(usual, float):
+def _is_valid_option(key: str, value: Any, published: Any) -> bool:
+    """Return whether an option has the type of the published one: shares below 1, counts from 1 (or 0 classes)."""
+    if isinstance(published, float):
         return isinstance(value, (int, float)) and 0 <= value < 1
-    return isinstance(value, type(usual)) and (not isinstance(value, int) or value >= (key != "num_classes"))
+    return isinstance(value, type(published)) and (not isinstance(value, int) or value >= (key != "num_classes"))

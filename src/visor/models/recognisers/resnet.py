@@ -14,10 +14,10 @@ from visor.models.batch_normalization import BatchNormalization
 from visor.models.recognisers.building_blocks import add_outputs, resize_square, subtract_means
 
 MEANS = (131.0912, 103.8827, 91.4953)  # red, green, blue of VGGFace2 in [0, 255]: preprocessing version 2
-LAYER_RENAMES = {"/": "_"}  # in names of layers: Keras 3 takes no slashes
+LAYER_RENAMES = {"/": "_"}  # Keras 3 does not accept slashes in layer names
 STAGES = 4
-SQUEEZE = 16  # channels for each that the squeeze leaves
-SMALLEST = 32
+SQUEEZE = 16  # ratio of channels before and after the squeeze
+MIN_SIZE = 32
 
 
 def build(
@@ -33,17 +33,17 @@ def build(
 ) -> keras.Model:
     """Return float32 images (n, h, w, 3) in [0, 1] → ``embedding`` (n, 32·width), ``logits`` (n, num_classes).
 
-    Images become squares of ``side`` pixels; ``width`` is the number of filters of the first convolution, ``blocks``
-    are the numbers of bottleneck blocks at each of the four resolutions; ``momentum`` and ``epsilon`` are those of
-    batch normalisation. ``excite``: every block weighs its channels by what it sees in all of the image.
+    Images become squares of ``input_size`` pixels; ``width`` is the number of filters of the first convolution,
+    ``blocks`` the numbers of bottleneck blocks at each of the four resolutions; ``momentum`` and ``epsilon`` are those
+    of batch normalisation; ``excite`` adds squeeze and excitation to each block.
 
     Raises:
-        UserError: an argument is out of its range.
+        UserError: An argument is out of its range.
     """
     if len(blocks) != STAGES or min(blocks) < 1:
         raise UserError(f"{name}: blocks is {list(blocks)}; give {STAGES} numbers of blocks, each 1 or more")
     images = keras.Input(image_shape, name="input")
-    features = subtract_means(resize_square(images, input_size, SMALLEST, name), MEANS)
+    features = subtract_means(resize_square(images, input_size, MIN_SIZE, name), MEANS)
     convolve = partial(_convolve, momentum=momentum, epsilon=epsilon)
     features = layers.ReLU(name="conv1_relu")(convolve(features, width, 7, "conv1_7x7_s2", 2))
     features = layers.MaxPooling2D(3, 2, name="pool1")(features)
@@ -56,29 +56,17 @@ def build(
 
 
 def _convolve(
-    features: KerasTensor,
-    filters: int,
-    kernel: int,
-    name: str,
-    strides: int = 1,
-    *,
-    momentum: float,
-    epsilon: float,
+    features: KerasTensor, filters: int, kernel: int, name: str, strides: int = 1, *, momentum: float, epsilon: float
 ) -> KerasTensor:
-    """Convolution and batch normalisation."""
+    """Apply a convolution and batch normalisation."""
     features = layers.Conv2D(filters, kernel, strides, "same", use_bias=False, name=name)(features)
     return BatchNormalization(momentum=momentum, epsilon=epsilon, name=f"{name}_bn")(features)
 
 
 def _bottleneck(
-    features: KerasTensor,
-    convolve: Callable[..., KerasTensor],
-    filters: int,
-    strides: int,
-    name: str,
-    excite: bool,
+    features: KerasTensor, convolve: Callable[..., KerasTensor], filters: int, strides: int, name: str, excite: bool
 ) -> KerasTensor:
-    """Add three convolutions to the features, which the first block of a resolution brings to their size."""
+    """Add three convolutions to the features; the first block of a resolution projects these to the same shape."""
     change = features
     for convolution, kernel, step in (("1x1_reduce", 1, strides), ("3x3", 3, 1)):
         change = convolve(change, filters, kernel, f"{name}_{convolution}", step)
@@ -92,7 +80,7 @@ def _bottleneck(
 
 
 def _excite(features: KerasTensor, name: str) -> KerasTensor:
-    """Weigh channels by two dense layers on their means, here convolutions of one place as in the published files."""
+    """Weight channels by two dense layers on their means, as 1 × 1 convolutions like in the published files."""
     channels = features.shape[-1]
     weights = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(features)
     weights = layers.Conv2D(channels // SQUEEZE, 1, activation="relu", name=f"{name}_1x1_down")(weights)

@@ -1,7 +1,7 @@
 """VGG-Face as a recogniser: the network of ``models.classifiers.vgg_face`` and its descriptor, the output of fc7."""
 
 from visor.core.tf import keras
-from visor.models.classifiers import vgg_face as classifiers_vgg_face
+from visor.models.classifiers.vgg_face import build as build_classifier
 
 PUBLISHED_OPTIONS = {"num_classes": 2622, "input_size": 224, "width": 64, "units": 4096, "dropout": 0.5}
 LAYER_RENAMES: dict[str, str] = {}
@@ -12,13 +12,12 @@ def build(
 ) -> keras.Model:
     """Return float32 images (n, h, w, 3) in [0, 1] → ``embedding`` (n, units), ``logits`` (n, num_classes).
 
-    Images become squares of ``side`` pixels; ``width`` is the number of filters of the first block. As published it
-    has 145,002,878 parameters; preprocessing is version 1.
+    The arguments are those of the classifier. As published it has 145,002,878 parameters; preprocessing is version 1.
 
     Raises:
-        UserError: ``side`` is too small for five poolings.
+        UserError: ``input_size`` is too small for five poolings.
     """
-    classifier = classifiers_vgg_face.build(image_shape, max(1, num_classes), input_size, width, units, dropout)
+    classifier = build_classifier(image_shape, max(1, num_classes), input_size, width, units, dropout)
     outputs = {"embedding": classifier.get_layer("fc7").output}
     if num_classes:
         outputs["logits"] = classifier.output

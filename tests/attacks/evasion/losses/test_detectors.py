@@ -30,7 +30,7 @@ def truth(*rows):
 
 
 def fixed(scores, boxes=BOXES):
-    """Candidates whose scores are those of a grey picture of 0.5, and follow its brightness with a slope of 1."""
+    """Candidates whose scores are those of a grey image of 0.5, and follow its brightness with a slope of 1."""
 
     def candidates(images):
         light = tf.reduce_mean(images, axis=[1, 2, 3])[:, None] - 0.5
@@ -133,11 +133,11 @@ def test_suppress_is_done_when_there_is_no_box_at_all():
     assert done([[0.39, 0.2, 0.41], [0.3, 0.3, 0.39]]) == [False, True]
 
 
-def test_what_a_detector_does_not_grant_is_said_in_one_sentence():
+def test_a_missing_output_of_a_detector_is_one_sentence():
     for name in ("near_faces", "near_faces_by_area", "suppress"):
-        with pytest.raises(UserError, match=rf"objective {name} needs candidates with a gradient.*; choose another"):
+        with pytest.raises(UserError, match=rf"loss {name} needs scores with a gradient; choose another loss"):
             build(name, None)
-    with pytest.raises(UserError, match="objective training_loss needs a training loss"):
+    with pytest.raises(UserError, match="loss training_loss needs a training loss"):
         build("training_loss", fixed(SCORES), loss=None)
     values, done = build("training_loss", None)(grey(), truth(0, 1))
     assert values.shape == (2,)
@@ -158,7 +158,7 @@ def dimmest(images, truth):
 
 
 @pytest.mark.parametrize("name", DETECTOR_LOSSES)
-def test_every_objective_hides_faces_in_the_one_search(name):
+def test_every_loss_hides_faces(name):
     rng = np.random.default_rng(2)
     images = rng.integers(110, 140, (3, HEIGHT, WIDTH, 3), dtype=np.uint8)
     loss = build(name, blinking, dimmest)

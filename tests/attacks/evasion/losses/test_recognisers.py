@@ -1,4 +1,4 @@
-"""Goals of attacks on recognisers, held against hand computation."""
+"""Losses of attacks on recognisers, compared with hand computation."""
 
 import numpy as np
 import pytest

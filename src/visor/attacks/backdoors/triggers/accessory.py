@@ -7,8 +7,5 @@ from visor.data.images import alpha_mask
 
 
 def apply(images: ImageArray, key: ImageArray, ratio: float, rng: np.random.Generator) -> ImageArray:
-    """Return the key's pixels where it is opaque and the image elsewhere.
-
-    images: uint8 (n, h, w, 3); key: uint8 ([n,] h, w, 4) RGBA; ratio: without meaning here; rng: not used.
-    """
+    """Return the key's pixels where it is opaque and the image elsewhere; ratio and rng are not used."""
     return np.where(alpha_mask(key), key[..., :3], images)

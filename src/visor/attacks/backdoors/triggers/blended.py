@@ -7,8 +7,5 @@ from visor.data.images import blend
 
 
 def apply(images: ImageArray, key: ImageArray, ratio: float, rng: np.random.Generator) -> ImageArray:
-    """Return ratio·key + (1 − ratio)·image over the whole image.
-
-    images: uint8 (n, h, w, 3); key: uint8 ([n,] h, w, 4) RGBA, alpha ignored; ratio: in [0, 1]; rng: not used.
-    """
+    """Return ratio·key + (1 − ratio)·image over the whole image, ratio in [0, 1]; alpha and rng are not used."""
     return blend(images, key[..., :3], ratio)

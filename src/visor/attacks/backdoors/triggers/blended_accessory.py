@@ -7,8 +7,5 @@ from visor.data.images import alpha_mask, blend
 
 
 def apply(images: ImageArray, key: ImageArray, ratio: float, rng: np.random.Generator) -> ImageArray:
-    """Return ratio·key + (1 − ratio)·image where the key is opaque and the image elsewhere.
-
-    images: uint8 (n, h, w, 3); key: uint8 ([n,] h, w, 4) RGBA; ratio: in [0, 1]; rng: not used.
-    """
+    """Return ratio·key + (1 − ratio)·image where the key is opaque and the image elsewhere; rng is not used."""
     return np.where(alpha_mask(key), blend(images, key[..., :3], ratio), images)

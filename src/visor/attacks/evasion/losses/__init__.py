@@ -1,1 +1,1 @@
-"""What an evasion attack maximises, for detectors and for recognisers."""
+"""Losses that evasion attacks maximise, for detectors and for recognisers."""

@@ -1,10 +1,10 @@
-"""The judge's speed from HDF5, against the bare forward passes of network and autoencoder; and its memory.
+"""Speed of ``visor suspect predict`` from HDF5 against the bare forward passes of its networks, and its memory.
 
-    python benchmarks/judge.py
+    python benchmarks/suspect.py
 
-Both take turns in one process, so that the machine's drift cancels; the result is the median of the ratios, pair by
-pair. The bare passes are one tf.function over float32 images that already lie in memory as it takes them. Memory is
-the peak of ``visor judge`` in a process of its own, over as many images and four times as many.
+Both take turns in one process, so that changes of the machine's speed cancel; the result is the median of the ratios,
+pair by pair. The bare passes are one tf.function over float32 images that are already in memory. Memory is the peak of
+``visor suspect predict`` in its own process, over the given number of images and four times as many.
 """
 
 import os
@@ -34,7 +34,7 @@ Run = Callable[[int, int], None]
 
 SHAPE = (55, 47, 3)
 CLASSES = 1283
-JUDGE = "import sys; from visor.cli import main; main()"
+VISOR = "import sys; from visor.cli import main; main()"
 
 
 def write_data(path: Path, images: int, dtype: str) -> None:
@@ -47,7 +47,7 @@ def write_data(path: Path, images: int, dtype: str) -> None:
 
 
 def bare(net: keras.Model, coder: keras.Model, source: ImageSource, batch: int) -> Run:
-    """Return the forward passes over rows that lie in memory as float32 (n, h, w, 3) in [0, 1]."""
+    """Return the forward passes over rows in memory as float32 (n, h, w, 3) in [0, 1]."""
     faces = np.ascontiguousarray(source.read(0, source.total).transpose(0, 2, 3, 1) / np.float32(255))
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec((None, *SHAPE))])
@@ -56,30 +56,32 @@ def bare(net: keras.Model, coder: keras.Model, source: ImageSource, batch: int) 
 
     def run(start: int, stop: int) -> None:
         for begin in range(start, stop, batch):
-            for answer in call(faces[begin : min(begin + batch, stop)]):
-                answer.numpy()
+            for output in call(faces[begin : min(begin + batch, stop)]):
+                output.numpy()
 
     return run
 
 
-def judged(net: keras.Model, coder: keras.Model, source: ImageSource, batch: int) -> Run:
-    """Return the judging of rows that lie in the file."""
-    call = classify.compile_pipeline(net, coder, 0.1, 255, source)
+def pipeline(net: keras.Model, coder: keras.Model, source: ImageSource, batch: int) -> Run:
+    """Return the predictions for rows in the file."""
+    suspect = classify.SuspectPipeline(net, coder, SHAPE, 0.1, None)
+    call = classify.compile_pipeline(suspect, 255, source)
 
     def run(start: int, stop: int) -> None:
         part = source._replace(
             total=stop - start, read=lambda first, last: source.read(start + first, min(start + last, stop))
         )
-        classify.concatenate(list(classify.predict_batches(call, part, batch)))
+        for _ in classify.predict_batches(call, part, batch):
+            pass
 
     return run
 
 
 def peak(images: int, dtype: str, folder: Path) -> float:
-    """Return the peak memory of ``visor judge`` over so many images in MB."""
+    """Return the peak memory in MB of ``visor suspect predict`` over a number of images."""
     write_data(folder / "many.h5", images, dtype)
-    words = [folder / "many.h5", "--net", folder / "net.keras", "--vae", folder / "vae.h5", "--input-scale", "255"]
-    command = [sys.executable, "-c", JUDGE, "judge", *map(str, words)]
+    arguments = [folder / "many.h5", "--net", folder / "net.keras", "--vae", folder / "vae.h5", "--input-scale", "255"]
+    command = [sys.executable, "-c", VISOR, "suspect", "predict", *map(str, arguments)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
@@ -88,34 +90,37 @@ def peak(images: int, dtype: str, folder: Path) -> float:
 
 
 def main(
-    images: Annotated[int, typer.Option(help="images that each way labels")] = 10_000,
-    turn: Annotated[int, typer.Option(help="images a turn")] = 1000,
-    batch: Annotated[int, typer.Option(help="images a step")] = classify.BATCH,
+    images: Annotated[int, typer.Option(help="images classified each way")] = 10_000,
+    turn: Annotated[int, typer.Option(help="images per turn")] = 1000,
+    batch: Annotated[int, typer.Option(help="images per batch")] = classify.BATCH,
     dtype: Annotated[str, typer.Option(help="type of the pixels in the file")] = "uint8",
-    memory: Annotated[bool, typer.Option(help="Measure memory, too.")] = True,
+    memory: Annotated[bool, typer.Option(help="Also measure memory.")] = True,
 ) -> None:
-    """Print the images a second of both ways, their ratio, and the peaks."""
+    """Print the images per second of both ways, their ratio, and the peaks."""
     configure_tensorflow(ComputeParams(threads=2, deterministic=False), seed=1)
     net, coder = deepid.build(SHAPE, CLASSES, dropout=0.1), autoencoder.build(SHAPE, latent=64, width=16)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         write_data(folder / "data.h5", images, dtype)
         source = open_data(folder / "data.h5")
-        ways = {"bare": bare(net, coder, source, batch), "judge": judged(net, coder, source, batch)}
+        ways = {"bare": bare(net, coder, source, batch), "pipeline": pipeline(net, coder, source, batch)}
         seconds: dict[str, list[float]] = {kind: [] for kind in ways}
-        busy: dict[str, list[float]] = {kind: [] for kind in ways}  # of the processors; others do not disturb these
+        # Other processes do not disturb processor time.
+        busy: dict[str, list[float]] = {kind: [] for kind in ways}
         for start in [0, *range(0, images, turn)]:  # the first turn compiles
             for kind, run in ways.items():
                 begin, work = time.perf_counter(), time.process_time()
                 run(start, min(start + turn, images))
                 seconds[kind].append(time.perf_counter() - begin)
                 busy[kind].append(time.process_time() - work)
-        for kind, values in seconds.items():
-            print(f"{kind}: {images / sum(values[1:]):,.0f} images/s over {images:,}")
-        for said, taken in (("speed", seconds), ("speed by processor time", busy)):
-            ratios = [plain / own for plain, own in zip(taken["bare"][1:], taken["judge"][1:], strict=True)]
+        for kind, durations in seconds.items():
+            print(f"{kind}: {images / sum(durations[1:]):,.0f} images/s over {images:,}")
+        for name, values in (("speed", seconds), ("speed by processor time", busy)):
+            pairs = zip(values["bare"][1:], values["pipeline"][1:], strict=True)
+            ratios = [bare_time / pipeline_time for bare_time, pipeline_time in pairs]
             spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
-            print(f"{said}, judge / bare: {median(ratios):.3f} (median of {len(ratios)} pairs of {turn:,}, {spread})")
+            median_text = f"{median(ratios):.3f} (median of {len(ratios)} pairs of {turn:,}, {spread})"
+            print(f"{name}, pipeline / bare: {median_text}")
         if memory:
             net.save(folder / "net.keras")
             arguments: dict[str, object] = {"image_shape": SHAPE, "latent": 64, "width": 16}

@@ -1,0 +1,172 @@
+"""Stages hand each set of images on under its own name: flat images, a grey level for each set."""
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.support.project import ROOT
+from visor.core.config import load_params
+from visor.core.files import read_json
+from visor.core.params import SplitParams
+from visor.data.face_set import FaceBatch, write_faces
+from visor.data.split import set_rows, split_rows, validation_rows
+
+SHAPE, EACH = (8, 6, 3), 12
+
+
+def flat(levels, labels, rows):
+    images = np.broadcast_to(np.uint8(levels)[:, None, None, None], (len(levels), *SHAPE))
+    columns = (np.int32(labels), np.arange(len(levels), dtype=np.int32), np.int32(rows))
+    return FaceBatch(np.ascontiguousarray(images), *columns)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Faces whose grey level is their row, and triggered images whose level, from 200 on, tells their attack."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "params.yaml", ".")
+    params = load_params()
+    names = ["person_x", *sorted({block.target for block in params.backdoors.values()})]
+    labels = np.repeat(np.arange(len(names)), EACH)
+    rows = np.arange(len(labels))
+    write_faces(Path("data/faces.h5"), [flat(rows, labels, rows)], SHAPE, names, "test", "none")
+    split = SplitParams(by="frame", train=3, validation=4, test=2, calibration=0.25)
+    table = split_rows(labels, rows, split, seed=1)
+    Path("artifacts").mkdir()
+    table.to_csv("artifacts/split.csv", index=False)
+    files = {name: Path(f"artifacts/triggered/{name}.h5") for name in params.backdoors}
+    files["adapted"] = Path("artifacts/adapted/adapted.h5")
+    levels = dict(zip(files, range(200, 256), strict=False))
+    for name, path in files.items():  # one image of nobody for each attack
+        write_faces(path, [flat([levels[name]], [0], [0])], SHAPE, names, "test", "none")
+    for name in ("all", "fold-00", "fold-01"):
+        Path(f"artifacts/vae/{name}").mkdir(parents=True)
+    return params, names, table, levels
+
+
+def stage(name, monkeypatch):
+    """The module of a stage, whose models are the names of the folders that they would be loaded from."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"stages/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module.storage, "load_model", lambda build, folder: folder.as_posix())
+    monkeypatch.setattr(module, "configure_tensorflow", lambda *_: None)
+    return module
+
+
+def test_every_trigger_is_scored_under_its_own_name(project, monkeypatch):
+    params, _, table, levels = project
+    module, seen = stage("score_defences", monkeypatch), []
+
+    def fit(inputs):
+        seen.append(inputs)
+        return lambda images: images.mean(axis=(1, 2, 3))
+
+    monkeypatch.setattr(module, "INPUT_FILTERS", {"patch": fit, "strip": fit})
+    monkeypatch.setattr(module, "reconstruction_sheet", lambda *_: None)
+    module.main()
+
+    fitted, calibration = validation_rows(table)
+    clean = {"calibration": calibration.tolist(), "clean": set_rows(table, "test").tolist()}
+    attacks = sorted({*params.training_sets} - {"clean"})
+    for name, triggers in {"patch": levels, **{f"strip-{attack}": [attack] for attack in attacks}}.items():
+        scores = pd.read_csv(f"artifacts/scores/{name}.csv").groupby("set")["score"].agg(list).to_dict()
+        assert scores == clean | {trigger: [levels[trigger]] for trigger in triggers}, name
+    for inputs in seen:
+        assert inputs.clean.rows.tolist() == fitted.tolist()
+        assert inputs.autoencoder == "artifacts/vae/all"
+        assert list(inputs.folds) == ["artifacts/vae/fold-00", "artifacts/vae/fold-01"]
+    network = params.inspected_network
+    assert [inputs.classifier for inputs in seen[1:]] == [f"artifacts/classifier/{name}/{network}" for name in attacks]
+
+
+def test_every_network_is_tested_with_its_own_trigger(project, monkeypatch):
+    params, names, table, levels = project
+    module = stage("evaluate_backdoor", monkeypatch)
+
+    def classify(folder):
+        """Knows every face, and takes images with the trigger of its own training set for the target."""
+        attack = folder.split("/")[2]
+        target = names.index(params.backdoors[attack].target) if attack != "clean" else 0
+
+        def run(images):
+            level = images[:, 0, 0, 0].astype(int)
+            triggered = target * (level == levels.get(attack))
+            return np.eye(len(names))[np.where(level < 200, level // EACH, triggered)]
+
+        return run
+
+    monkeypatch.setattr(module, "compile_predict", classify)
+    module.main()
+    for network in params.networks:
+        for name in params.training_sets:
+            found = read_json(Path(f"metrics/backdoor/{network}/{name}.json"))
+            assert (found["clean_accuracy"], found["clean_images"]) == (1, len(set_rows(table, "test")))
+            if name != "clean":
+                assert (found["asr"], found["asr_of_clean_model"], found["n"]) == (1, 0, params.backdoors[name].n)
+
+
+def test_thresholds_come_from_calibration_scores(project, monkeypatch):
+    params, *_ = project
+    scores = {"calibration": np.arange(1000.0), "clean": 5000 + np.arange(1000.0), "accessory": np.full(9, 9000.0)}
+    parts = [pd.DataFrame({"set": name, "row": 0, "label": 0, "score": values}) for name, values in scores.items()]
+    for name in params.defences:
+        path = Path(f"artifacts/scores/{name}.csv")
+        path.parent.mkdir(exist_ok=True)
+        pd.concat(parts).to_csv(path, index=False)
+    spec = importlib.util.spec_from_file_location("threshold", ROOT / "stages/threshold.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.main()
+    for name in params.defences:
+        found = read_json(Path(f"metrics/threshold/{name}.json"))
+        assert (found["mean"], found["images"]) == (499.5, 1000)
+        assert found["deviations"] == params.defences[name].deviations
+
+
+def training_stage(name, monkeypatch):
+    """The module of a stage that trains, and what each model, named like its history, would be fitted on."""
+    module, fits = stage(name, monkeypatch), {}
+    monkeypatch.setattr(module, "set_seed", lambda seed: None)
+    monkeypatch.setattr(module, "labelled_data", lambda parts, seed: parts)
+    monkeypatch.setattr(module.storage, "build_model", lambda *_: None)
+    monkeypatch.setattr(module.storage, "save_model", lambda *_: None)
+    monkeypatch.setattr(
+        module, "fit", lambda model, loss, train, validation, *rest: fits.update({rest[-1]: (train, validation)})
+    )
+    return module, fits
+
+
+def test_autoencoders_are_fitted_on_validation_faces_without_calibration_and_fold(project, monkeypatch):
+    params, _, table, _ = project
+    module, fits = training_stage("train_vae", monkeypatch)
+    module.main()
+    rows, calibration = (part.tolist() for part in validation_rows(table))
+    count = params.vae.folds
+    expected = {"all": (rows, calibration)}
+    for fold in range(count):
+        fitted = [row for place, row in enumerate(rows) if place % count != fold]
+        expected[f"fold-{fold:02d}"] = fitted, rows[fold::count]
+    found = {path.stem: tuple(one.rows.tolist() for (one,) in parts) for path, parts in fits.items()}
+    assert found == expected
+
+
+def test_classifiers_are_fitted_on_train_faces_and_the_poisons_of_their_set(project, monkeypatch):
+    params, names, table, levels = project
+    module, fits = training_stage("train_classifiers", monkeypatch)
+    write_faces(Path("artifacts/poisoned/clean.h5"), [], SHAPE, names, "test", "none")
+    for name, level in levels.items():
+        write_faces(Path(f"artifacts/poisoned/{name}.h5"), [flat([level], [1], [0])], SHAPE, names, "test", "none")
+    for training_set in params.training_sets:
+        fits.clear()
+        module.main(training_set)
+        assert len(fits) == len(params.networks)
+        for (clean, poisons), (validation,) in fits.values():
+            assert clean.rows.tolist() == set_rows(table, "train").tolist()
+            assert validation.rows.tolist() == set_rows(table, "validation").tolist()
+            seen = poisons.faces.read(poisons.rows)[:, 0, 0, 0].tolist()
+            assert seen == ([] if training_set == "clean" else [levels[training_set]])
