@@ -461,5 +461,5 @@ def test_mistakes_at_the_start_are_one_sentence(tmp_path):
     error = run_app(tmp_path, "--certificate", "a.pem", "--key", "b.pem")
     assert error.startswith("error: --certificate a.pem cannot be read")
     error = run_app(tmp_path, "--port", "0")
-    assert re.match("error: .*artifacts/recogniser/facenet is missing.*run `dvc repro`", error)
+    assert re.match("error: .*artifacts/recogniser/facenet is missing.*with `dvc repro`", error)
     assert list(tmp_path.iterdir()) == []
