@@ -808,4 +808,4 @@ def test_the_command_writes_the_page_with_provenance(project, monkeypatch, page)
     assert isinstance(command("--out", ".").exception, UserError)
     result = command("--out", "y.html/z.html")  # its folder is a file
     assert isinstance(result.exception, UserError)
-    assert re.fullmatch(r"--out y\.html/z\.html cannot be written \(.+\); name another file", str(result.exception))
+    assert re.fullmatch(r"--out y\.html/z\.html cannot be written \(.+\); pass another file", str(result.exception))
