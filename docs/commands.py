@@ -1,4 +1,4 @@
-"""Every command of README.md and docs/*.md, and how each is run where nobody looks on: docs/run_commands.py does."""
+"""Every command of README.md and docs/*.md, and how docs/run_commands.py runs each without a person watching."""
 
 import re
 from pathlib import Path

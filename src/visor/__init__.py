@@ -1,6 +1,6 @@
 """Visor attacks and defends face models in one reproducible pipeline.
 
-As a library it attacks Keras models, plants backdoors in arrays and scores images with detectors of poison
+As a library it attacks Keras models, plants backdoors in arrays and scores images with input filters
 (docs/api.md). The names below load their packages, and TensorFlow, when they are first used.
 
 The layers: a package imports from lines below its own. ``stages/`` stands on top and alone knows where artifacts are.

@@ -26,7 +26,7 @@ def flat(levels, labels, rows):
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """Faces whose grey level is their row, and triggered images whose level, from 200 on, tells their attack."""
+    """Faces whose grey level is their row, and triggered images whose level, from 200 on, is that of their attack."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "params.yaml", ".")
     params = load_params()
@@ -41,7 +41,7 @@ def project(tmp_path, monkeypatch):
     files = {name: Path(f"artifacts/triggered/{name}.h5") for name in params.backdoors}
     files["adapted"] = Path("artifacts/adapted/adapted.h5")
     levels = dict(zip(files, range(200, 256), strict=False))
-    for name, path in files.items():  # one image of nobody for each attack
+    for name, path in files.items():  # one image for each attack, of a person who is no target
         write_faces(path, [flat([levels[name]], [0], [0])], SHAPE, names, "test", "none")
     for name in ("all", "fold-00", "fold-01"):
         Path(f"artifacts/vae/{name}").mkdir(parents=True)
