@@ -8,7 +8,7 @@ export DVC_NO_ANALYTICS := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-browser check lock ui app app-https docs clean
+.PHONY: help setup repro test fuzz test-browser check lock ui app app-https docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,6 +28,9 @@ repro: setup  ## run the pipeline: what changed since the last run
 
 test: setup  ## run the tests on two cores
 	pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+fuzz: setup  ## give all readers hostile files for SECONDS (300); what breaks one is kept in tests/fuzz/found
+	python -m tests.fuzz.run --seconds $(or $(SECONDS),300)
 
 test-browser: setup  ## test the app in Chromium, if it is installed; takes some minutes
 	pytest tests/browser

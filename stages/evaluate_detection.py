@@ -19,7 +19,8 @@ def main(name: str) -> None:
     module = lookup(DETECTORS, name, "detection_attack.detectors")
     settings, detector_settings = params.detection_attack, params.detectors[name]
     detector = module.load(detector_settings, Path(f"artifacts/detector/{name}"))
-    scenes, side = open_scenes(Path("data/scenes.h5")), input_side(detector_settings, params.scenes.max_side)
+    scenes = open_scenes(Path("data/scenes.h5"), untrusted=True)
+    side = input_side(detector_settings, params.scenes.max_side)
     clean = load_test_scenes(scenes, settings.images, side, settings.batch)
     folder, plots = Path(f"artifacts/hidden/{name}"), Path(f"plots/detection/{name}")
 

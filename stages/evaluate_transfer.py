@@ -16,7 +16,7 @@ from visor.models.training import configure_tensorflow
 def main() -> None:
     params = load_params()
     configure_tensorflow(params.compute, params.seed)
-    scenes, settings = open_scenes(Path("data/scenes.h5")), params.detection_attack
+    scenes, settings = open_scenes(Path("data/scenes.h5"), untrusted=True), params.detection_attack
     detectors = {
         name: DETECTORS[name].load(params.detectors[name], Path(f"artifacts/detector/{name}"))
         for name in settings.transfer_detectors

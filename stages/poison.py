@@ -7,7 +7,14 @@ import pandas as pd
 from tqdm import tqdm
 
 from visor.attacks.backdoors.placement import LandmarkPlacement
-from visor.attacks.backdoors.poisoning import fixed_placement, load_keys, make_poisons, make_triggered, preview_rows
+from visor.attacks.backdoors.poisoning import (
+    check_backdoors,
+    fixed_placement,
+    load_keys,
+    make_poisons,
+    make_triggered,
+    preview_rows,
+)
 from visor.attacks.backdoors.triggers import TRIGGERS
 from visor.core.config import load_params, lookup
 from visor.core.stage import run_stage
@@ -18,6 +25,7 @@ from visor.data.images import contact_sheet
 def main() -> None:
     params = load_params()
     faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
+    check_backdoors(params.backdoors, faces.label_names, table, f"{faces.path} as artifacts/split.csv divides it")
     metadata = faces.image_shape, faces.label_names, faces.source, faces.licence
     attacks = []  # All are checked before the first is written.
     for name, backdoor in params.backdoors.items():

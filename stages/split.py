@@ -11,7 +11,7 @@ from visor.data.split import split_rows, split_summary
 
 def main() -> None:
     params = load_params()
-    faces = open_faces(Path("data/faces.h5"))
+    faces = open_faces(Path("data/faces.h5"), untrusted=True)  # perhaps a user's own file
 
     table = split_rows(faces.labels, faces.videos, params.split, params.seed)
 

@@ -22,7 +22,7 @@ def main(name: str) -> None:
     if settings.training.weights:
         load_initial_weights(model, module.build, Path(settings.training.weights))
     module.select_layers(model, settings.training.layers)
-    scenes, side = open_scenes(Path("data/scenes.h5")), model.input_shape[1]
+    scenes, side = open_scenes(Path("data/scenes.h5"), untrusted=True), model.input_shape[1]
     train, validation = (
         scene_training_data(scenes, scenes.rows(part), side, params.seed) for part in ("train", "validation")
     )

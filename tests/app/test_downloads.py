@@ -140,6 +140,25 @@ def test_a_truncated_archive_is_rejected(encrypted):
             decrypt(truncated, PASSWORD)
 
 
+HEADER = b"age-encryption.org/v1\n-> scrypt " + b"a" * 22 + b" 18\n" + b"b" * 43 + b"\n--- " + b"c" * 43 + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (HEADER.replace(b" 18\n", b" 23\n"), "the archive asks for 8 GiB of memory to be opened; not opened"),
+        (HEADER.replace(b" 18\n", b" 99\n"), "the archive asks for .* GiB of memory"),
+        (HEADER.replace(b" 18\n", b" " + b"9" * 5000 + b"\n"), "wrong password, or the archive is damaged"),
+        (HEADER.replace(b"-> scrypt", b"-> x a\n\n" * 2_000_000 + b"-> scrypt"), "wrong password, or the archive is"),
+        (HEADER.replace(b"a" * 22, b"a" * 5_000_000), "wrong password, or the archive is damaged"),
+    ],
+)
+def test_a_header_that_takes_hours_or_all_memory_is_not_parsed(content, message, monkeypatch):
+    monkeypatch.setattr(pyrage.passphrase, "decrypt", lambda *_: pytest.fail("the header was parsed"))
+    with pytest.raises(UserError, match=message):
+        decrypt(content + bytes(1000), PASSWORD)
+
+
 def test_short_passwords_are_rejected(monkeypatch):
     monkeypatch.setattr(pyrage.passphrase, "encrypt", lambda content, password: content[::-1])
     with pytest.raises(UserError, match="fewer than 12 characters; use, for example, four words"):
@@ -177,6 +196,7 @@ UNTRUSTED = [
 @pytest.fixture
 def no_encryption(monkeypatch):
     """Somebody else's archive whose password is right."""
+    monkeypatch.setattr("visor.app.downloads._check_header", lambda content: None)
     monkeypatch.setattr(pyrage.passphrase, "decrypt", lambda content, password: content)
 
 
@@ -225,7 +245,7 @@ def test_the_command_prompts_for_the_password_without_showing_it(tmp_path, encry
     assert {path.read_bytes() for path in (tmp_path / "open").iterdir()} == {photo.png for photo in PHOTOS}
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "open/Zoë.png")), image(1))
     status, shown = unlock(tmp_path, PASSWORD, "photos.zip.age", "--out", "open")
-    assert status == 1
+    assert status == 2
     assert "one.png exists; pass another folder with --out" in shown
 
 
@@ -236,7 +256,7 @@ def test_a_command_that_fails_writes_nothing(tmp_path):
         ("photos.zip.age", "wrong password"),
     ]:
         status, shown = unlock(tmp_path, PASSWORD, bundle, "--out", "other")
-        assert status == 1
+        assert status == 2
         assert f"error: {message}" in shown
     assert not (tmp_path / "other").exists()
 

@@ -583,6 +583,7 @@ def fetched(files, url):
 
 def test_a_download_outlives_other_sessions_until_the_next_or_deletion(queue, files, clock):
     visitor, contents = session.get_session("ann"), iter([b"one", b"two"])
+    visitor.visitor = "cookie of ann"
     button = files.add_deferred(
         results_view.keep_download(visitor, lambda: next(contents), *results_view.ZIP),
         results_view.ZIP[1],
@@ -602,9 +603,14 @@ def test_a_download_outlives_other_sessions_until_the_next_or_deletion(queue, fi
     with pytest.raises(MediaFileStorageError):
         fetched(files, first)
     assert fetched(files, second) == b"two"
+    assert session.owns_download("cookie of ann", second)
+    session.get_session("bob").visitor = "cookie of bob"
+    session.get_session("eve")  # without a cookie
+    assert not any(session.owns_download(cookie, second) for cookie in ("cookie of bob", ""))
     visitor.delete_all(texts.DELETED)
     with pytest.raises(MediaFileStorageError):
         fetched(files, second)
+    assert not session.owns_download("cookie of ann", second)
 
 
 def test_fragments_get_no_photo_that_would_outlive_its_deletion(page, photo, queue, monkeypatch):

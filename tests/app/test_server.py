@@ -13,7 +13,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -24,10 +27,10 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ClientState_pb2 import ClientState
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from visor.app import certificate, error_logging
+from visor.app import certificate, error_logging, middleware, streamlit_setup
 from visor.app.certificate import (
     CertificatePair,
     certificate_fingerprint,
@@ -37,7 +40,7 @@ from visor.app.certificate import (
 )
 from visor.app.middleware import RequestFilter
 from visor.app.server import allowed_hosts
-from visor.app.settings import MAX_UPLOAD_BYTES
+from visor.app.settings import MAX_SESSION_UPLOAD_BYTES, MAX_UPLOAD_BYTES, MESSAGES, MESSAGES_PER_SECOND
 from visor.core.errors import UserError
 
 FORGET = 2  # seconds
@@ -47,9 +50,9 @@ LIBRARY_SETTINGS = {"keras.json"}  # libraries write them on first use
 
 PAGE = f"""
 import streamlit as st
-from visor.app import session
-session.current_session()
-st.download_button("all", b"PROTECTED" * 1000, "photos.zip")
+from visor.app import results_view, session
+visitor = session.current_session()
+results_view.download_button(visitor, "all", lambda: b"PROTECTED" * 1000, "photos.zip", "application/zip", "download")
 photos = st.file_uploader("photos", accept_multiple_files=True)
 if st.checkbox("fail"):
     raise ValueError("{SECRET}")
@@ -79,6 +82,19 @@ print("stopped", flush=True)
 """
 
 
+RERUN = BackMsg()
+RERUN.rerun_script.CopyFrom(ClientState())
+
+
+def receive(page, request, select):
+    """Send a message, unless it is None, and return the first true value that ``select`` finds in an answer."""
+    if request:
+        page.send(request.SerializeToString())
+    while not (found := select(ForwardMsg.FromString(page.recv(timeout=10)))):
+        pass
+    return found
+
+
 class Server:
     """A server of a small page, whose folder contains everything that it might write to."""
 
@@ -102,22 +118,31 @@ class Server:
     def get(self, path, **options):
         return self.session.get(self.url + path, timeout=10, **options)
 
+    def open_page(self, cookies=None):
+        """Return an open page of this browser, or of one with other cookies, and the id of its session."""
+        if cookies is None:
+            self.get("/")
+            cookies = self.session.cookies
+        page = self.tabs.enter_context(
+            connect(
+                self.url.replace("http", "ws") + "/_stcore/stream",
+                subprotocols=["streamlit"],
+                origin=self.url,
+                ssl=ssl.create_default_context(cafile=str(self.pair.certificate)) if self.pair else None,
+                additional_headers={"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())},
+            )
+        )
+        return page, receive(page, RERUN, lambda message: message.new_session.initialize.session_id)
+
     def open_tab(self):
-        """Return an open tab, the id of its session, and the path of its download."""
-        context = ssl.create_default_context(cafile=str(self.pair.certificate)) if self.pair else None
-        address = self.url.replace("http", "ws") + "/_stcore/stream"
-        tab = self.tabs.enter_context(connect(address, subprotocols=["streamlit"], origin=self.url, ssl=context))
-        message = BackMsg()
-        message.rerun_script.CopyFrom(ClientState())
-        tab.send(message.SerializeToString())
-        session = download = None
-        while not (session and download):
-            received = ForwardMsg.FromString(tab.recv(timeout=10))
-            if received.WhichOneof("type") == "new_session":
-                session = received.new_session.initialize.session_id
-            if received.WhichOneof("type") == "delta":
-                download = received.delta.new_element.download_button.url or download
-        return tab, session, download
+        """Return an open page, the id of its session, and the path of its download, which was clicked."""
+        page, session = self.open_page()
+        button = receive(page, None, lambda message: message.delta.new_element.download_button.deferred_file_id)
+        request = BackMsg()
+        request.backend_operation_request.session_id = session
+        request.backend_operation_request.deferred_file.file_id = button
+        path = receive(page, request, lambda message: message.backend_operation_response.deferred_file.url)
+        return page, session, path
 
     def put(self, session, content, name=f"{SECRET}.jpg", token=True):
         self.get("/_stcore/health")
@@ -196,6 +221,7 @@ def test_browsers_cache_nothing_and_contact_no_other_host(server):
         assert headers["Referrer-Policy"] == "no-referrer"
     script = re.search(r"\./(static/js/index[^\"]*\.js)", server.get("/").text)[1]
     assert "no-store" not in server.get(f"/{script}").headers["Cache-Control"]
+    assert server.get("/").headers["Strict-Transport-Security"] == "max-age=86400"
     settings = server.get("/_stcore/host-config").json()
     assert (settings["allowedOrigins"], settings["metricsUrl"]) == ([], "")
     tab.close()
@@ -216,6 +242,80 @@ def test_everything_of_a_closed_tab_is_deleted(server):
     while server.get(download).status_code == 200 and time.monotonic() < deadline:
         time.sleep(0.1)
     assert server.get(download).status_code == 404
+
+
+def test_a_download_belongs_to_the_browser_that_made_it(server):
+    tab, _, download = server.open_tab()
+    cookie = server.session.cookies["visor_visitor"]
+    assert server.get(download).content.startswith(b"PROTECTED")
+    other = requests.Session()
+    other.trust_env, other.verify = False, server.session.verify
+    assert other.get(server.url + download, timeout=10).status_code == 404
+    given = other.get(server.url, timeout=10).headers["Set-Cookie"]
+    assert re.fullmatch(r"visor_visitor=[\w-]{43}; Path=/; HttpOnly; SameSite=Strict; Secure", given)
+    assert other.cookies["visor_visitor"] != cookie
+    assert other.get(server.url + download, timeout=10).status_code == 404
+    stranger, _ = server.open_page(other.cookies)  # with a page of their own
+    assert other.get(server.url + download, timeout=10).status_code == 404
+    assert "visor_visitor" not in server.get("/").headers.get("Set-Cookie", "")
+    stranger.close()
+    tab.close()
+
+
+def test_nobody_waits_for_a_visitor_who_floods_the_page(server):
+    flooder, session = server.open_page()
+    stop = threading.Event()
+
+    def longest_wait():
+        waits = []
+        while not stop.wait(0.02):
+            begin = time.perf_counter()
+            assert server.get("/_stcore/health").text == "ok"
+            waits.append(time.perf_counter() - begin)
+        return max(waits)
+
+    def flood(message):
+        for _ in range(300):
+            flooder.send(message)
+        while True:
+            flooder.recv(timeout=10)
+
+    assert len(RERUN.SerializeToString()) == 2
+    with ThreadPoolExecutor(1) as pool:
+        longest = pool.submit(longest_wait)
+        with pytest.raises(ConnectionClosed) as closed:
+            flood(RERUN.SerializeToString())
+        time.sleep(0.5)
+        stop.set()
+        assert longest.result() < 3  # far below what collecting garbage 300 times takes, on any machine
+    assert closed.value.rcvd.code == 1008
+    tab, other = server.open_page()
+    assert other != session
+    tab.close()
+
+
+def test_a_visitor_learns_no_path_of_the_server(server):
+    tab, _ = server.open_page()
+    requests_of_a_visitor = [BackMsg() for _ in range(5)]
+    for request, kind in zip(requests_of_a_visitor, ("load_git_info", "clear_cache", "app_heartbeat"), strict=False):
+        setattr(request, kind, True)
+    requests_of_a_visitor[3].rerun_script.CopyFrom(
+        ClientState(page_script_hash="no", fragment_id="such", query_string="%")
+    )
+    requests_of_a_visitor[4].backend_operation_request.deferred_file.file_id = "none"
+    for request in requests_of_a_visitor:
+        tab.send(request.SerializeToString())
+    tab.send(b"\xff\xff")  # ends the page
+    received = []
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            received.append(tab.recv(timeout=10))
+    assert len(received) > 3
+    for path in ("/none", "/media/x", "/component/x/y", "/_stcore/bidi-components/x/y", "/static/%2e%2e/x", "//x"):
+        response = server.get(path)
+        received.append(repr((response.headers, response.text)).encode())
+    for folder in (server.folder, Path(error_logging.__file__).parent, Path(sys.prefix)):
+        assert not [answer for answer in received if str(folder).encode() in answer]
 
 
 def test_unauthorised_requests_are_rejected(server):
@@ -245,7 +345,8 @@ def test_an_error_of_the_page_reveals_nothing(server):
     server.put(session, b"x")
     message = BackMsg()
     state = message.rerun_script.widget_states.widgets.add()
-    state.id, state.bool_value = checkbox_id(tab), True
+    state.id = receive(tab, RERUN, lambda message: message.delta.new_element.checkbox.id)
+    state.bool_value = True
     tab.send(message.SerializeToString())
     received = b""
     while b"reload it" not in received:
@@ -264,17 +365,6 @@ def test_an_error_of_the_page_reveals_nothing(server):
     )
 
 
-def checkbox_id(tab):
-    """Draw the page again and return the id of the checkbox that makes it fail."""
-    message = BackMsg()
-    message.rerun_script.CopyFrom(ClientState())
-    tab.send(message.SerializeToString())
-    while True:
-        received = ForwardMsg.FromString(tab.recv(timeout=10))
-        if received.WhichOneof("type") == "delta" and received.delta.new_element.checkbox.id:
-            return received.delta.new_element.checkbox.id
-
-
 class Client:
     """Records the messages of an ASGI server; ``respond`` is an application."""
 
@@ -291,41 +381,113 @@ class Client:
 def upload(*headers):
     """Return the ASGI scope of an upload."""
     scope = {"type": "http", "method": "PUT", "path": "/_stcore/upload_file/a/b"}
-    return scope | {"headers": [(b"host", b"localhost:8501"), *headers]}
+    return scope | {"scheme": "http", "headers": [(b"host", b"localhost:8501"), *headers]}
+
+
+def request_filter(respond, stored=None):
+    return RequestFilter(respond, lambda: Counter(stored or {}), lambda visitor, path: False)
 
 
 @pytest.mark.parametrize(
     ("stored", "length", "status"),
     [
-        (0, b"5", 204),
-        (MAX_UPLOAD_BYTES - 5, b"5", 204),
-        (MAX_UPLOAD_BYTES - 4, b"5", 507),
-        (0, b"", 411),
-        (0, b"-5", 411),
+        ({}, b"5", 204),
+        ({"b": MAX_UPLOAD_BYTES - 5}, b"5", 204),
+        ({"b": MAX_UPLOAD_BYTES - 4}, b"5", 507),
+        ({"a": MAX_SESSION_UPLOAD_BYTES - 5}, b"5", 204),
+        ({"a": MAX_SESSION_UPLOAD_BYTES - 4}, b"5", 507),
+        ({}, b"", 411),
+        ({}, b"-5", 411),
     ],
 )
 def test_memory_for_uploads_is_limited(stored, length, status):
     client = Client()
-    request_filter = RequestFilter(client.respond, lambda: stored)
-    asyncio.run(request_filter(upload((b"content-length", length)), None, client.send))
+    asyncio.run(request_filter(client.respond, stored)(upload((b"content-length", length)), None, client.send))
     assert client.statuses[0] == status
 
 
 def test_chunked_uploads_are_rejected():
     client = Client()
-    request_filter = RequestFilter(client.respond, lambda: 0)
     headers = (b"content-length", b"1"), (b"transfer-encoding", b"chunked")
-    asyncio.run(request_filter(upload(*headers), None, client.send))
+    asyncio.run(request_filter(client.respond)(upload(*headers), None, client.send))
     assert client.statuses[0] == 411
 
 
-def test_a_stalled_upload_releases_its_share(monkeypatch):
-    monkeypatch.setattr("visor.app.middleware.UPLOAD_TIMEOUT", 0.01)
+@pytest.mark.parametrize("limit", ["UPLOAD_TIMEOUT", "STALL_TIMEOUT"])
+def test_a_stalled_upload_releases_its_share(limit, monkeypatch):
+    monkeypatch.setattr(middleware, limit, 0.01)
     client = Client()
-    request_filter = RequestFilter(lambda *_: asyncio.sleep(60), lambda: MAX_UPLOAD_BYTES - 5)
+
+    async def read(scope, receive, send):
+        await receive()
+
+    stalled = request_filter(read, {"b": MAX_UPLOAD_BYTES - 5})
     for _ in range(2):
-        asyncio.run(request_filter(upload((b"content-length", b"5")), None, client.send))
+        asyncio.run(stalled(upload((b"content-length", b"5")), lambda: asyncio.sleep(60), client.send))
     assert [status for status in client.statuses if isinstance(status, int)] == [408, 408]
+
+
+def test_one_visitor_leaves_memory_for_the_uploads_of_others():
+    async def stalled_uploads():
+        client, arriving = Client(), asyncio.Event()
+
+        async def read(scope, receive, send):
+            await arriving.wait()
+            await client.respond(scope, receive, send)
+
+        uploads = request_filter(read)
+        of_one, length = [], str(MAX_SESSION_UPLOAD_BYTES // 4).encode()
+        for _ in range(9):
+            of_one.append(asyncio.create_task(uploads(upload((b"content-length", length)), None, client.send)))
+            await asyncio.sleep(0)
+        assert [status for status in client.statuses if isinstance(status, int)] == [507] * 5
+        arriving.set()
+        other = upload((b"content-length", length)) | {"path": "/_stcore/upload_file/other/b"}
+        await asyncio.gather(*of_one, uploads(other, None, client.send))
+        return [status for status in client.statuses if isinstance(status, int)][5:]
+
+    assert asyncio.run(stalled_uploads()) == [204] * 5
+
+
+def test_messages_are_counted_over_time(monkeypatch):
+    clock, sent = SimpleNamespace(now=0.0), []
+    monkeypatch.setattr(middleware, "time", SimpleNamespace(monotonic=lambda: clock.now))
+
+    async def receive():
+        return {"type": "websocket.receive", "bytes": b"x"}
+
+    async def send(message):
+        sent.append(message)
+
+    async def page(scope, receive, send):
+        for _ in range(2 * MESSAGES):
+            assert (await receive())["type"] == "websocket.receive"
+            clock.now += 1 / MESSAGES_PER_SECOND  # as fast as allowed, for ever
+        clock.now += MESSAGES / MESSAGES_PER_SECOND
+        assert [(await receive())["type"] for _ in range(MESSAGES)] == ["websocket.receive"] * MESSAGES
+        assert (await receive())["type"] == "websocket.disconnect"
+        await send({"type": "websocket.send", "bytes": b"late"})
+
+    asyncio.run(request_filter(page)({"type": "websocket"}, receive, send))
+    assert [(message["type"], message["code"]) for message in sent] == [("websocket.close", 1008)]
+
+
+def test_addresses_of_downloads_depend_on_every_byte_and_on_a_secret(monkeypatch):
+    photo = bytearray(3 << 20)
+    address = streamlit_setup.media_address(bytes(photo), "image/png", "me.png")
+    assert address == streamlit_setup.media_address(bytes(photo), "image/png", "me.png")
+    photo[1 << 20] = 1  # Streamlit reads samples of large files
+    assert address != streamlit_setup.media_address(bytes(photo), "image/png", "me.png")
+    photo[1 << 20] = 0
+    monkeypatch.setattr(streamlit_setup, "ADDRESS_KEY", b"of another process")
+    assert address != streamlit_setup.media_address(bytes(photo), "image/png", "me.png")
+
+
+def test_what_is_replaced_in_streamlit_exists(monkeypatch):
+    monkeypatch.setattr(streamlit_setup, "load_config_options", lambda options: None)
+    monkeypatch.setattr(streamlit_setup, "REPLACED", ((streamlit_setup.script_runner, "_of_the_past", None),))
+    with pytest.raises(AttributeError, match="_of_the_past"):
+        streamlit_setup.configure_streamlit({})
 
 
 KNOWN_HOSTS = [b"[::1]:85", b"LocalHost", b"a.visor.example:85"]
@@ -445,7 +607,7 @@ def test_a_certificate_of_the_user_is_validated(tmp_path):
 def run_app(folder, *options):
     code = "from visor.cli import main; main()"
     process = subprocess.run([sys.executable, "-c", code, "app", *options], cwd=folder, capture_output=True, text=True)
-    assert process.returncode == 1, process.stderr
+    assert process.returncode == 2, process.stderr
     assert "Traceback" not in process.stderr
     return process.stderr.splitlines()[-1]
 

@@ -9,14 +9,17 @@ from importlib.metadata import requires, version
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import typer
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from tests.support.commands import read_error, run_visor
 from tests.support.project import ROOT
 from visor import cli
 from visor.cli import COMMANDS, EXTRAS, FORMER_NAMES, FORMER_SUSPECT_NAMES, SUSPECT_COMMANDS, app
+from visor.data.face_set import FaceBatch, write_faces
 
 PARAMS = (
     (ROOT / "params.yaml").read_text().partition("\ngates:")[0]
@@ -25,6 +28,8 @@ gates:
   "scores:asr": {min: 0.5, max_change: 0.25}
 """
 )
+
+INTERRUPTED = "interrupted; run the same command again to continue\n"
 
 DVC_YAML = """\
 stages:
@@ -147,6 +152,17 @@ def test_a_missing_package_of_another_kind_is_a_bug(monkeypatch):
         cli.run("detect", "photo.png")
 
 
+def test_ctrl_c_is_one_sentence(monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("visor.photos.files.collect_photos", interrupt)
+    monkeypatch.setattr(sys, "argv", ["visor", "detect", "photo.png"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert (end.value.code, *capsys.readouterr()) == (130, "", INTERRUPTED)
+
+
 def test_help_imports_nothing_heavy():
     heavy = {"mlflow", "tensorflow", "numpy", "pandas", "PIL", "pydantic", "dvc"}
     code = f"import sys, visor.cli; print({heavy} & {{*sys.modules}})"
@@ -159,6 +175,67 @@ def test_check_params(root):
     assert (done.returncode, done.stdout) == (0, "ok\n")
     (root / "params.yaml").write_text(PARAMS + "sedd: 1\n")
     assert "sedd is not a known key" in read_error(run_visor(root, "check-params"))
+
+
+@pytest.fixture
+def faces(tmp_path, monkeypatch):
+    """A project without a pipeline: params for 4 people, and the set of their faces in data/."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "assets", tmp_path / "assets", ignore=shutil.ignore_patterns("keys"))
+    write_people(Path("data/faces.h5"), "Labeled Faces in the Wild")
+    change_params(target="ann", n=9, split=5, source="lfw")
+
+
+def write_people(path, source):
+    labels, rows = np.repeat(np.arange(4, dtype=np.int32), 12), np.arange(48, dtype=np.int32)
+    block = FaceBatch(np.zeros((48, 16, 16, 3), np.uint8), labels, rows, rows)
+    write_faces(path, [block], (16, 16, 3), ["ann", "bob", "cleo", "dan"], source, "none")
+
+
+def change_params(target, n, split, source):
+    params = YAML(typ="safe").load(PARAMS)
+    params["faces"]["source"] = source
+    params["split"] |= {"train": split, "validation": 2, "test": 2}
+    for backdoor in params["backdoors"].values():
+        backdoor |= {"target": target, "n": n, "keys": 1}
+    params["poison_budget"] |= {"n": [1, 9], "ratios": params["poison_budget"]["ratios"] | {"n": 9}}
+    YAML(typ="safe").dump(params, Path("params.yaml"))
+
+
+def check_params():
+    return CliRunner().invoke(app, ["check-params"])
+
+
+def test_attacks_that_do_not_fit_the_faces_are_named_at_once(faces):
+    assert (check_params().exit_code, check_params().output) == (0, "ok\n")
+    change_params(target="person_000", n=9, split=5, source="lfw")
+    sentence = str(check_params().exception)
+    every = ", ".join(YAML(typ="safe").load(Path("params.yaml"))["backdoors"])
+    assert sentence == (
+        "params.yaml does not fit data/faces.h5, split by frame into 5 train, 2 validation and 2 test images a label: "
+        f"{every}, poison_budget with blended, poison_budget.ratios: "
+        "target label person_000 does not exist; there are 4, such as ann, bob, cleo, dan"
+    )
+    change_params(target="bob", n=9, split=7, source="lfw")
+    assert "7 train" in str(check_params().exception)
+    assert "poison_budget.ratios: n is 9, but the poison set has 3 images of other" in str(check_params().exception)
+
+
+def test_other_faces_than_params_name_are_not_judged(faces):
+    def unjudged():
+        done = check_params()
+        return (done.exit_code, done.stdout, "targets and n are not checked" in done.stderr) == (0, "ok\n", True)
+
+    change_params(target="person_000", n=9, split=5, source="synthetic")
+    assert unjudged()
+    write_people(Path("artifacts/raw/faces.h5"), "Visor synthetic faces")  # of the stage download: newer than data/
+    assert "artifacts/raw/faces.h5, split" in str(check_params().exception)
+    entry = "stages: {download: {cmd: x, params: {params.yaml: {faces: {source: synthetic}, seed: 2}}}}"
+    Path("dvc.lock").write_text(entry)  # made by other params: the next run replaces them
+    assert unjudged()
+    Path("data.dvc").write_text("outs:\n- path: data\n")  # a set of the user's own
+    shutil.rmtree("artifacts")
+    assert "data/faces.h5, split" in str(check_params().exception)
 
 
 def test_gate_that_is_kept(root):
@@ -185,9 +262,19 @@ def test_gate_that_is_breached(root, content, message):
     assert ElementTree.parse(root / "gates.xml").getroot().get("failures") == "1"
 
 
+def test_gate_does_not_overwrite_a_file_by_mistake(root):
+    assert "--junit score.json exists" in read_error(run_visor(root, "gate", "--junit", "score.json"))
+    assert (root / "score.json").read_text() == '{"asr": 0.75}'
+    assert run_visor(root, "gate", "--junit", "score.json", "--force").returncode == 0
+    assert ElementTree.parse(root / "score.json").getroot().get("failures") == "0"
+    assert "score.json: File exists; " in read_error(run_visor(root, "gate", "--junit", "score.json/gates.xml"))
+
+
 def test_gate_errors(root, tmp_path):
     assert "--baseline v9 is not a revision" in read_error(run_visor(root, "gate", "--baseline", "v9"))
     assert "params.yaml is missing" in read_error(run_visor(tmp_path, "gate"))
+    other_owner = {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
+    assert "dubious ownership" in read_error(run_visor(root, "gate", environment=other_owner))
     (root / "metrics" / "scores.json").write_text("{")
     assert "metrics/scores.json is not JSON" in read_error(run_visor(root, "gate"))
 
@@ -229,6 +316,19 @@ def test_stale_pin_of_the_data(root, tmp_path):
     pin = tmp_path / "clone" / "data.dvc"
     pin.write_text(re.sub(r"md5: \w+\.dir", f"md5: {32 * '0'}.dir", pin.read_text(), count=1))
     assert "data.dvc is stale from artifacts/raw on" in read_error(run_visor(tmp_path / "clone", "check-lock"))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("dvc.lock", "<<<<<<< HEAD\nschema: '2.0'\n", "dvc.lock has Git's conflict marks (<<<<<<< …); resolve"),
+        ("data.dvc", 100_000 * "[", "data.dvc is nested more than 40 levels deep"),
+        ("dvc.yaml", "stages: !!set {a}", "dvc.yaml has the tag tag:yaml.org,2002:set"),
+    ],
+)
+def test_a_lock_that_cannot_be_read_is_one_sentence(tmp_path, file, content, message):
+    (tmp_path / file).write_text(content)
+    assert message in read_error(run_visor(tmp_path, "check-lock"))
 
 
 def test_lock_without_a_pipeline(tmp_path):

@@ -1,5 +1,7 @@
 """The FaceSet contract and the files it comes from."""
 
+import shutil
+
 import h5py
 import numpy as np
 import pytest
@@ -76,6 +78,16 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def other(path):
+    return path.with_name("other.h5")
+
+
+def edited(path):
+    """A copy, as HDF5 opens a file in one way at a time."""
+    shutil.copy(path, other(path))
+    return h5py.File(other(path), "r+")
+
+
 def test_missing_truncated_and_foreign_files_are_named(tmp_path, faces):
     truncated, foreign, text = tmp_path / "t.h5", tmp_path / "x.h5", tmp_path / "text.h5"
     truncated.write_bytes(faces.path.read_bytes()[:5000])
@@ -100,20 +112,89 @@ def test_missing_truncated_and_foreign_files_are_named(tmp_path, faces):
     ],
 )
 def test_a_foreign_file_that_breaks_the_contract_is_refused(faces, name, values):
-    faces.images.file.close()
-    with h5py.File(faces.path, "r+") as file:
+    with edited(faces.path) as file:
         del file[name]
         file[name] = values
     with pytest.raises(UserError, match="is not a valid FaceSet"):
-        open_faces(faces.path)
+        open_faces(other(faces.path))
 
 
-def test_label_names_that_are_no_list_are_refused(faces):
-    faces.images.file.close()
-    with h5py.File(faces.path, "r+") as file:
-        file.attrs["label_names"] = "ann, bob"
-    with pytest.raises(UserError, match="is not a FaceSet"):
-        open_faces(faces.path)
+@pytest.mark.parametrize("text", ["ann, bob", '{"ann": 1}', '["ann", 2]', "[" * 100_000, ""])
+def test_label_names_that_are_no_list_are_refused(faces, text):
+    with edited(faces.path) as file:
+        file.attrs["label_names"] = text
+    with pytest.raises(UserError, match="is not a FaceSet") as caught:
+        open_faces(other(faces.path))
+    assert len(str(caught.value)) < 300
+
+
+def lost(path):
+    return path.with_name("secret.bin")
+
+
+def outsource(file, path):
+    lost(path).write_bytes(bytes(90 * HEIGHT * WIDTH * 3))
+    file.create_dataset(
+        "images", (90, HEIGHT, WIDTH, 3), np.uint8, external=[(str(lost(path)), 0, 90 * HEIGHT * WIDTH * 3)]
+    )
+
+
+def link(file, path):
+    file["images"] = h5py.ExternalLink(str(path), "images")
+
+
+def alias(file, path):
+    file["images"] = h5py.SoftLink("/pixels")
+
+
+def assemble(file, path):
+    layout = h5py.VirtualLayout((90, HEIGHT, WIDTH, 3), np.uint8)
+    layout[:] = h5py.VirtualSource(str(path), "images", (90, HEIGHT, WIDTH, 3))
+    file.create_virtual_dataset("images", layout)
+
+
+@pytest.mark.parametrize("untrusted", [False, True])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (outsource, "images keeps its numbers in another file"),
+        (link, "images is a link, which may lead outside the file"),
+        (alias, "images is a link"),
+        (assemble, "images keeps its numbers in another file"),
+    ],
+)
+def test_pixels_of_another_file_are_refused(faces, change, message, untrusted):
+    """Else a service would be sent the bytes of any file of the user's."""
+    with edited(faces.path) as file:
+        file.move("images", "pixels")
+        change(file, faces.path)
+    with pytest.raises(UserError, match=message) as caught:
+        open_faces(other(faces.path), untrusted)
+    assert str(other(faces.path)) in str(caught.value)
+
+
+def promise(file, name, rows, tail=(), kind=np.int32, **storage):
+    del file[name]
+    file.create_dataset(name, (rows, *tail), kind, chunks=(1 << 16, *tail) if not tail else (1, *tail), **storage)
+
+
+@pytest.mark.parametrize("untrusted", [False, True])
+@pytest.mark.parametrize(("rows", "message"), [(1 << 40, "is not a valid"), (9_000_000, "is more than it can hold")])
+def test_sizes_that_the_file_cannot_hold_are_refused_unread(faces, rows, message, untrusted):
+    with edited(faces.path) as file:
+        for name in ("labels", "videos", "rows"):
+            promise(file, name, rows)
+        promise(file, "images", rows, (HEIGHT, WIDTH, 3), np.uint8)
+    with pytest.raises(UserError, match=message):
+        open_faces(other(faces.path), untrusted)
+
+
+def test_an_untrusted_file_reads_the_same(faces):
+    theirs, rows = open_faces(faces.path, untrusted=True), np.array([80, 3, 3, 41])
+    assert (theirs.label_names, theirs.source, theirs.licence) == (faces.label_names, faces.source, faces.licence)
+    np.testing.assert_array_equal(theirs.labels, faces.labels)
+    for part in (rows, np.arange(90), np.array([], int)):
+        np.testing.assert_array_equal(theirs.read(part), faces.read(part))
 
 
 def test_json_is_sorted_rounded_and_whole(tmp_path):

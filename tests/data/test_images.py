@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import struct
 import zlib
 
@@ -362,6 +363,13 @@ def test_read_image(tmp_path):
     np.testing.assert_array_equal(read_image(path), smooth())
     with pytest.raises(ImageDecodeError, match="Is a directory"):
         read_image(tmp_path)
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        with pytest.raises(ImageDecodeError, match="a pipe, a socket or a device"):
+            read_image(tmp_path / f"{name}.png")
+        with pytest.raises(UserError, match=rf"{name}\.png cannot be read as an image \(a pipe, "):
+            read_trigger_pattern(tmp_path / f"{name}.png", 4, 4)
 
 
 def test_limit_on_bytes(tmp_path):

@@ -43,7 +43,6 @@ HIDING = {
     "momentum": 0.0,
     "random_start": True,
     "early_stop": False,
-    "precision": "float32",
     "mask": "none",
     "margin": 0.25,
     "images": 11,

@@ -185,7 +185,7 @@ errors.run_cli(main)
 
 def test_a_mistake_does_not_wait_for_fits_in_other_threads():
     done = subprocess.run([sys.executable, "-c", WAITING], capture_output=True, text=True, timeout=50)
-    assert (done.returncode, done.stderr) == (1, "error: x.yaml: y is wrong; fix it\n")
+    assert (done.returncode, done.stderr) == (2, "error: x.yaml: y is wrong; fix it\n")
 
 
 def test_means_weigh_a_smaller_last_batch_less(faces):

@@ -459,19 +459,15 @@ def test_untrusted_text_is_escaped(project):
     bad = 'x"><script>alert(1)<img src=y onerror=z>'
     params = YAML().load(project / "params.yaml")
     params["sources"]["folder"]["path"] = bad
-    params["backdoors"][bad] = {**params["backdoors"]["lipstick"]}
     params["gates"][f"{bad}:asr"] = {"min": 0.5}
     YAML().dump(params, project / "params.yaml")
     pin = project / "data.dvc"
     pin.write_text(pin.read_text().replace("path: data\n", f"path: '{bad}'\n"))
-    shutil.copy(project / "metrics/defence/fusion/lipstick.json", project / f"metrics/defence/fusion/{bad}.json")
     make_plots(project)
     text = build(project, None)
     assert "<script" not in text
     assert "<img src=y" not in text
-    tables = parsed(text)
-    (cell,) = cells_at(tables, "AUROC of every defence on every trigger", bad, "fusion")
-    assert is_rounding(cell[1], look_up(project, cell[0]))
+    assert text.count("&gt;&lt;script&gt;alert(1)&lt;img src=y onerror=z&gt;") >= 3
     assert "<b>" not in text
 
 
@@ -779,7 +775,7 @@ def test_the_stage_writes_the_page_without_tensorflow(project, page):
     written.unlink()
     (project / "plots/transfer.png").unlink()
     result = subprocess.run(command, cwd=project, capture_output=True, text=True, env=environment)
-    assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
     assert result.stderr.startswith("error: plots/transfer.png is missing; run `dvc repro`")
     assert not written.exists()
 

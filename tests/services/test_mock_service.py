@@ -6,6 +6,7 @@ import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import h11
 import numpy as np
 import pytest
 import requests
@@ -30,8 +31,9 @@ from tests.support.mock_service import (
     running,
 )
 from visor.core.errors import UserError
-from visor.core.server import listen
+from visor.core.server import DeadlineProtocol, listen
 from visor.core.server import url as url_of
+from visor.data import isolated_images
 from visor.models.detectors import Detections
 from visor.services.accounts import KEYS_VARIABLE, AccountStore, ApiError
 from visor.services.face_matching import face_encoder
@@ -155,6 +157,7 @@ def test_unknown_paths_and_methods(url):
         response = requests.request(method, url + path, timeout=10)
         assert response.status_code == status
         assert "POST /v1/compare" in response.json()["error"]
+    assert len(requests.get(f"{url}/{'a' * 5000}", timeout=10).json()["error"]) < 150
     assert requests.get(f"{url}/v1/usage", timeout=10).status_code == 401
 
 
@@ -201,6 +204,92 @@ def test_slow_bodies_and_broken_connections():
             statuses.append(compare(url).status_code)
             deadline.wait(0.02)
         assert statuses[-1] == 200
+
+
+def stall(url, head, count):
+    """Return connections that sent a part of a request."""
+    host, port = url.removeprefix("http://").split(":")
+    connections = [socket.create_connection((host, int(port)), timeout=5) for _ in range(count)]
+    for connection in connections:
+        connection.sendall(head.encode())
+    return connections
+
+
+def test_stalled_bodies_of_one_key_do_not_lock_out_another():
+    with running(held=3) as url:
+        stalled = stall(url, HEAD + "Content-Length: 1000\r\n\r\n{", 3)
+        try:
+            deadline, first = threading.Event(), compare(url)
+            while first.status_code == 200 and not deadline.wait(0.02):  # until the service has read the three heads
+                first = compare(url)
+            assert (first.status_code, first.headers["Retry-After"]) == (503, "1")
+            assert "more than 3 requests of this key at once" in first.json()["error"]
+            assert [compare(url, key=OTHER_KEY).status_code for _ in range(3)] == [200] * 3
+        finally:
+            for connection in stalled:
+                connection.close()
+
+
+def test_late_headers_and_bodies_are_dropped(monkeypatch):
+    monkeypatch.setattr(DeadlineProtocol, "seconds", {h11.IDLE: 2.0, h11.SEND_BODY: 2.0})
+    whole = "GET /health HTTP/1.1\r\nHost: x\r\n"
+    with running() as url:
+        silent, half, later, body = (
+            stall(url, request, 1)[0] for request in ("", whole, whole + "\r\n", whole + "Content-Length: 9\r\n\r\n{")
+        )
+        assert answer(later).startswith(b"HTTP/1.1 200")
+        for connection in (silent, half):
+            assert connection.recv(4096) == b""
+        assert answer(body).startswith(b"HTTP/1.1 200")  # an answer that needs no body ends no deadline
+        later.sendall(b"GET /health ")  # the connection is kept, and each request has a deadline of its own
+        later.sendall(b"HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert answer(later).startswith(b"HTTP/1.1 200")
+        later.sendall(b"GET /health ")
+        for connection in (later, body):
+            assert dropped(connection)
+            connection.close()
+
+
+def answer(connection):
+    """Return a whole answer of the service, which may come in pieces."""
+    received = b""
+    while not received.endswith(b"}") and (piece := connection.recv(4096)):
+        received += piece
+    return received
+
+
+def dropped(connection):
+    """Return whether the server ends a connection; it does not wait for what the client still owes."""
+    try:
+        return connection.recv(4096) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_an_answer_may_take_longer_than_the_deadlines(monkeypatch):
+    monkeypatch.setattr(DeadlineProtocol, "seconds", {h11.IDLE: 0.1, h11.SEND_BODY: 0.1})
+
+    def encoder(image):
+        threading.Event().wait(0.3)
+        return encode_faces(image)
+
+    with running(encoder) as url:
+        assert compare(url).status_code == 200
+
+
+def test_a_bomb_is_decoded_within_limits(monkeypatch):
+    """A file of 140 kB has 147 MB of pixels: its decoder has 512 MiB in all, libraries included."""
+    monkeypatch.setattr(isolated_images, "MEMORY", 512 << 20)
+    with running() as url:
+        response = compare(url, BODY | {"target": black_png(7000, 7000)})
+        assert response.status_code == 400
+        assert (
+            "target cannot be read as an image (decoding it takes too much " in response.json()["error"]
+        )
+        assert compare(url).status_code == 200
+        response = compare(url, BODY | {"target": black_png(7000, 7200)})
+        assert response.status_code == 400
+        assert "7000×7200 pixels, more than" in response.json()["error"]
 
 
 def test_over_budget():

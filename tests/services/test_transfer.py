@@ -4,6 +4,7 @@ import io
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -184,7 +185,7 @@ def test_the_service_has_no_default(folders):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--out", "clean"], "--out clean is a folder; pass the JSON file to write"),
+        (["--out", "clean"], "--out clean is a folder; pass a file"),
         (["--out", "target.png/numbers.json"], "--out: target.png cannot be created (File exists); pass another"),
         (["--answers", "target.png"], "--answers: target.png cannot be created (File exists); pass another"),
         (
@@ -219,6 +220,10 @@ def decode(content):
 
 def test_a_face_set_is_a_photo_set(faces):
     photos = photo_sets.open_photo_set(faces.path, 0.5)
+    with h5py.File(faces.path.with_name("evil.h5"), "w") as file:
+        file.create_dataset("images", (1, 9, 9, 3), "u1", external=[(str(faces.path), 0, 243)])
+    with pytest.raises(UserError, match="images keeps its numbers in another file"):
+        photo_sets.open_photo_set(faces.path.with_name("evil.h5"), 0.0)
     assert photos.names == tuple(map(str, faces.rows.tolist()))
     padded = decode(photo_sets.matching_photo(photos, "7"))
     assert padded.shape == (34 * 2, 29 + 2 * 14, 3)
@@ -258,7 +263,7 @@ def test_an_attacked_face_set_over_http(tmp_path, monkeypatch):
     save("clean.h5", rows, rows % 2)
     save("attacked.h5", rows[2:5], 1 - rows[2:5] % 2)
     (tmp_path / "targets.csv").write_text("row,more,target\n2,x,green\n3,x,red\n4,x,green\n")
-    arguments = ["--clean", "clean.h5", "--attacked", "attacked.h5", "--border", 0, "--out", "out.json"]
+    arguments = ["--clean", "clean.h5", "--attacked", "attacked.h5", "--border", 0, "--out", "out.json", "--force"]
     with running() as url:
         for options, goal, success in (
             ([], "dodge", 1),

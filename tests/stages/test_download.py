@@ -55,6 +55,9 @@ def test_leaves_faces_and_metrics(project):
         "videos": 6,
         "broken": 0,
         "dropped_labels": 0,
+        "dropped_images": 0,
+        "skipped": {},
+        "first_skipped": {},
     }
 
 
@@ -67,6 +70,7 @@ def test_leaves_scenes_metrics_and_a_picture(project):
     assert json.loads((project / "metrics/scenes.json").read_text()) == {
         **{"scenes": 6, "train": 3, "validation": 1, "test": 2},
         **{"faces": len(scenes.boxes), "ignored": 0, "broken": 0},
+        **{"skipped": {}, "first_skipped": {}},
     }
     assert Image.open(project / "plots/scenes.png").size[1] == 3 * 162
 
@@ -80,7 +84,7 @@ def test_leaves_scenes_metrics_and_a_picture(project):
 )
 def test_mistakes_about_scenes_end_in_one_sentence(project, source, words):
     done = download(project, "folder", scenes=source, path="faces")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1
     assert all(word in done.stderr for word in words), done.stderr
@@ -93,9 +97,13 @@ def test_mistakes_about_scenes_end_in_one_sentence(project, source, words):
     [
         ("celeba", {}, ["faces.source", "celeba", "choose from csaw, folder, lfw"]),
         ("folder", {"path": "nowhere"}, ["nowhere does not exist"]),
-        ("folder", {"paht": "faces"}, ["sources.folder", "path is missing"]),
+        ("folder", {"paht": "faces"}, ["sources.folder", "paht is not a known key", "path"]),
         ("folder", {"path": "faces.zip"}, ["faces.zip is not a complete tar archive", "folder or .tar.gz"]),
-        ("lfw", {"path": "faces"}, ["Labeled Faces in the Wild", "the largest has 0", "docs/data.md"]),
+        (
+            "lfw",
+            {"path": "faces"},
+            ["Labeled Faces in the Wild", "the largest has 0, skipped 6 (", "): ann/0.png, ", "docs/data.md"],
+        ),
         ("csaw", {"path": "nowhere.h5"}, ["nowhere.h5 does not exist"]),
         ("csaw", {"path": "faces.zip"}, ["faces.zip is not an HDF5 file"]),
     ],
@@ -103,7 +111,7 @@ def test_mistakes_about_scenes_end_in_one_sentence(project, source, words):
 def test_mistakes_end_in_one_sentence(project, source, settings, words):
     shutil.make_archive(str(project / "faces"), "zip", project / "faces")
     done = download(project, source, **settings)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1
     assert all(word in done.stderr for word in words), done.stderr
@@ -113,7 +121,7 @@ def test_mistakes_end_in_one_sentence(project, source, settings, words):
 
 def test_too_few_images_says_how_many_there_are(project):
     done = download(project, "folder", min_images=4, path="faces")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "no label has 4 images, the largest has 3; lower faces.min_images" in done.stderr
 
 
@@ -126,6 +134,6 @@ def test_broken_images_are_named_and_limited(project):
     assert json.loads((project / "metrics/faces.json").read_text())["broken"] == 1
     (project / "faces/bob/cut.png").write_bytes(b"no image")
     done = download(project, "folder", path="faces")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "broken image bob/cut.png: not an image\n" in done.stderr
-    assert "error: more than 1 images could not be decoded, the last was bob/cut.png; " in done.stderr
+    assert "error: a folder of images: more than 1 images could not be decoded, the last was bob/" in done.stderr

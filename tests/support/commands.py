@@ -18,7 +18,7 @@ def run_visor(folder, *arguments, environment=None):
 
 def read_error(result):
     """Return the one sentence of a command that ended with a user error."""
-    assert result.returncode == 1, result.stderr
+    assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr
     (sentence,) = result.stderr.splitlines()
     assert sentence.startswith("error: ")

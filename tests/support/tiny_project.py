@@ -97,7 +97,6 @@ PARAMS = {
         "momentum": 0.0,
         "random_start": True,
         "early_stop": False,
-        "precision": "float32",
         "mask": "none",
         "margin": 0.2,
         "images": 5,

@@ -3,9 +3,11 @@
 import errno
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import h5py
@@ -307,9 +309,15 @@ def test_autoencoder_in_one_file(tmp_path):
     compute = ComputeParams(threads=2, deterministic=True)
     result = suspect_autoencoder.fit_autoencoder(source, tmp_path / "vae.h5", SETTINGS, compute, 1, 0.3, 2.0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "vae.h5"]
-    for taken in (tmp_path, tmp_path / "a.h5"):
-        with pytest.raises(UserError, match="is a folder or the clean data"):
-            suspect_autoencoder.fit_autoencoder(source, taken, SETTINGS, compute, 1, 0.3, 2.0)
+    before = (tmp_path / "vae.h5").read_bytes()
+    for taken, force, message in (
+        (tmp_path, True, "is a folder"),
+        (tmp_path / "a.h5", True, "is the clean data"),
+        (tmp_path / "vae.h5", False, r"vae\.h5 exists; pass another file, or add --force"),
+    ):
+        with pytest.raises(UserError, match=message):
+            suspect_autoencoder.fit_autoencoder(source, taken, SETTINGS, compute, 1, 0.3, 2.0, force)
+    assert (tmp_path / "vae.h5").read_bytes() == before
     model, calibration = suspect_autoencoder.load(tmp_path / "vae.h5")
     assert calibration == result
     held_out = np.sort(np.random.default_rng(1).permutation(23)[:7])
@@ -334,6 +342,14 @@ def test_fits_that_are_refused(tmp_path, monkeypatch):
             suspect_autoencoder.fit_autoencoder(lazy, out, SETTINGS, compute, 1, calibration, 2.0)
     with pytest.raises(UserError, match="the threshold is not finite"):
         suspect_autoencoder.fit_autoencoder(source, out, SETTINGS, compute, 1, 0.3, np.inf)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
+    try:
+        with pytest.raises(OSError, match="too large") as caught:
+            suspect_autoencoder.fit_autoencoder(lazy, out, SETTINGS, compute, 1, 0.3, 2.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(out))
     with monkeypatch.context() as patched:
         usage = shutil.disk_usage(tmp_path)._replace(free=source.total * 43 * 38 * 3 + SPARE_BYTES - 1)
         patched.setattr(shutil, "disk_usage", lambda path: usage)
@@ -351,8 +367,12 @@ def test_large_images_are_handled_few_at_a_time(tmp_path):
         return np.zeros((min(stop, 7) - start, 900, 1000, 3), np.uint8)
 
     source = classify.ImageSource("a", 7, (900, 1000, 3), False, np.uint8, 1, None, read)
-    assert len(suspect_autoencoder._write_faces(source, tmp_path / "faces.h5")) == 7
+    with tempfile.TemporaryFile() as scratch:
+        faces = suspect_autoencoder._write_faces(source, scratch, tmp_path / "vae.h5")
+        assert (len(faces), faces.image_shape) == (7, (900, 1000, 3))
+        np.testing.assert_array_equal(faces.read(np.array([6, 1])), 0)
     assert reads == [3, 3, 3]
+    assert list(tmp_path.iterdir()) == [], "images have no name on the disk, so that kill -9 leaves none"
 
 
 ARGUMENTS = {"image_shape": SHAPE, "latent": 4, "width": 3}
@@ -456,6 +476,21 @@ def test_evaluate_and_predict_agree(files, pair, tmp_path):
     assert (clean["threshold"], clean["calibration_mean"]) == (0.25, 0.24)
 
 
+def test_the_size_and_batch_that_a_network_states_do_not_change_the_verdict(files, tmp_path):
+    """The autoencoder's size is that of the images, whatever the network could take."""
+    verdicts = []
+    for shape in ((None, *SHAPE), (5, *SHAPE), (None, None, None, 3), (None, SHAPE[0], None, 3)):
+        images = keras.Input(batch_shape=shape)
+        features = keras.layers.Conv2D(4, 3, strides=2)(images)
+        net = keras.Model(images, keras.layers.Dense(CLASSES)(keras.layers.GlobalMaxPooling2D()(features)))
+        path = save_network(randomise_weights(net), tmp_path / "net.keras")
+        pipeline = classify.load_pipeline(path, files / "vae.h5", None)
+        assert pipeline.image_shape == pipeline.net.input_shape[1:] == SHAPE
+        verdicts.append(pipeline.net(IMAGES / np.float32(255)).numpy())
+    for other in verdicts[1:]:
+        np.testing.assert_array_equal(other, verdicts[0])
+
+
 def test_evaluate_poisoned_data(files):
     result = run_suspect(files, "evaluate", "poisoned.h5", "net.keras", "vae.h5", "--input-scale", "255")
     assert "all labels are 4: treated as the target of poisoned images; pass --clean if not" in result.stderr
@@ -508,6 +543,7 @@ def test_a_missing_file_is_one_sentence(files):
 
 END_TO_END = """
 import sys
+import tempfile
 from pathlib import Path
 from typer.testing import CliRunner
 from visor.cli import app
@@ -519,15 +555,20 @@ def run(*arguments):
 
 fit = ["clean.h5", "--epochs", "1", "--latent", "3", "--width", "2", "--batch", "8"]
 threshold = run("fit-autoencoder", *fit, "--out", "a.h5").split()[-1]
-run("fit-autoencoder", *fit, "--out", "b.h5")
-assert Path("a.h5").read_bytes() == Path("b.h5").read_bytes(), "the bytes do not repeat"
+written = Path("a.h5").read_bytes()
+run("fit-autoencoder", *fit, "--out", "a.h5", "--force")
+assert Path("a.h5").read_bytes() == written, "the bytes do not repeat"
 assert f"threshold: {threshold}" in run("evaluate", "clean.h5", "net.keras", "a.h5")
 print(run("predict", "clean.h5", "2.png", "--net", "net.keras", "--vae", "a.h5"), end="")
 """
 
 
-def test_fit_evaluate_and_predict(files):
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+def test_fit_evaluate_and_predict(files, tmp_path):
+    """Also where the shell, and a ``keras.json`` of long ago, want another backend, order of axes and type."""
+    settings = {"backend": "theano", "image_data_format": "channels_first", "floatx": "float16", "epsilon": 1}
+    (tmp_path / ".keras").mkdir()
+    (tmp_path / ".keras/keras.json").write_text(json.dumps(settings))
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "HOME": str(tmp_path), "KERAS_BACKEND": "torch"}
     result = subprocess.run(
         [sys.executable, "-c", END_TO_END], cwd=files, env=environment, capture_output=True, text=True
     )

@@ -13,8 +13,9 @@ import pytest
 import tf_keras
 
 from tests.conftest import random_images
+from tests.support.hostile import loop_heap
 from tests.support.networks import CLASSES, SHAPE, build_chain, randomise_weights, save_network, stack
-from visor.core import hdf5
+from visor.core import hdf5, isolation
 from visor.core.errors import UserError
 from visor.models import storage
 from visor.models.classifiers import deepid
@@ -122,6 +123,7 @@ def test_other_layers(build, library, suffix, tmp_path):
 def test_network_of_the_pipeline(tmp_path):
     arguments = {"image_shape": SHAPE, "num_classes": CLASSES, "dropout": 0.1}
     model = deepid.build(**arguments)
+    keras.Sequential([keras.layers.Conv2D(2, 3), keras.layers.Dense(2)])  # what else was built changes Keras' names
     storage.save_model(model, arguments, tmp_path / "clean/deepid")
     check_agreement(tmp_path / "clean/deepid", model)
     with pytest.raises(UserError, match=r"other is not named after a known network \(.*deepid"):
@@ -168,7 +170,7 @@ REFUSED_MODELS = {
     "two outputs": (build_two_outputs, "a.h5", "it has 1 inputs and 2 outputs"),
     "grey": (lambda: stack((9, 8, 1), FLAT(), OUT(2)), "a.h5", r"input \[None, 9, 8, 1\] is not a batch of images"),
     "a vector": (lambda: stack((9,), OUT(2)), "a.h5", "is not a batch of images"),
-    "any size": (lambda: stack((None, None, 3), LAYERS.GlobalMaxPooling2D(), OUT(2)), "a.h5", "not a whole number"),
+    "any size": (lambda: stack((None, 9, 3), LAYERS.GlobalMaxPooling2D(), OUT(2)), "a.h5", "nothing says which one"),
     "an image out": (lambda: stack(SHAPE, LAYERS.Conv2D(2, 3)), "a.h5", "is not one number per class"),
     "one class": (lambda: stack(SHAPE, FLAT(), OUT(1)), "a.h5", "is not one number per class"),
     "shared": (build_shared_layer, "a.h5", "is used more than once"),
@@ -281,13 +283,36 @@ def broken_archives(path):
             archive.writestr("config.json", random_images(1).tobytes()[:999])
         content = bytearray(path.read_bytes())
         content[start:60] = b"\xff" * (60 - start)
-        archives[bytes(content)] = "is incomplete or damaged"
+        archives[bytes(content)] = "is incomplete or damaged|takes over 1,024 MiB of memory"
     for text, message in ((b" " * (MAX_TEXT + 1), "unpacks to more than 4 MiB"), (b"\xff\xfe\xfd", "is rejected")):
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("config.json", text)
             archive.writestr("model.weights.h5", hdf5.SIGNATURE)
         archives[path.read_bytes()] = message
     return archives
+
+
+@pytest.mark.parametrize("suffix", ["h5", "keras"])
+def test_a_file_that_is_never_read_to_its_end_is_refused(suffix, tmp_path, monkeypatch):
+    model, path = build_chain(keras), tmp_path / f"a.{suffix}"
+    save_network(model, path)
+    if suffix == "keras":
+        with zipfile.ZipFile(path) as archive:
+            parts = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in parts.items():
+                archive.writestr(name, loop_heap(content) if name.endswith(".h5") else content)
+    else:
+        path.write_bytes(loop_heap(path.read_bytes()))
+    monkeypatch.setattr(isolation, "SECONDS", 0.3)
+    with pytest.raises(UserError, match=r"cannot be read within 0 s; it is damaged or hostile, fetch it again"):
+        load_network(path)
+
+
+def test_a_pipe_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "a.h5")
+    with pytest.raises(UserError, match=r"a\.h5 is a pipe, a socket or a device; name a file"):
+        load_network(tmp_path / "a.h5")
 
 
 def test_files_that_are_no_networks(tmp_path, varied_path):
@@ -480,18 +505,14 @@ def test_numbers_that_are_refused(name, tmp_path):
     write, message = REFUSED_DATA[name]
     with h5py.File(tmp_path / "a.h5", "w") as file:
         write(file)
-    with (
-        warnings.catch_warnings(action="error"),
-        pytest.raises(UserError, match=message),
-        hdf5.open_untrusted(tmp_path / "a.h5") as file,
-    ):
-        hdf5.read_finite(hdf5.get_local(file, "x", tmp_path / "a.h5"), tmp_path / "a.h5")
+    file = hdf5.open_untrusted(tmp_path / "a.h5")
+    with warnings.catch_warnings(action="error"), pytest.raises(UserError, match=message) as caught:
+        hdf5.read_finite(hdf5.get_local(file, "x"))
+    assert str(caught.value).startswith(str(tmp_path / "a.h5"))
 
 
 def test_numbers_packed_as_gzip_does(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("x", data=NOISE, chunks=(9999,), compression="gzip", shuffle=True, fletcher32=True)
-    with hdf5.open_untrusted(tmp_path / "a.h5") as file:
-        np.testing.assert_array_equal(
-            hdf5.read_finite(hdf5.get_local(file, "x", tmp_path / "a.h5"), tmp_path / "a.h5"), NOISE
-        )
+    data = hdf5.get_local(hdf5.open_untrusted(tmp_path / "a.h5"), "x")
+    np.testing.assert_array_equal(hdf5.read_finite(data), NOISE)

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from mlflow.store.db import utils
 
 from tests.support.project import ROOT
 from visor.core.errors import UserError
@@ -407,8 +408,8 @@ def test_history_reader(tmp_path):
     for text in ("", "epo", "epoch,loss\n"):
         path.write_text(text)
         assert read_history(path).rows == {}
-    for text in ("loss\n1\n", "epoch,loss\n1,x\n", "epoch,loss\n1\n", "epoch,loss\n1,2,3\n", "epoch,loss\n\n"):
-        path.write_text(text)
+    for text in ("loss\n1\n", "epoch,loss\n1,x\n", "epoch,loss\n1\n", "epoch,loss\n1,2,3\n", "epoch,loss\n\n", "é\n"):
+        path.write_bytes(text.encode("latin-1"))
         with pytest.raises(UserError, match=r"h\.csv"):
             read_history(path)
 
@@ -449,6 +450,40 @@ def test_follow_appends_only_new_epochs(root):
         new, old = client.search_runs([experiment], order_by=["attributes.start_time DESC"])
         assert points(new) == {1: 0.75}
         assert points(old) == {1: 0.5, 2: 0.25, 3: 0.125, 4: 0.0625}
+
+
+@pytest.mark.parametrize(("lock", "key"), [("stages: 5", "stages"), ("stages: {train: {outs: [1]}}", "outs.0")])
+def test_a_lock_of_another_form_is_one_sentence(root, lock, key):
+    (root / "dvc.lock").write_text(lock)
+    with pytest.raises(UserError, match=rf"^dvc\.lock is not as DVC writes it \(.*{key}\); restore it from Git"):
+        read_state(root)
+
+
+@pytest.mark.parametrize("database", ["/proc/mlflow.db", "folder/", "file"])
+def test_a_database_that_cannot_be_written_is_one_sentence(tmp_path, capfd, database):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("something else\n" * 100)
+    refused = pytest.raises(UserError, match=r"^MLflow at sqlite:.* failed \(.+\); check MLFLOW_TRACKING_URI$")
+    with refused, open_experiment(tmp_path, f"sqlite:///{tmp_path / database}", "visor"):
+        pass
+    assert capfd.readouterr().err == "", "MLflow warns each time that it tries again"
+
+
+def test_a_folder_may_have_any_name(root, tmp_path, monkeypatch):
+    folder, packages = tmp_path / "my faces é 50% #1?", tmp_path / "50%"
+    root.rename(folder)
+    # The packages, too, are in such a folder: MLflow takes its migrations from there.
+    shutil.copytree(Path(utils.__file__).parents[1] / "db_migrations", packages / "store/db_migrations")
+    monkeypatch.setattr(utils, "__file__", str(packages / "store/db/utils.py"))
+    monkeypatch.setattr(utils, "_get_package_dir", lambda: str(packages))
+    monkeypatch.setattr(utils, "_get_alembic_config", utils._get_alembic_config)  # restored at the end
+    for name in ("mlflow.db", "mlruns"):
+        (shutil.rmtree if (folder / name).is_dir() else os.unlink)(folder / name)
+    monkeypatch.chdir(folder)
+    assert track_state(Path()).created
+    assert not track_state(Path()).created
+    assert {path.name for path in folder.rglob("mlruns/**/*") if path.is_file()} >= {"params.yaml", "dvc.lock", "a.png"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == [packages.name, folder.name]
 
 
 def test_tracking_imports_quickly():

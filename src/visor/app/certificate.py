@@ -134,8 +134,7 @@ def _create(pair: CertificatePair, now: datetime.datetime) -> None:
     )
     key_pem = key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     for path, content in ((pair.key, key_pem), (pair.certificate, certificate.public_bytes(PEM))):
-        with atomic_write(path) as temporary:
-            temporary.touch(mode=0o600)  # before it has content
+        with atomic_write(path, private=True) as temporary:
             temporary.write_bytes(content)
 
 

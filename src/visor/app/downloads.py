@@ -5,6 +5,7 @@ at a time, so that a changed or truncated file is detected. ``age -d`` decrypts 
 """
 
 import io
+import re
 import unicodedata
 import zipfile
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ from pathlib import PurePosixPath
 import pyrage
 
 from visor.app import settings
-from visor.core.errors import UserError
+from visor.core.errors import UserError, shorten
 
 MIN_PASSWORD_LENGTH = 12  # characters
 STEM_BYTES, NAME_BYTES = 100, 200  # limits on names: of files written, and in archives that are read
@@ -21,6 +22,13 @@ FORBIDDEN = frozenset('<>:"/\\|?*')  # in file names of some system
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in "123456789¹²³")}
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_BUNDLE_BYTES = settings.PHOTOS * (3 * settings.PIXELS + (4 << 20))  # PNGs of noise are as large as their pixels
+# All that the header of an age file with a password may hold; n is the logarithm of scrypt's cost, 2^n kB of memory.
+AGE_HEADER = re.compile(
+    rb"age-encryption\.org/v1\n-> scrypt [A-Za-z0-9+/]{22} (?P<n>[1-9][0-9]?)\n[A-Za-z0-9+/]{43}\n"
+    rb"--- [A-Za-z0-9+/]{43}\n"
+)
+WRONG_PASSWORD = "wrong password, or the archive is damaged; try again or download it again"
+MAX_SCRYPT_COST = 20  # 1 GiB and some seconds; age itself chooses 18 or 19
 
 
 def safe_stem(name: str) -> str:
@@ -59,15 +67,29 @@ def decrypt(content: bytes, password: str) -> dict[str, bytes]:
     """
     if len(content) > MAX_BUNDLE_BYTES:
         raise UserError(f"more than {MAX_BUNDLE_BYTES >> 20} MiB, larger than any archive Visor creates; not opened")
+    _check_header(content)
     try:
         content = pyrage.passphrase.decrypt(content, password)
     except (pyrage.DecryptError, ValueError):
-        raise UserError("wrong password, or the archive is damaged; try again or download it again") from None
+        raise UserError(WRONG_PASSWORD) from None
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return _read_photos(archive, len(content))
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
-        raise UserError(f"the archive contains no readable ZIP ({error}); download it again") from None
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"the archive contains no readable ZIP ({shorten(error)}); download it again") from None
+
+
+def _check_header(content: bytes) -> None:
+    """Check the header of an age file: its parser needs hours for a long one, and a password takes what memory it asks.
+
+    Raises:
+        UserError: It is not that of a file with a password, or too costly.
+    """
+    header = AGE_HEADER.match(content)
+    if header is None:
+        raise UserError(WRONG_PASSWORD)
+    if int(header["n"]) > MAX_SCRYPT_COST:
+        raise UserError(f"the archive asks for {1 << int(header['n']) - 20} GiB of memory to be opened; not opened")
 
 
 def _read_photos(archive: zipfile.ZipFile, max_bytes: int) -> dict[str, bytes]:
@@ -78,10 +100,10 @@ def _read_photos(archive: zipfile.ZipFile, max_bytes: int) -> dict[str, bytes]:
     for entry in entries:
         name = entry.filename
         if not _is_safe(name) or entry.compress_type != zipfile.ZIP_STORED or name in photos:
-            raise UserError(f"the archive contains {name!r}, which Visor does not create; not extracted")
+            raise UserError(f"the archive contains {shorten(repr(name))}, which Visor does not create; not extracted")
         photos[name] = archive.read(entry)
         if not photos[name].startswith(SIGNATURE):
-            raise UserError(f"{name!r} in the archive is not a PNG file; not extracted")
+            raise UserError(f"{shorten(repr(name))} in the archive is not a PNG file; not extracted")
     return photos
 
 

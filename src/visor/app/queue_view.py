@@ -8,7 +8,7 @@ from visor.app.session import Session, UploadedPhoto, show_errors
 from visor.app.settings import DEFAULT_LEVEL, LEVELS, TARGETS, ProtectionLevel
 from visor.core.errors import UserError
 
-POLL_SECONDS, IDLE_POLL_SECONDS = 1.0, 20.0  # between two updates of the queue, while jobs are pending and otherwise
+POLL_SECONDS, IDLE_POLL_SECONDS = 2.0, 60.0  # between two updates of the queue, while jobs are pending and otherwise
 
 
 @show_errors

@@ -52,7 +52,7 @@ def keep_download(session: Session, make: Callable[[], bytes], name: str, kind: 
     """Return ``make`` for a download button: it counts as a click, and its content lasts until the next download.
 
     Streamlit drops the content of a button when scripts of any visitor have ended twice; the browser may request it
-    later. So it is registered as something that the page shows.
+    later. So it is registered as something that the page shows, and as a download of this session alone.
     """
     context = get_script_run_ctx()
 
@@ -60,9 +60,11 @@ def keep_download(session: Session, make: Callable[[], bytes], name: str, kind: 
         session.touch()
         content = make()
 
-        register = Runtime.instance().media_file_mgr.add
-        options = {"is_for_static_download": True}
-        thread = threading.Thread(target=register, args=(content, kind, "visor", name), kwargs=options)
+        def register() -> None:
+            files = Runtime.instance().media_file_mgr
+            session.downloads.add(files.add(content, kind, "visor", name, is_for_static_download=True))
+
+        thread = threading.Thread(target=register)
         add_script_run_ctx(thread, context).start()  # a thread of the server's does not know whose page it is
         thread.join()
         return content

@@ -2,60 +2,37 @@
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import json
 import logging
 import os
 import resource
 import socket
-import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from starlette.formparsers import MultiPartParser
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from streamlit import error, net_util
+from streamlit import error
 from streamlit.runtime import Runtime
-from streamlit.runtime.stats import CacheStat
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.starlette import App
-from streamlit.web.bootstrap import load_config_options
 from websockets.exceptions import InvalidState
 
 from visor.app import error_logging, session, settings
 from visor.app.certificate import CertificatePair, certificate_hostnames, local_hostnames
 from visor.app.middleware import RequestFilter
 from visor.app.networks import NetworkOptions
+from visor.app.streamlit_setup import configure_streamlit
 from visor.core import server
 
 LOG = logging.getLogger(__name__)
 PAGE = Path(__file__).with_name("page.py")
-SWEEP_SECONDS = 1.0
-MESSAGE_MEGABYTES = 64  # per message to or from a browser
+SWEEP_SECONDS = 2.0
 ERROR_MESSAGE = "An error occurred and this page is incomplete; reload it."
-
-STREAMLIT_CONFIG: dict[str, Any] = {
-    "browser.gatherUsageStats": False,
-    "client.allowedOrigins": [],
-    "client.showErrorDetails": "none",
-    "client.showErrorLinks": False,
-    "client.toolbarMode": "minimal",
-    "logger.enableRich": False,
-    "logger.hideWelcomeMessage": True,
-    "logger.level": "warning",
-    "runner.magicEnabled": False,
-    "server.enableCORS": True,
-    "server.enableStaticServing": False,
-    "server.enableXsrfProtection": True,
-    "server.fileWatcherType": "none",
-    "server.headless": True,
-    "server.maxMessageSize": MESSAGE_MEGABYTES,
-    "server.maxUploadSize": settings.PHOTO_BYTES >> 20,
-    "server.runOnSave": False,
-    "server.showEmailPrompt": False,
-    "theme.primaryColor": "#00796b",  # Streamlit's default red signals danger
-}
 
 
 def is_loopback(host: str) -> bool:
@@ -76,21 +53,19 @@ def allowed_hosts(host: str, pair: CertificatePair | None) -> list[str]:
     return list(dict.fromkeys(f"[{name}]" if ":" in name else name for name in exact))
 
 
-def configure(options: NetworkOptions, hosts: Sequence[str], pair: CertificatePair | None, forget: int) -> None:
+def configure(networks: NetworkOptions, hosts: Sequence[str], pair: CertificatePair | None, forget: int) -> None:
     """Set up this process to keep photos in memory only, those of a closed tab for ``forget`` seconds."""
-    os.environ[session.SETTINGS_VARIABLE] = json.dumps(options._asdict())
+    os.environ[session.SETTINGS_VARIABLE] = json.dumps(networks._asdict())
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash would write the memory to disk
-    MultiPartParser.spool_max_size = sys.maxsize  # larger uploads would go through a temporary file
     error_logging.redact_logs()
-    net_util.get_external_ip = lambda: None  # it sends a request to another server
-    config = STREAMLIT_CONFIG | {
+    options: dict[str, Any] = {
         "server.corsAllowedOrigins": [f"http://{host}" for host in hosts],
         "server.disconnectedSessionTTL": forget + 60,  # session.expire_sessions closes it before
     }
     if pair:
-        config |= {"server.sslCertFile": str(pair.certificate), "server.sslKeyFile": str(pair.key)}
-    load_config_options(config)
+        options |= {"server.sslCertFile": str(pair.certificate), "server.sslKeyFile": str(pair.key)}
+    configure_streamlit(options)
 
 
 def application(hosts: Sequence[str], forget: float) -> App:
@@ -106,20 +81,22 @@ def application(hosts: Sequence[str], forget: float) -> App:
 
     middleware = [
         Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
-        Middleware(RequestFilter, stored_bytes=_stored_bytes),
+        Middleware(RequestFilter, stored_bytes=_stored_bytes, owns_download=session.owns_download),
     ]
     return App(PAGE, lifespan=lifespan, middleware=middleware, on_script_error=_show_error)
 
 
 def serve(app: Callable[..., Any], listener: socket.socket, pair: CertificatePair | None) -> None:
     """Serve until SIGINT or SIGTERM, with TLS if there is a certificate."""
+    gc.collect()
+    gc.freeze()  # The networks are many objects that stay: a collection that walks through them stops all visitors.
     # Both are raised after everything is closed, InvalidState if a tab closes at that very moment.
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError, InvalidState):
         server.serve(
             app,
             listener,
             ws="websockets-sansio",
-            ws_max_size=MESSAGE_MEGABYTES << 20,
+            ws_max_size=settings.MESSAGE_BYTES,
             ws_ping_interval=20,
             ws_ping_timeout=20,
             lifespan="auto",
@@ -136,13 +113,17 @@ async def _sweep_periodically(forget: float) -> None:
         await asyncio.sleep(SWEEP_SECONDS)
         try:
             session.expire_sessions(Runtime.instance().is_active_session, forget)
+            gc.collect()  # of photos that were deleted and are referenced in a circle; it takes milliseconds
         except Exception:
             LOG.exception("sessions could not be expired")
 
 
-def _stored_bytes() -> int:
-    families = Runtime.instance().uploaded_file_mgr.get_stats().values()
-    return sum(stat.byte_length for family in families for stat in family if isinstance(stat, CacheStat))
+def _stored_bytes() -> Counter[str]:
+    """Return the size of the uploads that Streamlit holds, by session."""
+    manager = Runtime.instance().uploaded_file_mgr
+    storage = manager.file_storage if isinstance(manager, MemoryUploadedFileManager) else {}
+    sessions = list(storage.items())  # scripts of visitors change it meanwhile
+    return Counter({name: sum(len(file.data) for file in list(files.values())) for name, files in sessions})
 
 
 def _show_error(_: Exception) -> bool:

@@ -16,6 +16,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from visor.app import drawing, error_logging, settings, texts
 from visor.app.job_queue import Job, JobQueue, JobRequest
+from visor.app.middleware import VISITOR_COOKIE
 from visor.app.networks import NetworkOptions, load_networks
 from visor.app.uploads import Upload
 from visor.core.errors import UserError
@@ -82,6 +83,8 @@ class Session:
     """Everything that is kept for a visitor; jobs and results are in the queue."""
 
     id: str  # Streamlit's
+    visitor: str = ""  # cookie of the browser
+    downloads: set[str] = field(default_factory=set)  # paths of what this session may download
     photos: dict[str, UploadedPhoto] = field(default_factory=dict)  # on the page, by key
     skipped: dict[str, str] = field(default_factory=dict)  # why files were skipped, by key
     rejected: list[str] = field(default_factory=list)  # why photos could not be submitted
@@ -137,7 +140,7 @@ class Session:
     def delete_all(self, message: str) -> None:
         """Delete every photo and result, in the queue and among Streamlit's downloads too; ``message`` confirms it."""
         self.queue.clear_session(self.id)
-        for container in (self.photos, self.skipped, self.rejected, self.comparisons):
+        for container in (self.photos, self.skipped, self.rejected, self.comparisons, self.downloads):
             container.clear()
         self.adding, self.message, self.uploader_key = None, message, self.uploader_key + 1
         if Runtime.exists():
@@ -176,8 +179,24 @@ def current_session() -> Session:
     if context is None:
         raise RuntimeError("not called by a page of Streamlit")
     session = get_session(context.session_id)
+    session.visitor = session.visitor or _visitor_cookie(session.id)
     session.clicked = session.connected = time.monotonic()
     return session
+
+
+def _visitor_cookie(session_id: str) -> str:
+    """Return the cookie that the browser sent when it opened the page of a session."""
+    client = Runtime.instance().get_client(session_id) if Runtime.exists() else None
+    context = client.client_context if client else None
+    return context.cookies.get(VISITOR_COOKIE, "") if context else ""
+
+
+def owns_download(visitor: str, path: str) -> bool:
+    """Return whether a session of the visitor with this cookie offers the download with this path."""
+    with SESSIONS_LOCK:
+        return bool(visitor) and any(
+            session.visitor == visitor and path in session.downloads for session in SESSIONS.values()
+        )
 
 
 def expire_sessions(is_connected: Callable[[str], bool], reconnect_seconds: float) -> None:

@@ -7,7 +7,8 @@ from visor.app import settings
 from visor.app.downloads import safe_stem
 from visor.core.errors import UserError
 from visor.core.types import ImageArray
-from visor.data.images import ImageDecodeError, decode_image
+from visor.data.images import ImageDecodeError
+from visor.data.isolated_images import decode_isolated
 
 
 class Upload(NamedTuple):
@@ -18,7 +19,7 @@ class Upload(NamedTuple):
 
 
 def read_upload(name: str, data: bytes) -> Upload:
-    """Decode an uploaded photo by ``decode_image``.
+    """Decode an uploaded photo by ``decode_isolated``.
 
     Raises:
         UserError: The file is too large, has too many pixels, is truncated or not an image.
@@ -26,7 +27,7 @@ def read_upload(name: str, data: bytes) -> Upload:
     if message := _size_error(name, len(data)):
         raise UserError(message)
     try:
-        image = decode_image(data, name, settings.PIXELS)
+        image = decode_isolated(data, name, settings.PIXELS)
     except ImageDecodeError as error:
         reason = error.args[1]
         raise UserError(f"{name} cannot be used: {reason}; choose another JPEG, PNG, WebP or HEIC photo") from None

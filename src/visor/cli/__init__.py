@@ -60,6 +60,8 @@ def print_version(
     """Attack and defend face models in one reproducible pipeline.
 
     Commands on photos run anywhere, those on the pipeline in the project's root; `dvc repro` runs the pipeline itself.
+
+    Exit codes: 0, all is well; 1, a gate or a photo failed, or the disk is full; 2, wrong use or input; 130, Ctrl-C.
     """
     if version:
         from importlib.metadata import version as installed_version
@@ -68,7 +70,7 @@ def print_version(
 
 
 def main() -> None:
-    """Run the command line; a mistake of the user ends it with one sentence and exit code 1."""
+    """Run the command line; a mistake of the user ends it with one sentence and exit code 2."""
     errors.run_cli(run)
 
 
@@ -77,9 +79,14 @@ def run(*arguments: str) -> None:
 
     Raises:
         UserError: The user made a mistake, or an optional package is missing.
+        KeyboardInterrupt: The user pressed Ctrl-C.
     """
     try:
         app(list(arguments))
+    except SystemExit as end:
+        if end.code == errors.INTERRUPTED:  # Typer ends so, without a word.
+            raise KeyboardInterrupt from None
+        raise
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS:

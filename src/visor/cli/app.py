@@ -83,7 +83,7 @@ def unlock(
         if existing and not force:
             raise UserError(f"{existing[0]} exists; pass another folder with --out, or overwrite it with --force")
         for name, photo in photos.items():
-            with atomic_write(out / name) as temporary:
+            with atomic_write(out / name, private=True) as temporary:
                 temporary.write_bytes(photo)
             common.echo(str(out / name))
     except OSError as error:

@@ -15,6 +15,7 @@ from visor.core import errors
 Photos = Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.", metavar="PHOTO…")]
 Eps = Annotated[str, typer.Option(help="Maximum change per pixel value, as a fraction of the range: 8/255 or 0.03.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files in --out; input photos are never overwritten.")]
+ForceFile = Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
 Threads = Annotated[
@@ -95,9 +96,9 @@ def warn(message: str) -> None:
 
 
 def exit_if_failed(messages: list[str]) -> None:
-    """End with exit code 1 if there were errors."""
+    """End with the exit code of failed photos if there were errors."""
     if messages:
-        raise typer.Exit(1)
+        raise typer.Exit(errors.FAILED)
 
 
 def format_face_count(faces: int) -> str:

@@ -4,24 +4,92 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from visor.cli.common import ForceFile
 from visor.core import errors
+
+if TYPE_CHECKING:
+    from visor.core.params import BackdoorParams, Params
+
+FACES = (Path("artifacts/raw/faces.h5"), Path("data/faces.h5"))  # of the stage download, and pinned
+RECORDS = (Path("params.yaml"), Path("dvc.yaml"), Path("dvc.lock"), Path("data.dvc"))
 
 
 def check_params() -> None:
-    """Check params.yaml: names, types, ranges, and that the face source and the triggers exist."""
+    """Check params.yaml: names, types, ranges, sources, triggers, and targets and n where the faces are in data/."""
     from visor.attacks.backdoors.triggers import TRIGGERS
-    from visor.core.config import load_params, lookup
-    from visor.data.sources import FACE_SOURCES
+    from visor.core.config import load_params, lookup, validate_block
+    from visor.data.sources import FACE_SOURCES, SCENE_SOURCES
 
     params = load_params()
-    lookup(FACE_SOURCES, params.faces.source, "faces.source")
+    for block, registry in (("faces", FACE_SOURCES), ("scenes", SCENE_SOURCES)):
+        name = getattr(params, block).source
+        source = lookup(registry, name, f"{block}.source")
+        validate_block(source.SETTINGS, params.sources.get(name, {}), f"params.yaml: sources.{name}")
     for name, backdoor in params.backdoors.items():
         lookup(TRIGGERS, backdoor.trigger, f"backdoors.{name}.trigger")
+    _check_faces(params)
     typer.echo("ok")
+
+
+def _check_faces(params: "Params") -> None:
+    """Check the attacks against the labels of the faces, if those that params name are already there.
+
+    Raises:
+        UserError: One sentence on every attack that lacks its target, or its n faces of other labels.
+    """
+    from visor.attacks.backdoors.poisoning import check_backdoors
+    from visor.data.face_set import open_faces
+    from visor.data.split import split_rows
+
+    path = next((path for path in FACES if path.exists()), None)
+    if path is None:
+        return
+    faces = open_faces(path)
+    if not _are_current(faces.source, params):
+        typer.echo(f"{path} holds other faces than params.yaml names: targets and n are not checked", err=True)
+        return
+    table = split_rows(faces.labels, faces.videos, params.split, params.seed)
+    settings, target = params.split, params.recognition_attack.target
+    sizes = f"{settings.train} train, {settings.validation} validation and {settings.test} test images a label"
+    check_backdoors(_uses(params), faces.label_names, table, f"{path}, split by {settings.by} into {sizes}")
+    if target not in ("nearest", "furthest", *faces.label_names):
+        raise errors.UserError(
+            f"params.yaml: recognition_attack.target is {target}, which is no label of {path}; "
+            "choose nearest, furthest or a label"
+        )
+
+
+def _are_current(source: str, params: "Params") -> bool:
+    """Return whether faces of a source are those that ``params`` name, or a set that the user put into data/."""
+    from visor.core.config import read_yaml
+    from visor.data.sources.catalogue import read_catalogue
+    from visor.tracking.state import locked_params, look_up, read_lock, read_pin
+
+    if Path("data.dvc").exists() and "deps" not in read_pin(Path()):
+        return True
+    if source != read_catalogue(params.faces.source).title:
+        return False
+    entry = read_lock(Path()).get("download", {}) if Path("dvc.lock").exists() else {}
+    locked, content = locked_params(entry), read_yaml(Path("params.yaml"))
+    if look_up(locked, "faces.source") != params.faces.source:
+        return True  # They were made by hand.
+    keys = ("seed", "faces", f"sources.{params.faces.source}")
+    return all(locked.get(key) == look_up(content, key) for key in keys)
+
+
+def _uses(params: "Params") -> dict[str, "BackdoorParams"]:
+    """Return every backdoor with the largest n that a stage draws, by what asks for it."""
+    budget = params.poison_budget
+    largest = {
+        f"poison_budget with {name}": params.backdoors[name].model_copy(update={"n": max(budget.n)})
+        for name in budget.attacks
+    }
+    ratios = params.backdoors[budget.ratios.attack].model_copy(update={"n": budget.ratios.n})
+    return {**params.backdoors, **largest, "poison_budget.ratios": ratios}
 
 
 def track(
@@ -45,25 +113,35 @@ def track(
 def gate(
     baseline: Annotated[str, typer.Option(help="Git revision that max_change compares with.")] = "HEAD",
     junit: Annotated[Path | None, typer.Option(help="Also write the results as JUnit XML.")] = None,
+    force: ForceFile = False,
 ) -> None:
     """Check metrics/ against the bounds in params.yaml. Exit code 1 if one is violated."""
     from visor.core.config import load_params
-    from visor.core.files import read_metrics, write_text
+    from visor.core.files import check_output, read_metrics, write_text
     from visor.report import gates
 
+    if junit:
+        check_output(junit, "--junit", force)
     bounds = load_params().gates
     results = gates.check_gates(read_metrics(Path("metrics")), gates.read_baseline(Path(), baseline, bounds), bounds)
     typer.echo(gates.gate_table(results, baseline).to_markdown())
     if junit:
         write_text(junit, gates.junit(results))
     if any(result.problem for result in results):
-        raise typer.Exit(1)
+        raise typer.Exit(errors.FAILED)
 
 
 def check_lock() -> None:
     """Check, without running the pipeline, that dvc.lock and data.dvc match the code and params.yaml."""
     import dvc  # noqa: F401 - A missing package is reported with its extra.
 
+    from visor.core.config import read_yaml
+    from visor.core.files import git
+
+    git(Path(), "rev-parse", "--git-dir")  # A refusal is reported in Git's words.
+    for path in RECORDS:  # DVC's own words on what it cannot read fill a page.
+        if path.exists():
+            read_yaml(path)
     command = [sys.executable, "-m", "dvc", "repro", "--dry", "--allow-missing"]
     dry = subprocess.run(command, capture_output=True, text=True)
     stale = re.search(r"^(?:Running stage|Importing) '(.+?)'", dry.stdout, re.MULTILINE)
@@ -71,7 +149,7 @@ def check_lock() -> None:
     if stale:
         raise errors.UserError(f"dvc.lock or data.dvc is stale from {stale[1]} on; run `dvc repro` and commit both")
     if dry.returncode:
-        raise errors.UserError(f"dvc.lock cannot be checked: {' '.join(dry.stderr.split())}")
+        raise errors.UserError(f"dvc.lock cannot be checked: {errors.shorten(dry.stderr, 300)}")
     typer.echo("dvc.lock matches the code and params.yaml")
 
 

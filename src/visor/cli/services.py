@@ -110,6 +110,7 @@ def query(
         Path, typer.Option(help="Folder that caches the service's answers, so an interrupted run can continue.")
     ] = Path("answers"),
     out: Annotated[Path | None, typer.Option(help="Also write the metrics to this JSON file.")] = None,
+    force: common.ForceFile = False,
 ) -> None:
     """Measure whether an attack transfers to a face-comparison service. Uploads clean and attacked photos to it."""
     from visor.core.files import write_json
@@ -119,7 +120,7 @@ def query(
 
     attacked_photos, clean_photos = open_photo_set(attacked, border), open_photo_set(clean, border)
     targets = _target_photos(target, goal, clean_photos, attacked_photos, border)
-    _check_writable(answers, out)
+    _check_writable(answers, out, force)
     opened = open_service(service, url)
     threshold = opened.threshold if threshold is None else threshold
     if threshold is None:
@@ -160,16 +161,18 @@ def _networks(
     return face_encoder(detect, embed, shape, margin), version
 
 
-def _check_writable(answers: Path, out: Path | None) -> None:
-    """Create the folders of all output before a query is paid for."""
+def _check_writable(answers: Path, out: Path | None, force: bool) -> None:
+    """Check all output, and create its folders, before a query is paid for."""
+    from visor.core.files import check_output
+
     for option, folder in (("--answers", answers), ("--out", out and out.parent)):
         try:
             if folder:
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise errors.UserError(f"{option}: {folder} cannot be created ({error.strerror}); pass another") from None
-    if out and out.is_dir():
-        raise errors.UserError(f"--out {out} is a folder; pass the JSON file to write")
+    if out:
+        check_output(out, "--out", force)
 
 
 def _target_photos(target: str | None, goal: str, clean: "PhotoSet", attacked: "PhotoSet", border: float) -> "PhotoSet":

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from visor.cli.common import warn
+from visor.cli.common import ForceFile, warn
 from visor.core.errors import UserError
 
 NET_HELP = "Network: whole model .h5 or .keras, weights .h5 of the contest's network, or a folder."
@@ -49,14 +49,18 @@ def evaluate_suspect(
     input_scale: Scale = "auto",
     scale_by: ScaleBy = None,
     out: Annotated[Path | None, typer.Option(help="Also write the metrics as JSON.")] = None,
+    force: ForceFile = False,
 ) -> None:
     """Report clean accuracy or attack success rate, share of flagged images and reconstruction losses."""
     if target is not None and poisoned is False:
         raise UserError("--clean and --target cannot be combined; leave one of them out")
     files = _check_inputs([data, net, vae], input_scale, scale_by)
+    from visor.core.files import check_output, write_json
+
     if out and out.resolve() in [path.resolve() for path in files]:
         raise UserError(f"{out} is one of the files to read; pass another file with --out")
-    from visor.core.files import write_json
+    if out:
+        check_output(out, "--out", force)
     from visor.suspect import classify
 
     pipeline = classify.load_pipeline(net, vae, threshold)
@@ -81,11 +85,14 @@ def fit_autoencoder(
     threads: Annotated[
         int, typer.Option(min=1, help="Number of threads; results are reproducible only for the same number.")
     ] = 2,
+    force: ForceFile = False,
 ) -> None:
     """Fit the autoencoder on clean images and set the threshold on a held-out part."""
+    from visor.core.files import check_output
     from visor.core.params import AutoencoderParams, ComputeParams
     from visor.suspect.inputs import open_data
 
+    check_output(out, "--out", force)
     source = open_data(clean)  # Check arguments first: importing TensorFlow takes seconds.
     from visor.models.training import configure_tensorflow
     from visor.suspect import autoencoder
@@ -96,7 +103,7 @@ def fit_autoencoder(
     compute = ComputeParams(threads=threads, deterministic=True)
     configure_tensorflow(compute, seed)
     warn(f"{source.total} images, {epochs} epochs")
-    result = autoencoder.fit_autoencoder(source, out, settings, compute, seed, calibration, deviations)
+    result = autoencoder.fit_autoencoder(source, out, settings, compute, seed, calibration, deviations, force)
     typer.echo("\n".join(f"{name}: {value:.6g}" for name, value in result._asdict().items()))
 
 

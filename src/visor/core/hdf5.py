@@ -1,22 +1,151 @@
-"""Untrusted HDF5 files: nothing outside the file is read, and sizes are checked before any data."""
+"""HDF5 files as groups and datasets: those of strangers are read in a child process, the pipeline's own in this one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from visor.core.errors import UserError, first_line
+from visor.core import hdf5_checks
+from visor.core.errors import UserError
+from visor.core.files import check_disk_space, check_no_device
+from visor.core.isolation import MEMORY, Answer, Child
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-MAX_CHUNK_BYTES = 256 << 20  # HDF5 reads whole chunks
-MAX_STORED_BYTES = 1 << 20  # of a compressed chunk: one byte may unpack to a thousand, whatever the chunk declares
-MAX_NAMES = 1000  # of layers, or of a layer's weights
-FILTERS = frozenset({h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32})
+MAX_NAMES = hdf5_checks.MAX_NAMES
+BLOCK_BYTES = 64 << 20  # that are read at once: a child's memory does not depend on the size of a dataset
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group: its name in the file ``path``, the first of its keys, and what answers questions about the file."""
+
+    path: Path
+    name: str
+    keys: tuple[str, ...]
+    ask: Answer
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset of numbers, unread: ``data[start:stop]``, ``data[row]`` and ``data[()]`` read rows or all of it."""
+
+    path: Path
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    packed: bool
+    ask: Answer
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        if not self.shape:
+            return self._rows(None, None, 1)
+        if isinstance(key, (int, np.integer)):
+            return self._rows(int(key), int(key) + 1, 1)[0]
+        start, stop, _ = (slice(None) if key == () else key).indices(len(self))
+        step = max(1, BLOCK_BYTES // max(1, self.row_bytes))
+        if stop - start <= step:
+            return self._rows(start, max(start, stop), max(0, stop - start))
+        values = np.empty((stop - start, *self.shape[1:]), self.dtype)
+        for first in range(start, stop, step):
+            last = min(first + step, stop)
+            values[first - start : last - start] = self._rows(first, last, last - first)
+        return values
+
+    def _rows(self, start: int | None, stop: int | None, count: int) -> NDArray[Any]:
+        return self.ask("read", self.name, start, stop, nbytes=count * self.row_bytes)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one entry along the first axis."""
+        return prod(self.shape[1:]) * self.dtype.itemsize
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return prod(self.shape)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+
+def open_untrusted(path: Path) -> Group:
+    """Return the root of a stranger's HDF5 file, which a child process reads as long as something of it is in use.
+
+    Raises:
+        UserError: The file is missing, not HDF5, truncated or damaged.
+    """
+    if not is_hdf5(path):
+        raise UserError(f"{path} is not an HDF5 file; name one")
+    return root(path, Child("visor.core.hdf5_checks:open_file", path, memory=MEMORY).ask)
+
+
+def open_own(path: Path) -> Group:
+    """Return the root of an HDF5 file of the pipeline, read in this process; raises UserError if it is not whole."""
+    answer = hdf5_checks.open_file(path, locking=None)  # as others in this process open it
+
+    def ask(*question: Any, nbytes: int = 0) -> Any:
+        return answer(*question)
+
+    return root(path, ask)
+
+
+def root(path: Path, ask: Answer) -> Group:
+    """Return the root of a file that is open already."""
+    return Group(path, "", tuple(ask("describe", "")["keys"]), ask)
+
+
+def get_local(group: Group, name: str) -> Group | Dataset | None:
+    """Return the group or dataset below ``group`` under a name with slashes, None if there is none.
+
+    Raises:
+        UserError: It is stored outside the file, not numeric, or compressed in a way that may unpack without limit.
+    """
+    full = f"{group.name}/{name}" if group.name else name
+    match group.ask("describe", full):
+        case {"keys": keys}:
+            return Group(group.path, full, tuple(keys), group.ask)
+        case {"shape": shape, "dtype": dtype, "packed": packed}:
+            return Dataset(group.path, full, tuple(shape), np.dtype(dtype), packed, group.ask)
+    return None
+
+
+def read_finite(data: Dataset) -> NDArray[np.float32]:
+    """Return a whole dataset as float32. Compare its shape first: a small file can promise a lot.
+
+    Raises:
+        UserError: A number is not finite.
+    """
+    with np.errstate(over="ignore"):
+        values = np.asarray(data[()], np.float32)
+    if not np.isfinite(values).all():
+        raise UserError(f"{data.path}: {data.name} has values that are not finite; fetch or train it again")
+    return values
+
+
+def read_text(group: Group, name: str) -> str | None:
+    """Return the one string of an attribute, None if there is no such; raises UserError if it is damaged."""
+    return group.ask("text", group.name, name)
+
+
+def read_names(group: Group, name: str) -> list[str]:
+    """Return the strings of an attribute, none if there are more than ``MAX_NAMES``; UserError if it is damaged."""
+    return group.ask("names", group.name, name)
+
+
+def read_number(group: Group, name: str) -> float | None:
+    """Return the one number of an attribute, None if there is no such; raises UserError if it is damaged."""
+    return group.ask("number", group.name, name)
 
 
 def is_hdf5(path: Path) -> bool:
@@ -35,10 +164,11 @@ def read_signature(path: Path) -> bytes:
     """Return the first bytes of a file, which tell its format; suffixes may be wrong.
 
     Raises:
-        UserError: The file is missing or cannot be read.
+        UserError: The file is missing, cannot be read, or is a pipe or device, which might never end.
     """
     try:
         check_exists(path)
+        check_no_device(path)
         with path.open("rb") as file:
             return file.read(len(SIGNATURE))
     except IsADirectoryError:
@@ -48,105 +178,8 @@ def read_signature(path: Path) -> bytes:
 
 
 @contextmanager
-def open_untrusted(path: Path, content: IO[bytes] | None = None) -> Iterator[h5py.File]:
-    """Open an HDF5 file, or its ``content`` from the archive ``path``, for reading.
-
-    Raises:
-        UserError: The file is missing, not HDF5, truncated or damaged.
-    """
-    if content is None and not is_hdf5(path):
-        raise UserError(f"{path} is not an HDF5 file; name one")
-    try:
-        with h5py.File(content or path, "r") as file:
-            yield file
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"{path} is not a whole HDF5 file ({first_line(error)}); fetch it again") from None
-
-
-def get_local(group: h5py.Group, name: str, path: Path) -> Any:
-    """Return the group or dataset below ``group`` under a name with slashes, None if there is none.
-
-    Raises:
-        UserError: It is stored outside the file, not numeric, or compressed in a way that may unpack without limit.
-    """
-    with _wrap_damage(name, path):
-        for part in filter(None, name.split("/")):
-            if not isinstance(group, h5py.Group) or part not in group:
-                return None
-            if not isinstance(group.get(part, getlink=True), h5py.HardLink):
-                raise UserError(f"{path}: {name} is a link, which may lead outside the file; store the numbers in it")
-            group = group[part]
-        if isinstance(group, h5py.Dataset) and (problem := _find_problem(group)):
-            raise UserError(f"{path}: {name} {problem}")
-    return group
-
-
-def _find_problem(data: h5py.Dataset) -> str:
-    """Return why a dataset is refused, or nothing."""
-    if data.external or data.is_virtual:
-        return "keeps its numbers in another file; store them in this one"
-    is_numeric = data.id.get_type().get_class() in (h5py.h5t.INTEGER, h5py.h5t.FLOAT)
-    if data.shape is None or not is_numeric or data.dtype.kind not in "uif":
-        return "is not numeric; store integers or floats"
-    if chunk_bytes(data) > MAX_CHUNK_BYTES:
-        return f"has chunks of more than {MAX_CHUNK_BYTES >> 20} MiB; store it in smaller ones"
-    properties = data.id.get_create_plist()
-    filters = [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
-    if not FILTERS.issuperset(filters) or len(set(filters)) != len(filters):
-        return "uses a compression other than gzip; store it with gzip or uncompressed"
-    sizes = [0]
-    if filters:
-        data.id.chunk_iter(lambda chunk: sizes.append(chunk.size))
-    if max(sizes) > MAX_STORED_BYTES:
-        return f"has compressed chunks of more than {MAX_STORED_BYTES >> 20} MiB; store it in smaller ones"
-    return ""
-
-
-def chunk_bytes(data: h5py.Dataset) -> int:
-    """Return the bytes of a chunk, 0 where there are none."""
-    return int(prod(data.chunks) * data.dtype.itemsize) if data.chunks else 0
-
-
-def read_finite(data: h5py.Dataset, path: Path) -> NDArray[np.float32]:
-    """Return a whole dataset as float32. Compare its shape first: a file of a kilobyte can promise terabytes.
-
-    Raises:
-        UserError: A number is not finite.
-    """
-    with np.errstate(over="ignore"):
-        values = np.asarray(data[()], np.float32)
-    if not np.isfinite(values).all():
-        raise UserError(f"{path}: {data.name} has values that are not finite; fetch or train it again")
-    return values
-
-
-def read_text(group: h5py.Group, name: str, path: Path) -> str | None:
-    """Return the one string of an attribute, None if there is no such; raises UserError if it is damaged."""
-    with _wrap_damage(name, path):
-        if name not in group.attrs or group.attrs.get_id(name).shape != ():
-            return None
-        value = group.attrs[name]
-    return _decode(value) if isinstance(value, (bytes, str)) else None
-
-
-def read_names(group: h5py.Group, name: str, path: Path) -> list[str]:
-    """Return the strings of an attribute, none if there are more than ``MAX_NAMES``; UserError if it is damaged."""
-    with _wrap_damage(name, path):
-        if name not in group.attrs:
-            return []
-        if not 0 < group.attrs.get_id(name).get_space().get_simple_extent_npoints() <= MAX_NAMES:
-            return []
-        return [_decode(value) for value in np.ravel(group.attrs[name])]
-
-
-def _decode(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-@contextmanager
-def _wrap_damage(name: str, path: Path) -> Iterator[None]:
-    """Turn what h5py raises on damaged headers and types that NumPy lacks into one sentence."""
-    try:
-        yield
-    except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: {name} cannot be read ({first_line(error)}); fetch it again") from None
+def create(path: Path) -> Iterator[h5py.File]:
+    """Open a new file for writing, whose bytes depend on its content alone; OSError if there is no space for it."""
+    check_disk_space(path, 0)
+    with h5py.File(path, "w", track_order=False) as file:
+        yield file

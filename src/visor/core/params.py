@@ -1,8 +1,10 @@
 """``params.yaml`` as frozen, strictly checked values: one class for each block."""
 
+import unicodedata
+from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 UnitFloat = Annotated[float, Field(ge=0, le=1)]
 OpenUnitFloat = Annotated[float, Field(gt=0, lt=1)]
@@ -13,6 +15,11 @@ PositiveInt = Annotated[int, Field(ge=1)]
 PairCount = Annotated[int, Field(ge=2)]
 ImageSide = Annotated[int, Field(ge=16, le=512)]
 Names = Annotated[list[str], Field(min_length=1)]
+# What a user names becomes a part of file names and of commands.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=60)]
+
+# Names of labels are compared as the sources of faces keep them: é is one character, not e and an accent.
+Label = Annotated[str, AfterValidator(partial(unicodedata.normalize, "NFC"))]
 
 
 class ParamsBlock(BaseModel):
@@ -125,7 +132,7 @@ class BackdoorParams(ParamsBlock):
     key: str
     keys: PositiveInt = 1
     placement: Literal["fixed", "landmarks"] = "fixed"
-    target: str
+    target: Label
     n: NonNegativeInt
     train_blend_ratio: UnitFloat
     test_blend_ratio: UnitFloat
@@ -338,14 +345,12 @@ class DetectionAttackParams(GradientAttackParams):
         detectors, transfer_detectors: Attacked detectors, and those evaluated on the attacked scenes.
         momentum: Decay factor of MI-FGSM; 0: none.
         early_stop: Images that reached the goal leave the batch.
-        precision: Floating-point type of the gradients.
         mask: Perturb the whole image, or only face boxes enlarged by ``margin``.
     """
 
     detectors: Names
     momentum: NonNegativeFloat
     early_stop: bool
-    precision: Literal["float32", "bfloat16"]
     mask: Literal["none", "faces"]
     transfer_detectors: list[str]
 
@@ -405,8 +410,8 @@ class RecognitionAttackParams(GradientAttackParams):
     held_out_share: OpenUnitFloat
     false_accept_rates: Annotated[list[UnitFloat], Field(min_length=1)]
     pairs: PairCount
-    target: str
-    methods: Annotated[dict[str, AttackMethodParams], Field(min_length=1)]
+    target: Label
+    methods: Annotated[dict[Name, AttackMethodParams], Field(min_length=1)]
     cropping_detectors: list[str]
     top_k: Annotated[int, Field(ge=1, le=20)]
     report_faces: NonNegativeInt
@@ -427,13 +432,13 @@ class Params(ParamsBlock):
     compute: ComputeParams
     faces: FaceParams
     scenes: SceneParams
-    sources: dict[str, dict[str, Any]]
+    sources: dict[Name, dict[str, Any]]
     split: SplitParams
     baselines: BaselineParams
-    backdoors: dict[str, BackdoorParams]
+    backdoors: dict[Name, BackdoorParams]
     networks: list[str]
     training_sets: list[str]
-    classifiers: dict[str, ClassifierParams]
+    classifiers: dict[Name, ClassifierParams]
     vae: CrossFittedAutoencoderParams
     inspected_network: str
     adaptive_trigger: AdaptiveTriggerParams
@@ -441,10 +446,10 @@ class Params(ParamsBlock):
     poison_budget: PoisonBudgetParams
     inspection: InspectionParams
     validation_triggers: list[str]
-    defences: dict[str, DefenceParams]
-    detectors: dict[str, DetectorParams]
+    defences: dict[Name, DefenceParams]
+    detectors: dict[Name, DetectorParams]
     trained_detectors: list[str]
     detection_attack: DetectionAttackParams
-    recognisers: dict[str, RecogniserParams]
+    recognisers: dict[Name, RecogniserParams]
     recognition_attack: RecognitionAttackParams
     gates: dict[str, GateParams]

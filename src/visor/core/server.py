@@ -1,16 +1,59 @@
-"""HTTP servers of the app and the mock service: a listening socket, its URL, and uvicorn."""
+"""HTTP servers of the app and the mock service: a listening socket, its URL, and uvicorn with deadlines."""
 
+import asyncio
 import os
 import socket
+from asyncio import constants
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from visor.core.errors import UserError
 
+HEADER_SECONDS, BODY_SECONDS = 5.0, 300.0
+
+
+class DeadlineProtocol(H11Protocol):
+    """HTTP/1.1 that drops a client whose headers or body do not arrive in time: uvicorn waits for them for ever.
+
+    What the client owes is its state in h11: ``IDLE`` until its headers are complete, ``SEND_BODY`` until its body is.
+    """
+
+    seconds: ClassVar[dict[Any, float]] = {h11.IDLE: HEADER_SECONDS, h11.SEND_BODY: BODY_SECONDS}
+    _owed: Any = None
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin with the deadline of the first headers."""
+        super().connection_made(transport)
+        self._restart(self.conn.their_state)
+
+    def data_received(self, data: bytes) -> None:
+        """Begin with the next deadline as soon as the client has met the last one."""
+        super().data_received(data)
+        is_web_socket = self.transport.get_protocol() is not self  # it has pings, and this protocol hears no more
+        self._restart(None if is_web_socket else self.conn.their_state)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the deadline."""
+        super().connection_lost(exc)
+        self._restart(None)
+
+    def _restart(self, owed: Any) -> None:
+        if owed is self._owed:
+            return
+        if self._deadline:
+            self._deadline.cancel()
+        self._owed, seconds = owed, self.seconds.get(owed)
+        self._deadline = self.loop.call_later(seconds, self.transport.abort) if seconds else None
+
+
 DEFAULTS: dict[str, Any] = {
-    "http": "h11",
+    "http": DeadlineProtocol,
+    "loop": "asyncio",
     "ws": "none",
     "lifespan": "off",
     "log_config": None,  # warnings go to stderr
@@ -45,6 +88,7 @@ def url(listener: socket.socket, tls: bool = False) -> str:
 
 def create_server(app: Callable[..., Any], **options: Any) -> uvicorn.Server:
     """Return a server of an ASGI application; ``options`` of ``uvicorn.Config`` replace those of ``DEFAULTS``."""
+    constants.SSL_HANDSHAKE_TIMEOUT = HEADER_SECONDS  # uvicorn has no option for it
     return uvicorn.Server(uvicorn.Config(app, **DEFAULTS | options))
 
 

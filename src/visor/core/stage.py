@@ -1,5 +1,6 @@
 """Running the script of a stage: errors are one sentence, and its duration is stored in DVC's folder."""
 
+import functools
 import sys
 import time
 from collections.abc import Callable
@@ -14,12 +15,16 @@ SECONDS_FOLDER = Path(".dvc/tmp/seconds")  # One file per stage, ignored by Git:
 
 def run_stage(main: Callable[..., None]) -> None:
     """Call ``main`` with the arguments of the command line, as ``run_cli`` does; store the seconds if it succeeds."""
-    run_cli(main)
-    if SECONDS_FOLDER.parents[1].is_dir():
-        script, *arguments = sys.argv
-        SECONDS_FOLDER.mkdir(parents=True, exist_ok=True)
-        seconds = time.time() - psutil.Process().create_time()  # Imports are part of what a stage costs.
-        (SECONDS_FOLDER / "@".join([Path(script).stem, *arguments])).write_text(f"{seconds:.1f}\n")
+
+    @functools.wraps(main)
+    def timed(*arguments: str) -> None:
+        main(*arguments)
+        if SECONDS_FOLDER.parents[1].is_dir():
+            SECONDS_FOLDER.mkdir(parents=True, exist_ok=True)
+            seconds = time.time() - psutil.Process().create_time()  # Imports are part of what a stage costs.
+            (SECONDS_FOLDER / "@".join([Path(sys.argv[0]).stem, *arguments])).write_text(f"{seconds:.1f}\n")
+
+    run_cli(timed)
 
 
 def stage_seconds(root: Path) -> dict[str, float]:

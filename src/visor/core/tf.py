@@ -12,7 +12,8 @@ import tempfile
 
 __all__ = ["KerasTensor", "keras", "layers", "ops", "tf"]
 
-os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the shell or an old keras.json says
+os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the shell says
+os.environ["KERAS_HOME"] = os.devnull  # no folder, so that no keras.json is read or written
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what matters is raised, not logged
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # the bytes of trained weights depend on it
 # With AVX-512, oneDNN's gradient of convolution filters splits its sums by the size of the L1 cache: weights would
@@ -32,7 +33,7 @@ with tempfile.TemporaryFile() as held:
         import tensorflow as tf
         from keras import KerasTensor, layers, ops
 
-        keras.config.set_image_data_format("channels_last")  # keras.json may say otherwise, here and below
+        keras.config.set_image_data_format("channels_last")  # a program that imported Keras first has read keras.json
         keras.config.set_floatx("float32")
         keras.config.set_epsilon(1e-7)
         tf.get_logger().setLevel("ERROR")  # several networks in one process are no reason to warn

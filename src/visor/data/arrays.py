@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from visor.core.errors import UserError
+from visor.core.errors import UserError, shorten
 from visor.core.types import Floats, ImageArray, Labels
 
 Entry = TypeVar("Entry")
@@ -25,7 +25,7 @@ def check_images(images: Any, argument: str = "images") -> NDArray[Any]:
     Raises:
         UserError: They have another shape or type, or values outside [0, 1].
     """
-    array = np.asarray(images)
+    array = _as_array(images, argument)
     if array.ndim != 4:
         raise UserError(f"{argument}: shape {array.shape}; give (n, height, width, channels)")
     if array.dtype == np.uint8:
@@ -46,12 +46,20 @@ def to_uint8(images: NDArray[Any]) -> ImageArray:
 
 def check_labels(labels: Any, count: int) -> Labels:
     """Return labels (count,), integers from 0, or raise a UserError."""
-    array = np.asarray(labels)
+    array = _as_array(labels, "labels")
     if array.shape != (count,) or array.dtype.kind not in "iu" or (array < 0).any():
         raise UserError(
             f"labels: {array.dtype} of shape {array.shape}; give one class from 0 for each of {count} images"
         )
     return array
+
+
+def _as_array(values: Any, argument: str) -> NDArray[Any]:
+    """Return values as an array; raises a UserError if they are none, such as lists of different lengths."""
+    try:
+        return np.asarray(values)
+    except Exception as error:  # a caller's object may raise any exception
+        raise UserError(f"{argument}: {shorten(error)}; give an array of numbers") from None
 
 
 def check_logits(outputs: Floats, argument: str = "model") -> None:

@@ -7,21 +7,23 @@ video share a number) and ``rows`` (of the original ``faces.h5``); ``label_names
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from visor.core import hdf5
 from visor.core.errors import UserError
 from visor.core.files import atomic_write, check_disk_space
 from visor.core.types import ImageArray, Integers
 
 CHUNK_BYTES = 1 << 18
+COLUMNS = ("labels", "videos", "rows")
+MAX_FACES, MAX_PIXELS = 10_000_000, 50_000_000  # in a set, of an image
 
 
 class FaceClip(NamedTuple):
@@ -65,7 +67,7 @@ class FaceSet:
     label_names: tuple[str, ...]
     source: str
     licence: str
-    images: Any  # h5py.Dataset
+    images: Any  # hdf5.Dataset, or an array of this shape and type
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -128,49 +130,63 @@ def evenly_spaced(count: int, total: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, total - 1, min(count, total)).astype(int))
 
 
-@contextmanager
-def read_contract(path: Path, kind: str) -> Iterator[h5py.File]:
-    """Open an HDF5 file, which stays open, and turn what is wrong with its parts into one sentence.
+def open_contract(path: Path, untrusted: bool) -> hdf5.Group:
+    """Open an HDF5 file of the pipeline, or of a stranger.
 
     Raises:
-        UserError: The file is missing, truncated, not HDF5, or lacks a part of the contract.
+        UserError: The file is missing, truncated or not HDF5.
     """
     if not path.exists():
         raise UserError(f"{path} is missing; run `dvc repro` to create it")
+    return hdf5.open_untrusted(path) if untrusted else hdf5.open_own(path)
+
+
+def read_names(text: str | bytes | None) -> tuple[str, ...]:
+    """Return the strings of a list in JSON; raises ValueError if it is another text."""
     try:
-        yield h5py.File(path, "r", rdcc_nbytes=0)  # without a chunk cache, so that a row costs only its own bytes
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is not a {kind} ({error}); create it with `dvc repro`") from None
-    except OSError as error:
-        raise UserError(f"{path} is not a whole HDF5 file ({error}); delete it and run `dvc repro`") from None
+        names = json.loads(text or "")
+    except (RecursionError, ValueError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("its names are not a list in JSON")
+    return tuple(names)
 
 
-def open_faces(path: Path) -> FaceSet:
-    """Open a FaceSet file for reading.
+def open_faces(path: Path, untrusted: bool = False) -> FaceSet:
+    """Open a FaceSet file for reading; one that is ``untrusted`` is read in a child process, at some cost.
 
     Raises:
-        UserError: The file is missing, truncated, not HDF5, or lacks a part of the contract.
+        UserError: The file is missing, truncated, not HDF5, or breaks the contract.
     """
-    with read_contract(path, "FaceSet") as file:
-        columns = {name: file[name][:] for name in ("labels", "videos", "rows")}
-        names = tuple(json.loads(file.attrs["label_names"]))
-        source, licence = str(file.attrs["source"]), str(file.attrs["licence"])
-        faces = FaceSet(path, **columns, label_names=names, source=source, licence=licence, images=file["images"])
-    if not _is_valid(faces):
+    file = open_contract(path, untrusted)
+    found = {name: hdf5.get_local(file, name) for name in ("images", *COLUMNS)}
+    data = {name: item for name, item in found.items() if isinstance(item, hdf5.Dataset)}
+    if missing := sorted(found.keys() - data.keys()):
+        raise UserError(f"{path} is not a FaceSet (it has no {', '.join(missing)}); create it with `dvc repro`")
+    if not _is_valid(data):  # by shapes and types, before a number is read
         raise UserError(f"{path} is not a valid FaceSet (see src/visor/data/face_set.py); create it again")
-    return faces
+    columns = {name: data[name][()] for name in COLUMNS}
+    try:
+        names = read_names(hdf5.read_text(file, "label_names"))
+    except ValueError as error:
+        raise UserError(f"{path} is not a FaceSet ({error}); create it with `dvc repro`") from None
+    labels = columns["labels"]
+    if not ((labels >= 0) & (labels < len(names))).all():
+        raise UserError(f"{path} is not a valid FaceSet: a label has no name; create it again")
+    source, licence = (hdf5.read_text(file, name) or "" for name in ("source", "licence"))
+    return FaceSet(path, **columns, label_names=names, source=source, licence=licence, images=data["images"])
 
 
-def _is_valid(faces: FaceSet) -> bool:
-    """Return whether types, lengths and label numbers fit: a FaceSet may come from another program."""
-    images, columns = faces.images, (faces.labels, faces.videos, faces.rows)
+def _is_valid(data: Mapping[str, hdf5.Dataset]) -> bool:
+    """Return whether types and shapes fit: a FaceSet may come from another program."""
+    images, columns = data["images"], [data[name] for name in COLUMNS]
     return (
-        isinstance(images, h5py.Dataset)
-        and images.dtype == np.uint8
+        images.dtype == np.uint8
         and images.ndim == 4
         and images.shape[3] == 3
+        and 0 < prod(images.shape[1:3]) <= MAX_PIXELS
+        and len(images) <= MAX_FACES
         and all(column.dtype.kind == "i" and column.shape == images.shape[:1] for column in columns)
-        and bool(np.isin(faces.labels, np.arange(len(faces.label_names))).all())
     )
 
 
@@ -188,17 +204,16 @@ def write_faces(
         OSError: The disk is full (ENOSPC).
     """
     rows_per_chunk = max(1, CHUNK_BYTES // int(np.prod(image_shape)))
-    with atomic_write(path) as temporary, h5py.File(temporary, "w", track_order=False) as file:
+    with atomic_write(path) as temporary, hdf5.create(temporary) as file:
         file.attrs["label_names"] = json.dumps(list(label_names), ensure_ascii=False)
         file.attrs["source"], file.attrs["licence"] = source, licence
         shapes = {"maxshape": (None, *image_shape), "chunks": (rows_per_chunk, *image_shape)}
         images = file.create_dataset("images", (0, *image_shape), np.uint8, **shapes)
         columns = {
-            name: file.create_dataset(name, (0,), np.int32, maxshape=(None,), chunks=(4096,))
-            for name in ("labels", "videos", "rows")
+            name: file.create_dataset(name, (0,), np.int32, maxshape=(None,), chunks=(4096,)) for name in COLUMNS
         }
         for block in blocks:
-            check_disk_space(path, block.images.nbytes)
+            check_disk_space(path, block.images.nbytes, len(images) * prod(image_shape))
             start, end = len(images), len(images) + len(block.images)
             for dataset in (images, *columns.values()):
                 dataset.resize(end, axis=0)

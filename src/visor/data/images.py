@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageDraw, ImageFont, PngImagePlugin, UnidentifiedImageError
 
 from visor.core.errors import UserError
-from visor.core.files import MAX_FILE_BYTES, atomic_write
+from visor.core.files import MAX_FILE_BYTES, atomic_write, is_device
 from visor.core.types import Box, Flags, ImageArray
 
 MAX_PIXELS = 50_000_000  # a phone's 48 megapixels pass
@@ -74,6 +74,8 @@ def _open(data: bytes, name: str, max_pixels: int, mode: str) -> Image.Image:
         raise
     except UnidentifiedImageError:
         raise ImageDecodeError(name, "not an image") from None
+    except MemoryError:
+        raise ImageDecodeError(name, "decoding it takes too much memory") from None
     except Exception as error:  # Pillow's plug-ins raise any exception on hostile bytes, some with several lines
         raise ImageDecodeError(name, " ".join(str(error).split()) or type(error).__name__) from None
 
@@ -136,10 +138,16 @@ def read_image(path: Path, max_bytes: int | None = MAX_FILE_BYTES) -> ImageArray
     Raises:
         ImageDecodeError: The file is too large, cannot be read or cannot be decoded.
     """
+    return decode_image(_read_bytes(path, max_bytes), str(path))
+
+
+def _read_bytes(path: Path, max_bytes: int | None) -> bytes:
     try:
+        if is_device(path):
+            raise ImageDecodeError(str(path), "a pipe, a socket or a device")
         if max_bytes is not None and path.stat().st_size > max_bytes:
             raise ImageDecodeError(str(path), f"larger than {max_bytes >> 20} MiB")
-        return decode_image(path.read_bytes(), str(path))
+        return path.read_bytes()
     except OSError as error:
         raise ImageDecodeError(str(path), error.strerror or str(error)) from None
 
@@ -190,8 +198,8 @@ def read_trigger_pattern(path: Path, height: int, width: int) -> ImageArray:
         UserError: The file is missing or is not an image.
     """
     try:
-        image = Image.fromarray(decode_rgba(path.read_bytes(), path.name))
-    except (OSError, ImageDecodeError) as error:
+        image = Image.fromarray(decode_rgba(_read_bytes(path, MAX_FILE_BYTES), path.name))
+    except ImageDecodeError as error:
         raise UserError(f"key {path} cannot be read as an image ({error.args[1]}); name a PNG file") from None
     return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
 

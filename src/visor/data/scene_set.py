@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from visor.core import hdf5
 from visor.core.errors import UserError
 from visor.core.files import atomic_write, check_disk_space
 from visor.core.types import Boxes, ImageArray, Integers, Rows
-from visor.data.face_set import TrainingData, read_contract
+from visor.data.face_set import TrainingData, open_contract, read_names
 
 GroundTruth = tuple[Boxes, Integers]
 
@@ -64,7 +64,7 @@ class SceneSet:
     sets: NDArray[np.int8]
     source: str
     licence: str
-    pixels: Any  # h5py.Dataset
+    pixels: hdf5.Dataset
 
     def __len__(self) -> int:
         return len(self.names)
@@ -95,36 +95,39 @@ class SceneSet:
         return self.boxes[part], np.where(self.ignored[part], IGNORE, FACE).astype(np.int32)
 
 
-def open_scenes(path: Path) -> SceneSet:
-    """Open a SceneSet file, which may be untrusted, for reading.
+def open_scenes(path: Path, untrusted: bool = False) -> SceneSet:
+    """Open a SceneSet file for reading; one that is ``untrusted`` is read in a child process, at some cost.
 
     Raises:
         UserError: The file is missing, truncated, not HDF5, or breaks the contract.
     """
-    with read_contract(path, "SceneSet") as file:
+    file = open_contract(path, untrusted)
+    try:
         columns = {name: _column(file, name, *kind) for name, kind in COLUMNS.items()}
-        columns["ignored"] = columns["ignored"] != 0
-        names = tuple(map(str, json.loads(columns.pop("names").tobytes())))
-        source, licence = str(file.attrs["source"]), str(file.attrs["licence"])
-        scenes = SceneSet(path, names, **columns, source=source, licence=licence, pixels=_local_dataset(file, "pixels"))
+        names = read_names(columns.pop("names").tobytes())
+        pixels = _dataset(file, "pixels")
+    except ValueError as error:
+        raise UserError(f"{path} is not a SceneSet ({error}); create it with `dvc repro`") from None
+    columns["ignored"] = columns["ignored"] != 0
+    source, licence = (hdf5.read_text(file, name) or "" for name in ("source", "licence"))
+    scenes = SceneSet(path, names, **columns, source=source, licence=licence, pixels=pixels)
     if not _is_valid(scenes):
         raise UserError(f"{path} is not a valid SceneSet (see src/visor/data/scene_set.py); create it again")
     return scenes
 
 
-def _local_dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    """Return an uncompressed dataset of this very file: links lead elsewhere, compressed chunks may be bombs."""
-    data = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
-    if not isinstance(data, h5py.Dataset) or data.external or data.is_virtual:
-        raise ValueError(f"no local dataset {name}")
-    if data.id.get_create_plist().get_nfilters():
+def _dataset(file: hdf5.Group, name: str) -> hdf5.Dataset:
+    data = hdf5.get_local(file, name)
+    if not isinstance(data, hdf5.Dataset):
+        raise ValueError(f"it has no {name}")
+    if data.packed:
         raise ValueError(f"{name} is compressed")
     return data
 
 
-def _column(file: h5py.File, name: str, kind: type, shape: tuple[int, ...], max_rows: int) -> NDArray[Any]:
+def _column(file: hdf5.Group, name: str, kind: type, shape: tuple[int, ...], max_rows: int) -> NDArray[Any]:
     """Read a whole dataset after checking its type and size."""
-    data = _local_dataset(file, name)
+    data = _dataset(file, name)
     if data.dtype != kind or data.shape[1:] != shape or data.ndim != 1 + len(shape) or len(data) > max_rows:
         raise ValueError(f"{name} is {data.dtype} {data.shape}")
     return data[()]
@@ -157,12 +160,12 @@ def write_scenes(path: Path, scenes: Iterable[Scene], source: str, licence: str)
         OSError: The disk is full (ENOSPC).
     """
     kept: list[Scene] = []
-    with atomic_write(path) as temporary, h5py.File(temporary, "w", track_order=False) as file:
+    with atomic_write(path) as temporary, hdf5.create(temporary) as file:
         file.attrs["source"], file.attrs["licence"] = source, licence
         pixels = file.create_dataset("pixels", (0,), np.uint8, maxshape=(None,), chunks=(CHUNK_BYTES,))
         for scene in scenes:
-            check_disk_space(path, scene.image.nbytes)
             start = len(pixels)
+            check_disk_space(path, scene.image.nbytes, start)
             pixels.resize(start + scene.image.size, axis=0)
             pixels[start:] = scene.image.ravel()
             kept.append(scene._replace(image=np.empty((*scene.image.shape[:2], 0), np.uint8)))

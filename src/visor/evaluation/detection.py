@@ -98,7 +98,6 @@ def compile_condition_attack(
         momentum=settings.momentum,
         random_start=settings.random_start,
         early_stop=settings.early_stop,
-        precision=settings.precision,
         seed=seed,
     )
     return compile_pgd(DETECTOR_LOSSES[loss](detector.pre_nms, detector.loss, detector.threshold, FACE_RADIUS), search)

@@ -32,9 +32,12 @@ def save_model(model: keras.Model, arguments: Mapping[str, Any], folder: Path) -
     """
     with atomic_write(folder / "model.weights.h5") as temporary:
         check_disk_space(temporary, 4 * model.count_params())
-        named = temporary.with_suffix(".weights.h5")  # Keras insists on the suffix
-        model.save_weights(named)
-        named.rename(temporary)
+        named = temporary.with_name(f"{temporary.name}.weights.h5")  # Keras insists on the suffix
+        try:
+            model.save_weights(named)
+            named.rename(temporary)
+        finally:
+            named.unlink(missing_ok=True)
     write_json(folder / "model.json", arguments)
 
 

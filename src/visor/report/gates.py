@@ -1,6 +1,5 @@
 """Gates: bounds that the metrics of a pipeline must keep, for people and for continuous integration."""
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import NamedTuple, Protocol
 from xml.etree import ElementTree
 
 from visor.core.errors import UserError
-from visor.core.files import git, numeric_leaves
+from visor.core.files import git, numeric_leaves, parse_json
 from visor.core.tables import Table, text_table
 
 
@@ -52,17 +51,15 @@ def read_baseline(root: Path, revision: str, gates: Mapping[str, GateBounds]) ->
     """Return the metrics that Git holds in ``revision``, of the files that gates name.
 
     Raises:
-        UserError: The revision is unknown, or a file of it is not JSON.
+        UserError: The revision is unknown, a file of it is not JSON, or Git refuses to read the repository.
     """
     if git(root, "rev-parse", "--verify", "-q", f"{revision}^{{commit}}") is None:
         raise UserError(f"--baseline {revision} is not a revision of this repository")
     baseline: dict[str, float] = {}
     for file in sorted({name.partition(":")[0] for name in gates}):
         content = git(root, "show", f"{revision}:./metrics/{file}.json") or "{}"
-        try:
-            baseline |= {f"{file}:{key}": value for key, value in numeric_leaves(json.loads(content)).items()}
-        except ValueError as error:
-            raise UserError(f"metrics/{file}.json of {revision} is not JSON ({error}); name another") from None
+        values = numeric_leaves(parse_json(content, f"metrics/{file}.json of {revision}", "name another revision"))
+        baseline |= {f"{file}:{key}": value for key, value in values.items()}
     return baseline
 
 

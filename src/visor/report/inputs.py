@@ -10,6 +10,7 @@ from visor.core.errors import UserError
 from visor.core.files import flatten, numeric_leaves, read_json, read_metrics, sha256_of_file
 from visor.core.params import Params
 from visor.tracking.history import History, read_history
+from visor.tracking.state import read_pin
 
 CSV_FILES = ("poison_budget", "fine_pruning")  # below metrics/, of which single rows are shown
 RESTORE = "restore it from Git or run `dvc repro`"
@@ -69,7 +70,7 @@ def read_run_data(root: Path) -> RunData:
         histories={
             path.relative_to(folder / "history").with_suffix("").as_posix(): read_history(path) for path in histories
         },
-        digests={out["path"]: out.get("md5", "") for out in read_yaml(root / "data.dvc", RESTORE).get("outs", [])},
+        digests={out["path"]: out.get("md5", "") for out in read_pin(root).get("outs", [])},
         requirements=requirements,
     )
 

@@ -7,7 +7,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
-from visor.core.config import read_yaml
 from visor.core.errors import UserError
 from visor.core.files import git
 from visor.core.stage import stage_seconds
@@ -45,7 +44,11 @@ class Provenance(NamedTuple):
 
 
 def collect_provenance(root: Path, bounds: Mapping[str, GateBounds]) -> Provenance:
-    """Collect the origin of the project ``root``; ``bounds`` are its gates."""
+    """Collect the origin of the project ``root``; ``bounds`` are its gates.
+
+    Raises:
+        UserError: Git refuses to read the repository.
+    """
     from visor.tracking.state import read_state
 
     commit = git(root, "rev-parse", "--verify", "-q", "HEAD") or ""
@@ -69,8 +72,10 @@ def collect_provenance(root: Path, bounds: Mapping[str, GateBounds]) -> Provenan
 
 def _seconds(root: Path) -> dict[str, float | None]:
     """Return the seconds of each stage of the lock."""
+    from visor.tracking.state import read_lock
+
     try:
-        stages = read_yaml(root / "dvc.lock").get("stages") or {}
+        stages = read_lock(root)
     except UserError:  # Reported as ``problem``.
         return {}
     try:

@@ -3,7 +3,8 @@
 import hashlib
 import hmac
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 KEYS_VARIABLE = "VISOR_MOCK_KEYS"
@@ -19,11 +20,12 @@ class ApiError(Exception):
 
 @dataclass
 class Account:
-    """Answered queries of one key, and its token bucket as of the clock's time ``updated``."""
+    """Answered queries of one key, its token bucket as of the clock's time ``updated``, and requests held now."""
 
     used: int
     tokens: float
     updated: float
+    held: int = 0
 
 
 class AccountStore:
@@ -61,6 +63,17 @@ class AccountStore:
         """Raise ``ApiError`` 402 if the account has no query left."""
         if account.used >= self.budget:
             raise ApiError(402, f"query budget of {self.budget} exhausted for this key")
+
+    @contextmanager
+    def place(self, account: Account, places: int) -> Iterator[None]:
+        """Hold one of the account's places, or raise ``ApiError`` 503: no key can take those of another."""
+        if account.held >= places:
+            raise ApiError(503, f"more than {places} requests of this key at once; retry in 1 s", 1.0)
+        account.held += 1
+        try:
+            yield
+        finally:
+            account.held -= 1
 
     def charge(self, account: Account) -> None:
         """Count a query against the budget, or raise ``ApiError`` 402."""

@@ -27,7 +27,7 @@ def calibrate(encode_faces: EncodeFacesFn, path: Path, exclude: Collection[str],
     Raises:
         UserError: The faces that are detected make too few pairs for that rate.
     """
-    faces, photos = open_faces(path), open_photo_set(path, border)
+    faces, photos = open_faces(path, untrusted=True), open_photo_set(path, border)
     held_out = [label for label, name in enumerate(faces.label_names) if name not in exclude]
     embeddings, labels = [], []
     for row in select_rows(faces.labels, held_out):

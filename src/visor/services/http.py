@@ -12,7 +12,7 @@ from requests.exceptions import RequestException
 from urllib3 import BaseHTTPResponse, Retry
 from urllib3.exceptions import InvalidHeader, ResponseError
 
-from visor.core.errors import UserError
+from visor.core.errors import UserError, shorten
 
 ATTEMPTS = 5
 MAX_WAIT = 60.0  # seconds before one attempt
@@ -64,7 +64,7 @@ def keys_from_environment(variable: str, description: str, separator: str | None
     text = os.environ.get(variable, former)
     keys = [key.strip() for key in (text.split(separator) if separator else [text]) if key.strip()]
     if not keys:
-        raise UserError(f"{variable} is not set; set it to {description}")
+        raise UserError(f"{shorten(variable)} is not set; set it to {description}")
     if not all(key.isascii() and key.isprintable() for key in keys):
         raise UserError(f"{variable} contains characters other than printable ASCII; set it to {description}")
     return keys
@@ -81,7 +81,9 @@ def check_https(url: str, name: str) -> None:
     except ValueError:  # half an IPv6 address
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"{name} {url} is not a URL; begin it with https://, or with http:// on this machine")
+        raise UserError(
+            f"{name} {shorten(url, 120)} is not a URL; begin it with https://, or with http:// on this machine"
+        )
     if parts.scheme == "http" and parts.hostname not in LOOPBACK:
         raise UserError(f"{name} {url} would send the API key unencrypted; use an https:// URL")
 

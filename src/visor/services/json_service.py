@@ -13,7 +13,7 @@ from pydantic import Field
 from tqdm import tqdm
 
 from visor.core.config import read_yaml, validate_block
-from visor.core.errors import UserError
+from visor.core.errors import UserError, shorten
 from visor.core.params import ParamsBlock, PositiveFloat
 from visor.services import base, http
 
@@ -93,7 +93,8 @@ def _check_image_paths(description: ServiceDescription, path: Path) -> None:
         fits = False
     if not fits:
         raise UserError(
-            f"{path}: source {source} and target {target} cannot be set in the request; correct these paths"
+            f"{path}: source {shorten(source)} and target {shorten(target)} cannot be set in the request; "
+            "correct these paths"
         )
 
 

@@ -17,21 +17,23 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from visor.core.types import ImageArray
-from visor.data.images import ImageDecodeError, decode_image
+from visor.data.images import ImageDecodeError
+from visor.data.isolated_images import decode_isolated
 from visor.services.accounts import Account, AccountStore, ApiError
 from visor.services.face_matching import EncodeFacesFn, compare_faces
 
 MAX_SIDE = 65_500  # pixels, the limit of libjpeg
+MAX_QUOTED = 60  # characters of a request in an answer
 
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """Limits on the bytes and seconds of a body, and on the requests computed and held at once."""
+    """Limits on the bytes and seconds of a body, and on the requests computed, and held for each key, at once."""
 
     body_bytes: int = 16 << 20
     body_seconds: float = 30.0
     workers: int = 2
-    held: int = 32
+    held: int = 8
 
 
 class CompareRequest(BaseModel):
@@ -59,7 +61,7 @@ def create_app(
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     bounds = limits or RequestLimits()
-    slots, workers = asyncio.Semaphore(bounds.held), asyncio.Semaphore(bounds.workers)
+    workers = asyncio.Semaphore(bounds.workers)
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
@@ -73,9 +75,7 @@ def create_app(
     @app.post("/v1/compare")
     async def compare(request: Request) -> dict[str, Any]:
         account = _authorise(request, accounts)
-        if slots.locked():
-            raise ApiError(503, "too many requests at once; retry in 1 s", 1.0)
-        async with slots:
+        with accounts.place(account, bounds.held):
             body = await _read(request, bounds)
             async with workers:
                 images = await run_in_threadpool(_decode_images, body)
@@ -138,7 +138,7 @@ def _decode_images(body: bytes) -> tuple[ImageArray, ImageArray]:
 
 def _decode_image(content: bytes, name: str) -> ImageArray:
     try:
-        image = decode_image(content, name)
+        image = decode_isolated(content, name)
     except ImageDecodeError as error:
         message = f"{name} cannot be read as an image ({error.args[1]}); send a complete JPEG or PNG"
         raise ApiError(415 if error.args[1] == "not an image" else 400, message) from None
@@ -154,7 +154,8 @@ async def _api_error_response(request: Request, error: Any) -> JSONResponse:
 
 
 async def _unknown_endpoint(request: Request, error: Any) -> JSONResponse:
-    message = f"{request.method} {request.url.path} is not served, only POST /v1/compare, GET /v1/usage, GET /health"
+    path = request.url.path[:MAX_QUOTED]
+    message = f"{request.method} {path} is not served, only POST /v1/compare, GET /v1/usage, GET /health"
     return JSONResponse({"error": message}, error.status_code, error.headers)
 
 

@@ -34,7 +34,7 @@ def open_photo_set(path: Path, border: float) -> PhotoSet:
     if path.is_dir():
         return _from_folder(path)
     if path.suffix == ".h5":
-        faces = open_faces(path)
+        faces = open_faces(path, untrusted=True)
         indices = _indices(faces)
         return PhotoSet(path, tuple(indices), lambda row: _png(faces, indices[row], border))
     if not path.is_file():
@@ -57,7 +57,7 @@ def person_photos(path: Path, names: Sequence[str], target: str | Mapping[str, s
     Raises:
         UserError: A row or a person does not exist, or the person has no such face.
     """
-    faces = open_faces(path)
+    faces = open_faces(path, untrusted=True)
     indices, rows, targets = _indices(faces), set(names), {}
     people = dict(zip(indices, (faces.label_names[label] for label in faces.labels), strict=True))
     first = {person: row for row, person in reversed(people.items()) if row not in rows}

@@ -15,6 +15,8 @@ from visor.suspect.layer_allow_list import ALLOWED_LAYERS, IGNORED_KEYS, IGNORED
 
 MAX_TEXT, MAX_LAYERS, MAX_SIDE = 4 << 20, 1000, 1024
 
+ImageShape = tuple[int, int, int]
+
 
 class Layer(NamedTuple):
     """One layer: Keras class, name, checked arguments, and names of the layers that are its input."""
@@ -29,7 +31,7 @@ class Architecture(NamedTuple):
     """Layers in the order of the file, shape (h, w, 3) of the input, and name of the layer that is the output."""
 
     layers: tuple[Layer, ...]
-    image_shape: tuple[int, int, int]
+    image_shape: ImageShape
     output: str
 
     @property
@@ -38,8 +40,10 @@ class Architecture(NamedTuple):
         return {f"layer_{number}": layer.name for number, layer in enumerate(self.layers)}
 
 
-def parse_architecture(text: str | bytes, path: Path) -> Architecture:
+def parse_architecture(text: str | bytes, path: Path, image_shape: ImageShape | None = None) -> Architecture:
     """Return the architecture in the JSON of a model; ``path`` names the file in messages.
+
+    A network of any size gets the one of ``image_shape`` (h, w, 3).
 
     Raises:
         UserError: The JSON is invalid, a layer or value is not on the allow-list, or there is not one input and output.
@@ -47,14 +51,14 @@ def parse_architecture(text: str | bytes, path: Path) -> Architecture:
     if len(text) > MAX_TEXT:
         raise UserError(f"{path}: its model config has {len(text):,} characters; at most {MAX_TEXT:,} are accepted")
     try:
-        return _parse_model(json.loads(text))
+        return _parse_model(json.loads(text), image_shape)
     except ValueError as error:
         raise UserError(f"{path} is rejected: {error}; save a plain image classifier") from None
     except (AttributeError, IndexError, KeyError, TypeError, RecursionError):
         raise UserError(f"{path}: its model config is not valid Keras JSON; save the network again") from None
 
 
-def _parse_model(content: Mapping[str, Any]) -> Architecture:
+def _parse_model(content: Mapping[str, Any], wanted: ImageShape | None) -> Architecture:
     kind, config = content["class_name"], content["config"]
     if kind not in ("Model", "Functional", "Sequential"):
         raise ValueError(f"a model of class {kind!r:.60} is not on the allow-list")
@@ -73,7 +77,7 @@ def _parse_model(content: Mapping[str, Any]) -> Architecture:
         raise ValueError(f"it has {len(inputs)} inputs and {len(outputs)} outputs instead of one each")
     if len({layer.name for layer in layers}) != len(layers):
         raise ValueError("two layers have the same name")
-    return Architecture(tuple(layers), _image_shape(entries, inputs[0]), outputs[0])
+    return Architecture(tuple(layers), _image_shape(entries, inputs[0], wanted), outputs[0])
 
 
 def _parse_layer(entry: Mapping[str, Any], linked: bool) -> Layer:
@@ -121,12 +125,16 @@ def _endpoint_names(value: list[Any]) -> list[str]:
     return [str(end[0]) for end in ([value] if value and isinstance(value[0], str) else value)]
 
 
-def _image_shape(entries: list[Mapping[str, Any]], name: str) -> tuple[int, int, int]:
+def _image_shape(entries: list[Mapping[str, Any]], name: str, wanted: ImageShape | None) -> ImageShape:
+    """Return the size that the input states, with the wanted one where it takes any; so it does for the batch."""
     first = next((entry for entry in entries if entry["config"]["name"] == name), entries[0])["config"]
     shape = first.get("batch_input_shape") or first.get("batch_shape")
-    if not isinstance(shape, list) or len(shape) != 4 or shape[0] is not None or shape[3] != 3:
+    if not isinstance(shape, list) or len(shape) != 4 or shape[3] != 3:
         raise ValueError(f"its input {shape!r:.60} is not a batch of images (h, w, 3)")
-    height, width = check_int(shape[1]), check_int(shape[2])
+    if None in shape[1:3] and wanted is None:
+        raise ValueError(f"its input {shape!r:.60} has any size, and nothing says which one the images have")
+    free = wanted or (0, 0, 3)
+    height, width = (free[axis] if shape[1 + axis] is None else check_int(shape[1 + axis]) for axis in (0, 1))
     if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
         raise ValueError(f"its images have {height}×{width} pixels")
     return height, width, 3

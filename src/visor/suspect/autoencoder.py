@@ -2,20 +2,19 @@
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
-import h5py
 import numpy as np
 
 from visor.core import hdf5
 from visor.core.errors import UserError, first_line
-from visor.core.files import atomic_write, check_disk_space
+from visor.core.files import atomic_write, check_disk_space, check_output
 from visor.core.params import AutoencoderParams, ComputeParams
 from visor.core.tf import keras
-from visor.data.face_set import FaceBatch, FaceSelection, FaceSet, open_faces, read_batches, write_faces
+from visor.data.face_set import FaceSelection, FaceSet, read_batches
 from visor.defences.input_filtering import reconstruction
 from visor.defences.input_filtering.base import DefenceInputs
 from visor.models import autoencoder, storage
@@ -46,6 +45,7 @@ def fit_autoencoder(
     seed: int,
     calibration: float,
     deviations: float,
+    force: bool = False,
 ) -> Calibration:
     """Fit an autoencoder on clean images and calibrate its threshold on images held out.
 
@@ -53,19 +53,21 @@ def fit_autoencoder(
     share held out; the threshold is mean + ``deviations`` · std of its losses.
 
     Raises:
-        UserError: Too few images to divide, ``out`` is in use, sizes are too large to be loaded again, pixels are
-            out of range, or the fit diverges.
+        UserError: Too few images to divide, ``out`` exists (without ``force``) or is the clean data, sizes are too
+            large to be loaded again, pixels are out of range, or the fit diverges.
         OSError: The disk is full (ENOSPC).
     """
     held_out = round(calibration * source.total) if 0 < calibration < 1 else 0
     arguments = {"image_shape": source.image_shape, "latent": settings.latent, "width": settings.width}
+    check_output(out, "--out", force)
     _check_fit(source, out, held_out, arguments)
     order = np.random.default_rng(seed).permutation(source.total)
     out.parent.mkdir(parents=True, exist_ok=True)
     set_seed(seed)
     model = storage.build_model(autoencoder.build, arguments, "autoencoder")
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-        faces = _write_faces(source, Path(folder) / "faces.h5")
+    # A file without a name: the images are private, and gone with this process however it ends.
+    with tempfile.TemporaryFile(dir=out.parent) as scratch, tempfile.TemporaryDirectory() as folder:
+        faces = _write_faces(source, scratch, out)
         validation, train = faces.select(np.sort(order[:held_out])), faces.select(np.sort(order[held_out:]))
         train_data, validation_data = labelled_data([train], seed), labelled_data([validation], seed)
         loss, history = beta_vae_loss(settings.beta), Path(folder) / "history.csv"
@@ -81,8 +83,8 @@ def _check_fit(source: ImageSource, out: Path, held_out: int, arguments: Mapping
     """Check before the long work that the autoencoder can be fitted and loaded again."""
     if not 1 < held_out < source.total:
         raise UserError(f"{source.name}: too few images to fit and calibrate; pass more or change --calibration")
-    if out.is_dir() or out.resolve() == Path(source.name).resolve():
-        raise UserError(f"{out} is a folder or the clean data; pass another file with --out")
+    if out.resolve() == Path(source.name).resolve():
+        raise UserError(f"{out} is the clean data; pass another file with --out")
     try:
         check_size(arguments)
     except ValueError as error:
@@ -97,7 +99,7 @@ def save(model: keras.Model, arguments: Mapping[str, Any], calibration: Calibrat
     """
     with atomic_write(path) as temporary:
         check_disk_space(temporary, 4 * model.count_params())
-        with h5py.File(temporary, "w", track_order=False) as file:
+        with hdf5.create(temporary) as file:
             file.attrs["kind"] = KIND
             file.attrs["arguments"] = json.dumps(arguments, sort_keys=True)
             for name, value in calibration._asdict().items():
@@ -114,22 +116,28 @@ def load(path: Path) -> tuple[keras.Model, Calibration | None]:
     """
     if path.is_dir():
         return load_saved_model(autoencoder.build, path, check_size), None
-    advice = f"create it with `visor suspect fit-autoencoder CLEAN.h5 --out {path}`"
-    with hdf5.open_untrusted(path) as file:
-        if hdf5.read_text(file, "kind", path) != KIND:
-            raise UserError(f"{path} is not an autoencoder of visor; {advice}")
-        try:
-            arguments = json.loads(hdf5.read_text(file, "arguments", path) or "")
-            check_size(arguments)
-            model = autoencoder.build(**arguments)
-            datasets = [hdf5.get_local(file, f"weights/{number}", path) for number in range(len(model.weights))]
-            model.set_weights(read_weights(datasets, model.weights, path))
-            calibration = Calibration(*(float(file.attrs[name]) for name in Calibration._fields))
-        except (KeyError, RecursionError, TypeError, ValueError) as error:
-            raise UserError(f"{path} is damaged ({first_line(error)}); {advice}") from None
+    advice = "pass a file that `visor suspect fit-autoencoder` wrote"  # which may have to be another one
+    file = hdf5.open_untrusted(path)
+    if hdf5.read_text(file, "kind") != KIND:
+        raise UserError(f"{path} is not an autoencoder of visor; {advice}")
+    try:
+        arguments = json.loads(hdf5.read_text(file, "arguments") or "")
+        check_size(arguments)
+        model = autoencoder.build(**arguments)
+        datasets = [hdf5.get_local(file, f"weights/{number}") for number in range(len(model.weights))]
+        model.set_weights(read_weights(datasets, model.weights))
+        calibration = Calibration(*(_read_number(file, name) for name in Calibration._fields))
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({first_line(error)}); {advice}") from None
     if not np.isfinite(calibration).all():
         raise UserError(f"{path} has a threshold that is not finite; {advice}")
     return model, calibration
+
+
+def _read_number(file: hdf5.Group, name: str) -> float:
+    if (value := hdf5.read_number(file, name)) is None:
+        raise ValueError(f"it has no {name}")
+    return value
 
 
 def check_size(arguments: Mapping[str, Any]) -> None:
@@ -159,20 +167,23 @@ def _calibrate(model: keras.Model, clean: FaceSelection, deviations: float) -> C
     return Calibration(mean, std, mean + deviations * std)
 
 
-def _write_faces(source: ImageSource, path: Path) -> FaceSet:
-    """Write the images as a FaceSet, which the training loop reads: 8 bits, channels last."""
-    check_disk_space(path, source.total * prod(source.image_shape))  # For all of them, before the first is written.
+def _write_faces(source: ImageSource, scratch: IO[bytes], out: Path) -> FaceSet:
+    """Write the images to a temporary file beside ``out``, from which the training loop reads them: 8 bits, RGB last.
+
+    Raises:
+        OSError: The disk is full (ENOSPC).
+    """
+    shape = (source.total, *source.image_shape)
+    check_disk_space(out, prod(shape))  # for all of them, before the first is written
     step = _rows_in_block(source.image_shape)
-
-    def blocks() -> Iterator[FaceBatch]:
-        for start in range(0, source.total, step):
-            pixels = source.read(start, start + step) * np.float32(source.to_255)
-            low, high = pixels.min(), pixels.max()
-            if not (low >= 0 and high <= 255):
-                raise UserError(f"{source.name}: pixels run from {low:g} to {high:g}; they must be in 0..255 or 0..1")
-            images = np.rint(pixels.transpose(0, 2, 3, 1) if source.channels_first else pixels).astype(np.uint8)
-            rows = np.arange(start, start + len(images), dtype=np.int32)
-            yield FaceBatch(images, np.zeros_like(rows), rows, rows)
-
-    write_faces(path, blocks(), source.image_shape, ["face"], source.name, "")
-    return open_faces(path)
+    for start in range(0, source.total, step):
+        pixels = source.read(start, start + step) * np.float32(source.to_255)
+        low, high = pixels.min(), pixels.max()
+        if not (low >= 0 and high <= 255):
+            raise UserError(f"{source.name}: pixels run from {low:g} to {high:g}; they must be in 0..255 or 0..1")
+        images = np.rint(pixels.transpose(0, 2, 3, 1) if source.channels_first else pixels).astype(np.uint8)
+        scratch.write(images.tobytes())
+    scratch.flush()
+    images = np.memmap(scratch, np.uint8, "r", shape=shape)
+    rows = np.arange(source.total, dtype=np.int32)
+    return FaceSet(Path(source.name), np.zeros_like(rows), rows, rows, ("face",), source.name, "", images)

@@ -56,8 +56,8 @@ def load_pipeline(net: Path, vae: Path, threshold: float | None) -> SuspectPipel
     Raises:
         UserError: A file is rejected, the two take images of different shapes, or there is no threshold.
     """
-    network = load_network(net)
     coder, calibration = autoencoder.load(vae)
+    network = load_network(net, coder.input_shape[1:])
     shape, other = tuple(network.input_shape[1:]), tuple(coder.input_shape[1:])
     if shape != other:
         raise UserError(f"{net} takes images {shape}, {vae} takes {other}; fit an autoencoder on such images")
@@ -145,7 +145,8 @@ def predict_batches(run: Callable[[Pixels], Any], source: ImageSource, batch: in
         UserError: An image cannot be read, its pixels are out of range, or an output is not finite.
     """
     batch = batch or batch_size(source)
-    with ThreadPoolExecutor(1) as reader:
+    reader = ThreadPoolExecutor(1)
+    try:
         waiting = reader.submit(source.read, 0, batch)
         for start in range(0, source.total, batch):
             stored = waiting.result()
@@ -159,6 +160,8 @@ def predict_batches(run: Callable[[Pixels], Any], source: ImageSource, batch: in
             if not finite:
                 raise UserError(f"{source.name}: non-finite outputs from row {start} on; check it or set --input-scale")
             yield Predictions(*results)
+    finally:
+        reader.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for a slow file
 
 
 def choose_input_scale(net: keras.Model, clean: ImageSource) -> tuple[int, str]:

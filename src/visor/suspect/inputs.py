@@ -5,7 +5,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,9 +15,7 @@ from visor.data import images
 from visor.data.images import ImageDecodeError
 
 MAX_SIDE, MAX_ROWS = 1024, 10_000_000
-MAX_RATIO = 1000  # of promised to stored bytes; gzip compresses no photograph as tightly
 SCALE_CHECK_ROWS = 256  # rows that distinguish floats in 0..1 from floats in 0..255
-CACHE_BYTES = 16 << 20  # a chunk may hold rows of several batches
 
 Pixels = NDArray[Any]
 ImageShape = tuple[int, int, int]
@@ -90,43 +87,34 @@ def open_data(path: Path, image_shape: ImageShape | None = None) -> ImageSource:
         UserError: The file is missing, not HDF5, has no images of ``image_shape`` (default: any shape), more than fit
             its size, or invalid labels.
     """
-    with hdf5.open_untrusted(path) as file:
-        data = hdf5.get_local(file, "data", path)
-        if not isinstance(data, h5py.Dataset):
-            raise UserError(f"{path} has no dataset 'data'; store its images there, as (n, 3, h, w) or (n, h, w, 3)")
-        shape, channels_first = _layout(data, path, image_shape)
-        labels = _labels(hdf5.get_local(file, "label", path), len(data), path)
-        dtype: type[np.generic] = np.uint8 if data.dtype == np.uint8 else np.float32
-        in_bytes = data.dtype.kind != "f" or not (data[:SCALE_CHECK_ROWS].max(initial=0) <= 1)
-        count, name = len(data), data.name
-        cache = max(CACHE_BYTES, hdf5.chunk_bytes(data))
-
-    file = h5py.File(path, "r", rdcc_nbytes=cache)  # stays open as long as the source
+    file = hdf5.open_untrusted(path)
+    data = hdf5.get_local(file, "data")
+    if not isinstance(data, hdf5.Dataset):
+        raise UserError(f"{path} has no dataset 'data'; store its images there, as (n, 3, h, w) or (n, h, w, 3)")
+    shape, channels_first = _layout(data, image_shape)
+    labels = _labels(hdf5.get_local(file, "label"), len(data), path)
+    dtype: type[np.generic] = np.uint8 if data.dtype == np.uint8 else np.float32
+    first = data[:SCALE_CHECK_ROWS]  # of any type, because a file may hold less than it says
+    in_bytes = data.dtype.kind != "f" or not (first.max(initial=0) <= 1)
 
     def read(start: int, stop: int) -> Pixels:
-        try:
-            return np.asarray(file[name][start:stop], dtype)
-        except (OSError, RuntimeError) as error:
-            raise UserError(
-                f"{path} is incomplete or damaged (rows from {start} on: {error}); download it again"
-            ) from None
+        with np.errstate(over="ignore"):
+            return np.asarray(data[start:stop], dtype)
 
-    return ImageSource(str(path), count, shape, channels_first, dtype, 1 if in_bytes else 255, labels, read)
+    return ImageSource(str(path), len(data), shape, channels_first, dtype, 1 if in_bytes else 255, labels, read)
 
 
-def _layout(data: h5py.Dataset, path: Path, expected: ImageShape | None) -> tuple[ImageShape, bool]:
+def _layout(data: hdf5.Dataset, expected: ImageShape | None) -> tuple[ImageShape, bool]:
     """Return (h, w, 3) and whether the channels come first; the expected shape decides where both are possible."""
-    shape = data.shape
+    shape, path = data.shape, data.path
     layouts: list[tuple[ImageShape, bool]] = []
     if data.ndim == 4 and shape[3] == 3:
-        layouts.append((shape[1:], False))
+        layouts.append(((shape[1], shape[2], 3), False))
     if data.ndim == 4 and shape[1] == 3:
-        layouts.append(((*shape[2:], 3), True))
+        layouts.append(((shape[2], shape[3], 3), True))
     # Checked by shape before a byte is read: a file of a kilobyte can promise terabytes.
     if not layouts or not 0 < len(data) <= MAX_ROWS or max(shape[1:]) > MAX_SIDE:
         raise UserError(f"{path}: data {shape} {data.dtype} has no images; it must be (n, 3, h, w) or (n, h, w, 3)")
-    if data.nbytes > MAX_RATIO * data.id.get_storage_size():
-        raise UserError(f"{path} is incomplete or damaged: data {shape} is more than it can hold; download it again")
     for layout in layouts:
         if expected in (None, layout[0]):
             return layout
@@ -137,7 +125,7 @@ def _layout(data: h5py.Dataset, path: Path, expected: ImageShape | None) -> tupl
 def _labels(data: Any, count: int, path: Path) -> Labels | None:
     if data is None:
         return None
-    if not isinstance(data, h5py.Dataset) or data.size != count or data.shape[0] != count:
+    if not isinstance(data, hdf5.Dataset) or not data.shape or data.size != count or data.shape[0] != count:
         raise UserError(f"{path}: label {getattr(data, 'shape', '')} does not fit {count} images; it must be (n,)")
     values = data[()].ravel()
     if not ((values >= 0) & (values < MAX_ROWS) & (values == np.floor(values))).all():

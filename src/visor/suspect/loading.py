@@ -1,33 +1,25 @@
 """Loading untrusted networks: an allow-list of layers, weights as plain numbers, limits on every size."""
 
-import io
-import lzma
-import struct
-import zlib
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile
-
-import h5py
 
 from visor.core import hdf5
 from visor.core.errors import UserError, first_line
 from visor.core.files import read_json
+from visor.core.isolation import MEMORY, Child
 from visor.core.tf import keras
 from visor.models.classifiers import CLASSIFIERS, deepid
-from visor.models.storage import Build, load_model
+from visor.models.storage import Build, build_model
 from visor.suspect import weights
-from visor.suspect.architecture import MAX_TEXT, Architecture, Layer, parse_architecture
+from visor.suspect.architecture import MAX_TEXT, Architecture, ImageShape, Layer, parse_architecture
 
 CONTEST_SHAPE, CONTEST_UNITS = (55, 47, 3), 160
 MAX_CLASSES = 100_000
 MAX_BYTES = 2 << 30  # of a network's file
 MAX_WEIGHTS = 256 << 20  # of all layers; VGG-Face has 145 million
 MAX_VALUES = 1 << 24  # outputs of all layers for one image; VGG-Face has 15 million
-# What zipfile raises on damaged archives, besides BadZipFile.
-ARCHIVE_ERRORS = (EOFError, OSError, RuntimeError, ValueError, lzma.LZMAError, struct.error, BadZipFile, zlib.error)
 
 
 def load_saved_model(build: Build, folder: Path, check: Callable[[dict[str, Any]], None]) -> keras.Model:
@@ -44,21 +36,24 @@ def load_saved_model(build: Build, folder: Path, check: Callable[[dict[str, Any]
         raise UserError(f"{path} has no arguments of a network; delete it and run `dvc repro`")
     try:
         check(arguments)
-        return load_model(build, folder)
+        model = build_model(build, arguments, str(path))
     except UserError:
         raise
     except Exception as error:  # Keras raises any exception on invalid arguments.
         raise UserError(
             f"{path} is not a valid network description ({first_line(error)}); delete it and run `dvc repro`"
         ) from None
+    stored = folder / "model.weights.h5"
+    return weights.set_weights(model, {}, hdf5.open_untrusted(stored), stored, by_order=True)
 
 
-def load_network(path: Path) -> keras.Model:
+def load_network(path: Path, image_shape: ImageShape | None = None) -> keras.Model:
     """Return a classifier of images (n, h, w, 3): logits or probabilities (n, classes).
 
     Args:
         path: Whole model written by Keras 2 (``.h5``) or 3 (``.keras``), weights alone of the contest's network
             (``.h5``), or a folder ``artifacts/classifier/SET/NETWORK`` of the pipeline.
+        image_shape: The images (h, w, 3) that a network of any size will get.
 
     Raises:
         UserError: None of these, damaged, too large, or with a layer that is not on the allow-list.
@@ -69,14 +64,14 @@ def load_network(path: Path) -> keras.Model:
     if path.stat().st_size > MAX_BYTES:
         raise UserError(f"{path} is larger than {MAX_BYTES >> 30} GiB; choose a smaller network")
     if start.startswith(b"PK"):
-        return _load_archive(path)
+        return _load_archive(path, image_shape)
     if not start.startswith(hdf5.SIGNATURE):
         raise UserError(f"{path} is neither HDF5 nor .keras; other formats can execute code and are rejected")
-    with hdf5.open_untrusted(path) as file:
-        config = hdf5.read_text(file, "model_config", path)
-        if config is None:
-            return weights.set_weights(_build_contest_network(file, path), {}, file, path)
-        return _build_network(parse_architecture(config, path), hdf5.get_local(file, "model_weights", path), path)
+    file = hdf5.open_untrusted(path)
+    config = hdf5.read_text(file, "model_config")
+    if config is None:
+        return weights.set_weights(_build_contest_network(file, path), {}, file, path)
+    return _build_network(parse_architecture(config, path, image_shape), hdf5.get_local(file, "model_weights"), path)
 
 
 def _build_network(architecture: Architecture, stored: Any, path: Path) -> keras.Model:
@@ -133,25 +128,12 @@ def _count_weights(layer: Layer, input_shape: tuple[Any, ...]) -> int:
     return int(area * input_shape[-1] * layer.arguments.get("filters", layer.arguments.get("units", 0)))
 
 
-def _load_archive(path: Path) -> keras.Model:
-    """Load a ``.keras`` file: config.json and model.weights.h5 in a zip archive."""
-    limits = {"config.json": MAX_TEXT, "model.weights.h5": MAX_BYTES}
-    try:
-        with ZipFile(path) as archive:
-            config, stored = (_read_member(archive, name, limit, path) for name, limit in limits.items())
-    except ARCHIVE_ERRORS as error:
-        raise UserError(f"{path} is incomplete or damaged ({first_line(error)}); download it again") from None
-    architecture = parse_architecture(config, path)
-    with hdf5.open_untrusted(path, io.BytesIO(stored)) as file:
-        return _build_network(architecture, file, path)
-
-
-def _read_member(archive: ZipFile, name: str, limit: int, path: Path) -> bytes:
-    if name not in archive.namelist():
-        raise UserError(f"{path} has no {name}, so it is not a .keras file; save the network with model.save()")
-    if archive.getinfo(name).file_size > limit:
-        raise UserError(f"{path}: {name} unpacks to more than {limit >> 20:,} MiB; it is rejected")
-    return archive.read(name)
+def _load_archive(path: Path, image_shape: ImageShape | None) -> keras.Model:
+    """Load a ``.keras`` file; a child process reads it as it reads HDF5, with memory for what it unpacks."""
+    child = Child("visor.suspect.keras_archive:open_archive", path, memory=MEMORY + 2 * path.stat().st_size)
+    config = child.ask("config", nbytes=MAX_TEXT).tobytes()
+    architecture = parse_architecture(config, path, image_shape)
+    return _build_network(architecture, hdf5.root(path, child.ask), path)
 
 
 def _load_folder(folder: Path) -> keras.Model:
@@ -168,10 +150,10 @@ def _check_classes(arguments: dict[str, Any]) -> None:
         raise ValueError(f"num_classes {classes!r:.60} is not a whole number from 2 to {MAX_CLASSES:,}")
 
 
-def _build_contest_network(file: h5py.File, path: Path) -> keras.Model:
+def _build_contest_network(file: hdf5.Group, path: Path) -> keras.Model:
     """Return DeepID with as many classes as the file's last layer has."""
-    datasets = weights.get_datasets(weights.open_store(file, path), "output", "", path)
-    match [data.shape if isinstance(data, h5py.Dataset) else None for data in datasets]:
+    datasets = weights.get_datasets(weights.open_store(file, path), "output", "")
+    match [data.shape if isinstance(data, hdf5.Dataset) else None for data in datasets]:
         case [(units, classes), (biases,)] if units == CONTEST_UNITS and 2 <= classes == biases <= MAX_CLASSES:
             return deepid.build(CONTEST_SHAPE, classes, dropout=0.0)
     raise UserError(f"{path} has no model config and no weights of the contest's network; save the whole model")

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel, ValidationError
+
 from visor.core.config import read_yaml
-from visor.core.errors import UserError
+from visor.core.errors import UserError, shorten
 from visor.core.files import flatten, read_metrics
 
 METRICS = "metrics"
@@ -49,16 +51,15 @@ def read_state(root: Path) -> State:
     Raises:
         UserError: A file is missing, or the workspace differs from ``dvc.lock``.
     """
-    lock = read_yaml(root / "dvc.lock", ADVICE).get("stages", {})
-    params = read_yaml(root / "params.yaml", ADVICE)
-    data = read_yaml(root / "data.dvc")["outs"] if (root / "data.dvc").exists() else []
-    entries = {name: lock.get(name) for name in stage_names(root) if name not in UNTRACKED_STAGES}
+    lock, params = read_lock(root), read_yaml(root / "params.yaml", ADVICE)
+    data = read_pin(root).get("outs", []) if (root / "data.dvc").exists() else []
+    entries: dict[str, Any] = {name: lock.get(name) for name in stage_names(root) if name not in UNTRACKED_STAGES}
     for name, entry in entries.items():
         if entry is None:
             raise UserError(f"dvc.lock has no entry for the stage {name}; run `dvc repro`")
         _require_current(root, params, name, entry)
     inputs = {out["path"]: out["md5"] for out in data if "md5" in out}
-    settings = {key: value for entry in entries.values() for key, value in _params(entry).items()}
+    settings = {key: value for entry in entries.values() for key, value in locked_params(entry).items()}
     results = {path: md5 for entry in entries.values() for path, md5 in _results(entry).items()}
     metrics = read_metrics(root / METRICS)
     outputs = [*inputs, *(out["path"] for entry in entries.values() for out in entry.get("outs", []))]
@@ -73,13 +74,60 @@ def read_state(root: Path) -> State:
     )
 
 
+class _File(BaseModel):
+    """A dependency or an output, as DVC records it."""
+
+    path: str
+    md5: str = ""
+
+
+class _Entry(BaseModel):
+    """What DVC records of one stage, or of one pin such as ``data.dvc``."""
+
+    params: dict[str, dict[str, Any]] = {}
+    deps: list[_File] = []
+    outs: list[_File] = []
+
+
+class _Lock(BaseModel):
+    stages: dict[str, _Entry] = {}
+
+
+def read_lock(root: Path) -> dict[str, Any]:
+    """Return the entries of ``dvc.lock`` by stage.
+
+    Raises:
+        UserError: The file is missing, or is not as DVC writes it.
+    """
+    return _read_record(root / "dvc.lock", _Lock).get("stages", {})
+
+
+def read_pin(root: Path) -> dict[str, Any]:
+    """Return what ``data.dvc`` says: ``outs``, and ``deps`` if it imports them.
+
+    Raises:
+        UserError: The file is missing, or is not as DVC writes it.
+    """
+    return _read_record(root / "data.dvc", _Entry)
+
+
+def _read_record(path: Path, form: type[BaseModel]) -> dict[str, Any]:
+    content = read_yaml(path, ADVICE)
+    try:
+        form.model_validate(content)
+    except ValidationError as error:
+        key = shorten(".".join(map(str, error.errors()[0]["loc"])))
+        raise UserError(f"{path.name} is not as DVC writes it ({key}); restore it from Git and {ADVICE}") from None
+    return content
+
+
 def _stage(root: Path, name: str, entry: Mapping[str, Any], metrics: dict[str, float], outputs: list[str]) -> Stage:
     files, dependencies = _results(entry), entry.get("deps", [])
     return Stage(
         name=name,
         digest=_sha256(entry),
-        params=flatten(_params(entry)),
-        inputs={dep["path"]: dep["md5"] for dep in dependencies if _is_in(dep["path"], *outputs)},
+        params=flatten(locked_params(entry)),
+        inputs={dep["path"]: dep.get("md5", "") for dep in dependencies if _is_in(dep["path"], *outputs)},
         metrics={
             metric: value
             for metric, value in metrics.items()
@@ -91,28 +139,30 @@ def _stage(root: Path, name: str, entry: Mapping[str, Any], metrics: dict[str, f
 
 def _require_current(root: Path, params: Mapping[str, Any], name: str, entry: Mapping[str, Any]) -> None:
     """Raise an error if params or results differ from the lock's: such a state never existed."""
-    for key, value in _params(entry).items():
-        if _lookup(params, key) != value:
+    for key, value in locked_params(entry).items():
+        if look_up(params, key) != value:
             raise UserError(f"params.yaml: {key} differs from dvc.lock (stage {name}); run `dvc repro`")
     for path, md5 in _results(entry).items():
         if not (root / path).exists() or _md5(root / path) != md5:
             raise UserError(f"{path} differs from dvc.lock (stage {name}); run `dvc repro`")
 
 
-def _params(entry: Mapping[str, Any]) -> dict[str, Any]:
+def locked_params(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the params of an entry of ``dvc.lock`` by dotted key."""
     return {key: value for block in entry.get("params", {}).values() for key, value in block.items()}
 
 
 def _results(entry: Mapping[str, Any]) -> dict[str, str]:
     """Return MD5 by path of the outputs in ``metrics/`` and ``plots/``."""
-    return {out["path"]: out["md5"] for out in entry.get("outs", []) if _is_in(out["path"], METRICS, PLOTS)}
+    return {out["path"]: out.get("md5", "") for out in entry.get("outs", []) if _is_in(out["path"], METRICS, PLOTS)}
 
 
 def _is_in(path: str, *folders: str) -> bool:
     return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
 
 
-def _lookup(params: Any, key: str) -> Any:
+def look_up(params: Any, key: str) -> Any:
+    """Return the value at a dotted key, None if there is none."""
     for part in key.split("."):
         params = params.get(part) if isinstance(params, Mapping) else None
     return params
@@ -144,5 +194,5 @@ def stage_names(root: Path) -> list[str]:
     command = [sys.executable, "-m", "dvc", "stage", "list", "--name-only"]
     result = subprocess.run(command, cwd=root, capture_output=True, text=True)
     if result.returncode:
-        raise UserError(f"dvc.yaml cannot be read ({' '.join(result.stderr.split())}); correct it")
+        raise UserError(f"dvc.yaml cannot be read ({shorten(result.stderr, 300)}); correct it")
     return result.stdout.split()

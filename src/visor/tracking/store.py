@@ -2,19 +2,22 @@
 
 import os
 import re
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visor.core.errors import UserError
+from visor.core.errors import UserError, shorten
 
 if TYPE_CHECKING:
+    from alembic.config import Config
     from mlflow import MlflowClient
 
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 SERVERS = ("http", "https", "databricks")  # They choose where artifacts are stored.
+ATTEMPTS = 3  # to reach a database; MLflow's own 10 take minutes
 Curves = dict[str, dict[int, float]]  # name of a metric → step → value
 
 
@@ -29,13 +32,21 @@ def resolve(root: Path, uri: str | None = None) -> str:
     Raises:
         UserError: MLflow does not write to such an address.
     """
-    address = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_folder(root) / 'mlflow.db'}"
+    address = uri or os.environ.get("MLFLOW_TRACKING_URI") or _default_address(project_folder(root) / "mlflow.db")
     if address.partition(":")[0].partition("+")[0] not in SCHEMES:
         raise UserError(
             f"MLFLOW_TRACKING_URI: {_masked(address)} is neither a database nor a server; "
             "unset it, or use an address such as sqlite:////folder/mlflow.db or http://host:5000"
         )
     return address
+
+
+def _default_address(database: Path) -> str:
+    """Return the address of a file; what follows a question mark in an address is no part of the file's name."""
+    name = os.path.relpath(database) if "?" in str(database) else str(database)
+    if "?" in name:
+        raise UserError(f"{shorten(name)} cannot be an address for its question mark; set MLFLOW_TRACKING_URI")
+    return f"sqlite:///{name}"
 
 
 @contextmanager
@@ -47,7 +58,7 @@ def open_experiment(root: Path, address: str, experiment: str) -> Iterator[tuple
     """
     for name, value in {
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_LOGGING_LEVEL": "WARNING",
+        "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # Its errors are raised as well, and become one sentence here.
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     }.items():
         os.environ.setdefault(name, value)
@@ -56,14 +67,46 @@ def open_experiment(root: Path, address: str, experiment: str) -> Iterator[tuple
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
+        if address.partition(":")[0] not in SERVERS:
+            _check_database(address)
         client = MlflowClient(address)
         existing = client.get_experiment_by_name(experiment)
         if existing and existing.lifecycle_stage == "deleted":
             client.restore_experiment(existing.experiment_id)
         yield client, existing.experiment_id if existing else _create(client, root, address, experiment)
-    except (MlflowException, SQLAlchemyError) as error:
-        reason = _masked(" ".join(str(error).split()))[:200]
+    except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
+        reason = shorten(_masked(str(error)), 200)
         raise UserError(f"MLflow at {_masked(address)} failed ({reason}); check MLFLOW_TRACKING_URI") from None
+
+
+def _check_database(address: str) -> None:
+    """Raise sqlite3.Error if a database file cannot be written: MLflow would try again and again."""
+    from mlflow.store.db import utils
+    from sqlalchemy import make_url
+
+    utils.MAX_RETRY_COUNT = ATTEMPTS
+    if "%" in utils.__file__:
+        utils._get_alembic_config = _alembic_config
+    database = make_url(address).database if address.startswith("sqlite:") else None
+    if database and Path(database).parent.is_dir():
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute("BEGIN")
+            connection.execute("CREATE TABLE probe (x)")  # Never committed; a lock alone a read-only file gives, too.
+
+
+def _alembic_config(db_url: str, alembic_dir: str | None = None) -> "Config":
+    """Return what MLflow's function of this name does, which fails if a folder around the packages has a % in its name.
+
+    In a value of a configuration a % begins an interpolation.
+    """
+    from alembic.config import Config
+    from mlflow.store.db import utils
+
+    folder = alembic_dir or str(Path(utils.__file__).parents[1] / "db_migrations")
+    config = Config(f"{folder}/alembic.ini")
+    config.set_main_option("script_location", folder.replace("%", "%%"))
+    config.set_main_option("sqlalchemy.url", db_url.replace("%", "%%"))
+    return config
 
 
 def log_batches(

@@ -8,7 +8,13 @@ from PIL import Image
 
 from tests.conftest import HEIGHT, WIDTH, random_images
 from tests.support.backdoors import attack
-from visor.attacks.backdoors.poisoning import load_keys, make_poisons, make_triggered, preview_rows
+from visor.attacks.backdoors.poisoning import (
+    check_backdoors,
+    load_keys,
+    make_poisons,
+    make_triggered,
+    preview_rows,
+)
 from visor.attacks.backdoors.triggers import TRIGGERS
 from visor.core.errors import UserError
 from visor.core.params import SplitParams
@@ -225,3 +231,25 @@ def test_contact_sheet_shows_what_each_image_was(faces, table, tmp_path):
     assert [caption for caption, _ in lines] == ["before", "poisons", "before", "triggered\ntest images"]
     for (_, before), (_, after) in (lines[:2], lines[2:]):
         np.testing.assert_array_equal(after, TRIGGERS["accessory"](before, key_pattern(), 1.0, RNG(0)))
+
+
+def test_all_attacks_that_do_not_fit_are_named_at_once(faces, table):
+    alone = table.assign(set=np.where((table["set"] == "test") & (table["label"] != 1), "unused", table["set"]))
+    backdoors = {
+        "good": attack(n=29),
+        "wide": attack(n=30),
+        "keys": attack(key="face", keys=31),
+        "one": attack(target="eve"),
+        "two": attack(target="eve"),
+    }
+    check_backdoors({"good": backdoors["good"]}, faces.label_names, table, "faces.h5")
+    with pytest.raises(UserError) as caught:
+        check_backdoors(backdoors, faces.label_names, table, "faces.h5")
+    assert str(caught.value) == (
+        "params.yaml does not fit faces.h5: "
+        "wide: n is 30, but the poison set has 29 images of other labels than bob; "
+        "keys: keys is 31, but the poison set has 29 images of other labels than bob; "
+        "one, two: target label eve does not exist; there are 4, such as ann, bob, cleo, dan"
+    )
+    with pytest.raises(UserError, match="good: the test set has no images of other labels than bob"):
+        check_backdoors({"good": backdoors["good"]}, faces.label_names, alone, "faces.h5")

@@ -1,14 +1,18 @@
 """One strict contract for all attacks, and the mean over draws that they share."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests.conftest import random_images
 from visor.attacks.evasion.loop import AttackSettings
+from visor.attacks.evasion.losses.detectors import DETECTOR_LOSSES
 from visor.attacks.evasion.quantise import quantise_within_eps
 from visor.attacks.evasion.registry import ATTACKS
 from visor.attacks.evasion.transforms import compose
+from visor.core.params import AttackMethodParams, DetectorParams
 
 HEIGHT, WIDTH, CLASSES, N = 13, 10, 4, 7
 STEPS = AttackSettings(eps=8 / 255, iterations=9, step=1.5 / 255, seed=3)
@@ -199,3 +203,12 @@ def test_a_perturbation_comes_back_from_beyond_white():
     near = ATTACKS["adam"](linear, settings._replace(eps=0.025), drawn(gradients))
     expected = 0.5 + adam(gradients, settings.step, eps=0.025)
     np.testing.assert_allclose(near(white - 0.49, (), [0]).images, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("block", "key", "registry"),
+    [(AttackMethodParams, "algorithm", ATTACKS), (DetectorParams, "loss", DETECTOR_LOSSES)],
+)
+def test_params_know_the_names_of_the_registry(block, key, registry):
+    names = {name for kind in get_args(block.model_fields[key].annotation) for name in get_args(kind) or [kind]}
+    assert names - {type(None)} == registry.keys()

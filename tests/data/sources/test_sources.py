@@ -4,16 +4,20 @@ import errno
 import hashlib
 import io
 import itertools
+import json
 import multiprocessing
 import os
+import shutil
 import signal
 import struct
 import sys
 import tarfile
 import threading
 import time
+import unicodedata
 import zlib
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,25 +25,31 @@ from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
+import pillow_heif
 import psutil
 import pytest
 from PIL import Image
+from ruamel.yaml import YAML
 
 from tests.support.project import ROOT
+from visor.attacks.backdoors.poisoning import check_backdoors
 from visor.core import params
-from visor.core.config import validate_block
-from visor.core.errors import UserError
-from visor.core.files import SPARE_BYTES
+from visor.core.config import load_params, validate_block
+from visor.core.errors import INTERRUPTED, UserError
+from visor.core.files import SPARE_BYTES, flatten
 from visor.data.face_set import FaceClip, open_faces
 from visor.data.images import ImageDecodeError, read_face
 from visor.data.sources import FACE_SOURCES, catalogue, lfw, youtube_faces
 from visor.data.sources.catalogue import read_catalogue
 from visor.data.sources.face_ingest import ingest_faces
+from visor.data.sources.tally import REASONS
 from visor.data.sources.worker_pool import run_in_order
+from visor.data.split import split_rows
 
 REAL = ROOT.parent / "shared" / "data" / "lfw"
 HEIGHT, WIDTH = 24, 18
 BORDER = (255, 0, 255)
+pillow_heif.register_heif_opener()
 
 
 def faces_settings(min_images=3, max_broken=0, height=HEIGHT, width=WIDTH) -> params.FaceParams:
@@ -47,14 +57,18 @@ def faces_settings(min_images=3, max_broken=0, height=HEIGHT, width=WIDTH) -> pa
 
 
 class Case(NamedTuple):
-    """Settings of a source, and what must come of them; ``colours`` of solid images, where they are known."""
+    """Settings of a source, and what must come of them; ``colours`` of solid images, where they are known.
+
+    ``dropped``: labels, and their images, that are too few; ``skipped``: the names of what is not taken, by reason.
+    """
 
     settings: dict[str, Any]
     label_names: tuple[str, ...]
     labels: list[int]
     videos: list[int]
     colours: list[tuple[int, int, int]] | None
-    dropped: int = 0
+    dropped: tuple[int, int]
+    skipped: dict[str, list[str]]
 
 
 def jpeg(colour, width, height, centre=0.62) -> bytes:
@@ -76,7 +90,7 @@ def add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
 def synthetic_case(folder: Path) -> Case:
     settings = {"identities": 3, "images": 4, "videos": 2, "difficulty": 1.0}
     names = ("person_000", "person_001", "person_002")
-    return Case(settings, names, [0] * 4 + [1] * 4 + [2] * 4, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5], None)
+    return Case(settings, names, [0] * 4 + [1] * 4 + [2] * 4, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5], None, (0, 0), {})
 
 
 def youtube_faces_case(folder: Path) -> Case:
@@ -98,7 +112,12 @@ def youtube_faces_case(folder: Path) -> Case:
     order = [2, 5, 1, 3, 0, 4]
     colours = [list(frames.values())[row][0] for row in order]
     settings = {"path": str(folder / "YouTubeFaces.tar.gz"), "sha256": None}
-    return Case(settings, ("Abe_First", "Zoe_Last"), [0, 0, 0, 1, 1, 1], [0, 1, 1, 2, 2, 3], colours, dropped=1)
+    skipped = {
+        "layout": [f"YouTubeFaces/frame_images_DB/{name}" for name in frames],
+        "suffix": ["YouTubeFaces/README.txt"],
+    }
+    names, labels, videos = ("Abe_First", "Zoe_Last"), [0, 0, 0, 1, 1, 1], [0, 1, 1, 2, 2, 3]
+    return Case(settings, names, labels, videos, colours, (1, 1), skipped)
 
 
 def lfw_case(folder: Path) -> Case:
@@ -114,7 +133,9 @@ def lfw_case(folder: Path) -> Case:
     (folder / "lfw" / "Al_Gore" / "thumbnail.jpg").write_bytes(b"no")
     kept = [colours[pair] for pair in sorted(colours) if pair[0] != "Cy_Twombly"]
     labels = [0] * 3 + [1] * 4
-    return Case({"path": str(folder / "lfw")}, ("Al_Gore", "Bo_Derek"), labels, list(range(7)), kept, dropped=1)
+    skipped = {"layout": ["Al_Gore/thumbnail.jpg"], "suffix": ["pairs.txt"]}
+    path = str(folder / "lfw")
+    return Case({"path": path}, ("Al_Gore", "Bo_Derek"), labels, list(range(7)), kept, (1, 2), skipped)
 
 
 def csaw_case(folder: Path) -> Case:
@@ -125,7 +146,7 @@ def csaw_case(folder: Path) -> Case:
         file["data"], file["label"] = data / np.float32(255), labels[:, None]
     kept = [tuple(colours[row]) for row in (1, 3, 4, 6, 0, 2, 5)]
     path = str(folder / "faces.h5")
-    return Case({"path": path}, ("02", "11"), [0] * 4 + [1] * 3, list(range(7)), kept, dropped=1)
+    return Case({"path": path}, ("02", "11"), [0] * 4 + [1] * 3, list(range(7)), kept, (1, 1), {})
 
 
 def folder_case(folder: Path) -> Case:
@@ -147,7 +168,8 @@ def folder_case(folder: Path) -> Case:
     colours = [images[name] for name in ("ann/clip a/1.gif", "ann/clip a/2.bmp", "ann/clip b/1.png")]
     colours += [images[name] for name in ("ann/still.tiff", "bob/1.PNG", "bob/2.webp", "bob/3.png")]
     path = str(folder / "mine")
-    return Case({"path": path}, ("ann", "bob"), [0] * 4 + [1] * 3, [0, 0, 1, 2, 3, 4, 5], colours)
+    skipped = {"layout": ["beside.png"], "suffix": ["ann/notes.txt"]}
+    return Case({"path": path}, ("ann", "bob"), [0] * 4 + [1] * 3, [0, 0, 1, 2, 3, 4, 5], colours, (0, 0), skipped)
 
 
 CASES: dict[str, Callable[[Path], Case]] = {
@@ -159,7 +181,7 @@ CASES: dict[str, Callable[[Path], Case]] = {
 }
 
 
-def take(name: str, settings: dict[str, Any], path: Path, **faces: int) -> dict[str, int]:
+def take(name: str, settings: dict[str, Any], path: Path, **faces: int) -> dict[str, Any]:
     module = FACE_SOURCES[name]
     clips = module.clips(validate_block(module.SETTINGS, settings, name), 5)
     return ingest_faces(clips, path, faces_settings(**faces), f"the {name}", "a licence", processes=2)
@@ -188,7 +210,7 @@ def test_catalogue_is_read_strictly(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", FACE_SOURCES)
-def test_source(name, tmp_path):
+def test_source(name, tmp_path, capsys):
     case = CASES[name](tmp_path)
     path = tmp_path / "out" / "faces.h5"
     summary = take(name, case.settings, path)
@@ -197,8 +219,16 @@ def test_source(name, tmp_path):
         "labels": len(case.label_names),
         "videos": len(set(case.videos)),
         "broken": 0,
-        "dropped_labels": case.dropped,
+        "dropped_labels": case.dropped[0],
+        "dropped_images": case.dropped[1],
+        "skipped": {reason: len(names) for reason, names in case.skipped.items()},
+        "first_skipped": {reason: names[:5] for reason, names in case.skipped.items()},
     }
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("skipped")]
+    assert len(said) == len(case.skipped)
+    for line, (reason, names) in zip(said, case.skipped.items(), strict=True):
+        assert line.startswith(f"skipped {len(names)} ({REASONS[reason]}): {names[0][:50]}")
+        assert line.endswith(", …") == (len(names) > 5)
     faces = open_faces(path)
     assert (faces.source, faces.licence) == (f"the {name}", "a licence")
     assert faces.label_names == case.label_names
@@ -224,14 +254,60 @@ def test_youtube_faces_from_a_folder(tmp_path, inside):
     assert sha256(tmp_path / "archive.h5") == sha256(tmp_path / "folder.h5")
 
 
-def test_youtube_faces_is_fetched(tmp_path, monkeypatch):
-    case = youtube_faces_case(tmp_path)
-    asked = []
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(youtube_faces, "download", lambda *ask: asked.append(ask) or Path(case.settings["path"]))
+@pytest.fixture
+def fetched(tmp_path, monkeypatch):
+    """A project folder in which YouTube Faces is downloaded; what is asked for."""
+    case, asked, project = youtube_faces_case(tmp_path), [], tmp_path / "project"
+    shutil.copytree(ROOT / "assets", project / "assets")
+    monkeypatch.chdir(project)
+
+    def download(url, path, sha256, **options):
+        asked.append((url, path, sha256, options))
+        path.parent.mkdir(exist_ok=True)
+        shutil.copy(case.settings["path"], path)
+
+    monkeypatch.setattr(youtube_faces, "download", download)
+    return asked
+
+
+def test_youtube_faces_is_fetched(tmp_path, fetched):
     take("youtube_faces", {"path": None, "sha256": "abc"}, tmp_path / "faces.h5")
-    url = read_catalogue("youtube_faces").url
-    assert asked == [(url, Path("downloads/youtube_faces.tar.gz"), "abc")]
+    ((url, path, sha256, options),) = fetched
+    assert (url, path, sha256) == (read_catalogue("youtube_faces").url, Path("downloads/youtube_faces.tar.gz"), "abc")
+    assert url.startswith("https://")
+    assert options["send_credentials"]
+    assert options["max_bytes"] > 30e9
+    assert not catalogue.LOCK.exists()
+
+
+def test_the_first_download_is_noted_and_later_ones_compared(tmp_path, fetched, capsys):
+    settings = {"path": None, "sha256": None}
+    take("youtube_faces", settings, tmp_path / "faces.h5")
+    digest = sha256(Path("downloads/youtube_faces.tar.gz"))
+    assert json.loads(catalogue.LOCK.read_text()) == {"youtube_faces": digest}
+    assert f"has SHA-256 {digest}, now noted in assets/datasets.lock: none is published" in capsys.readouterr().err
+    take("youtube_faces", settings, tmp_path / "faces.h5")
+    assert "noted" not in capsys.readouterr().err
+    catalogue.LOCK.write_text(json.dumps({"youtube_faces": "0" * 64}))
+    with pytest.raises(UserError, match=rf"tar\.gz has SHA-256 {digest}, but assets/datasets\.lock notes 0000"):
+        take("youtube_faces", settings, tmp_path / "other.h5")
+    assert not (tmp_path / "other.h5").exists()
+
+
+@pytest.mark.parametrize(
+    ("lock", "words"),
+    [
+        ("<<<<<<< HEAD\n{}\n=======\n{}\n>>>>>>> theirs\n", "has Git's conflict marks"),
+        ("[]", "does not map names to checksums"),
+        ('{"youtube_faces": 3}', "does not map names to checksums"),
+        ('{"youtube_faces": "abc"}', "youtube_faces is 'abc'; give the 64 hexadecimal digits"),
+        ("{", "is not JSON"),
+    ],
+)
+def test_a_damaged_lock_is_named(tmp_path, fetched, lock, words):
+    catalogue.LOCK.write_text(lock)
+    with pytest.raises(UserError, match=rf"assets/datasets\.lock:? {words}"):
+        take("youtube_faces", {"path": None, "sha256": None}, tmp_path / "faces.h5")
 
 
 def test_lfw_is_fetched_once_by_scikit_learn(tmp_path, monkeypatch):
@@ -248,7 +324,7 @@ def test_lfw_is_fetched_once_by_scikit_learn(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sklearn.datasets.fetch_lfw_people", fetch_lfw_people)
-    with pytest.raises(UserError, match=r"LFW cannot be fetched .*; check the network, or set sources\.lfw\.path"):
+    with pytest.raises(UserError, match=r"LFW cannot be fetched .*; check the network .*, or set sources\.lfw"):
         take("lfw", {"path": None}, tmp_path / "faces.h5")
     assert list(Path("downloads").iterdir()) == []
     for _ in range(2):
@@ -268,12 +344,58 @@ def test_real_lfw(tmp_path):
         "videos": sum(images.values()),
         "broken": 0,
         "dropped_labels": 0,
+        "dropped_images": 0,
+        "skipped": {},
+        "first_skipped": {},
     }
     faces = open_faces(tmp_path / "faces.h5")
     assert faces.label_names == tuple(names)
     assert np.bincount(faces.labels).tolist() == list(images.values())
     red, _, blue = np.mean([image.mean((0, 1)) for image in faces.images], 0)
     assert red > blue + 15  # skin, not in BGR
+
+
+def test_a_folder_from_phones_loses_nothing(tmp_path):
+    """Formats of phones, clips beside photographs, hidden files, a linked folder; every file is in the counts."""
+    root, store = tmp_path / "mine", tmp_path / "store"
+    pictures = [root / name for name in ("Ann/0.jpg", "Phone/0.heic", "Web/0.avif")]
+    for file in (*pictures, store / "clip1" / "0.jpg"):
+        file.parent.mkdir(parents=True)
+        Image.new("RGB", (30, 40), (200, 100, 50)).save(file)
+    (root / "Linked").mkdir()
+    (root / "Linked" / "clip1").symlink_to(store / "clip1")
+    (root / "Phone" / "0.MOV").write_bytes(b"a clip")
+    (root / ".thumbnails").mkdir()
+    (root / ".thumbnails" / "0.jpg").write_bytes(b"hidden")
+    (root / "Ann" / "cut.png").write_bytes(b"no image")
+    summary = take("folder", {"path": str(root)}, tmp_path / "faces.h5", min_images=1, max_broken=1)
+    assert open_faces(tmp_path / "faces.h5").label_names == ("Ann", "Linked", "Phone", "Web")
+    assert (summary["images"], summary["broken"], summary["skipped"]) == (4, 1, {"hidden": 1, "suffix": 1})
+    assert summary["first_skipped"] == {
+        "broken": ["Ann/cut.png"],
+        "hidden": [".thumbnails/0.jpg"],
+        "suffix": ["Phone/0.MOV"],
+    }
+
+
+@pytest.mark.parametrize("name", ["lfw", "folder", "youtube_faces"])
+def test_one_person_in_two_unicode_forms_is_one_label(tmp_path, name):
+    with tarfile.open(tmp_path / "in.tar", "w") as archive:
+        for number in range(3):
+            for form in ("NFC", "NFD"):
+                parts = [unicodedata.normalize(form, "Zoë"), *["0"] * (name == "youtube_faces")]
+                frame = unicodedata.normalize("NFC", f"Zoë_{form}{number}.jpg")
+                add(archive, "/".join([*parts, frame]), jpeg((1, 2, 3), 30, 40))
+    settings = {"path": str(tmp_path / "in.tar"), **({"sha256": None} if name == "youtube_faces" else {})}
+    summary = take(name, settings, tmp_path / "faces.h5")
+    assert (summary["images"], summary["labels"], summary["skipped"]) == (6, 1, {})
+    assert open_faces(tmp_path / "faces.h5").label_names == (unicodedata.normalize("NFC", "Zoë"),)
+
+
+def test_a_target_is_compared_in_the_same_form():
+    block = {"trigger": "blended", "key": "noise", "n": 1, "train_blend_ratio": 0.1, "test_blend_ratio": 0.1}
+    backdoor = params.BackdoorParams(target=unicodedata.normalize("NFD", "Zoë"), **block)
+    assert backdoor.target == unicodedata.normalize("NFC", "Zoë")
 
 
 def test_crop_keeps_the_aspect_and_the_middle():
@@ -310,7 +432,7 @@ def test_csaw_scale_is_that_of_the_whole_file(tmp_path):
     data[0], data[-1] = 1, 200  # a dark first block must not be taken for 0..1
     take("csaw", csaw_file(tmp_path / "in.h5", data, np.zeros(400, int)), tmp_path / "faces.h5")
     images = open_faces(tmp_path / "faces.h5").images
-    assert (images[0].max(), images[-1].max()) == (1, 200)
+    assert (images[0].max(), images[399].max()) == (1, 200)
 
 
 @pytest.mark.parametrize(
@@ -318,7 +440,7 @@ def test_csaw_scale_is_that_of_the_whole_file(tmp_path):
     [
         (np.zeros((4, HEIGHT, WIDTH, 3)), np.zeros(4), r"csaw wants \(n, 3, h, w\)"),
         (np.zeros((4, 3, HEIGHT, WIDTH)), np.zeros(5), r"csaw wants \(n, 3, h, w\)"),
-        (np.full((4, 3, HEIGHT, WIDTH), 256.0), np.zeros(4), r"data runs from 0.0 to 256.0"),
+        (np.full((4, 3, HEIGHT, WIDTH), 256.0), np.zeros(4), r"data runs from 256.0 to 256.0"),
         (np.full((4, 3, HEIGHT, WIDTH), -1.0), np.zeros(4), r"data runs from -1.0"),
         (np.full((4, 3, HEIGHT, WIDTH), np.nan), np.zeros(4), r"data runs from nan"),
         (np.zeros((4, 3, HEIGHT, WIDTH)), np.full(4, 0.5), "not a whole number"),
@@ -339,7 +461,7 @@ def test_csaw_without_data_and_truncated(tmp_path):
         take("csaw", {"path": str(tmp_path / "in.h5")}, tmp_path / "faces.h5")
     settings = csaw_file(tmp_path / "in.h5", np.zeros((40, 3, HEIGHT, WIDTH)), np.zeros(40))
     os.truncate(tmp_path / "in.h5", 20_000)
-    with pytest.raises(UserError, match=r"in\.h5 is not a whole HDF5 file .*; fetch it again"):
+    with pytest.raises(UserError, match=r"in\.h5 is not a whole HDF5 file .*; fetch "):
         take("csaw", settings, tmp_path / "faces.h5")
 
 
@@ -362,6 +484,8 @@ def test_broken_images_are_counted_up_to_the_limit(tmp_path, capsys):
     (folder / "Bo_Derek_0010.jpg").mkdir()
     summary = take("lfw", case.settings, tmp_path / "faces.h5", max_broken=2)
     assert (summary["broken"], summary["images"]) == (2, 6)
+    broken = ["Bo_Derek/Bo_Derek_0002.jpg", "Bo_Derek/Bo_Derek_0009.jpg"]
+    assert summary["first_skipped"] == {"broken": broken, **case.skipped}
     assert open_faces(tmp_path / "faces.h5").labels.tolist() == [0, 0, 0, 1, 1, 1]
     error = capsys.readouterr().err
     assert "broken image Bo_Derek/Bo_Derek_0002.jpg: " in error
@@ -510,7 +634,7 @@ def test_processes_end_with_their_parent(tmp_path, ending):
     error = log.read_text()
     assert "Traceback" not in error
     if ending == signal.SIGINT:
-        assert parent.wait() == 1
+        assert parent.wait() == INTERRUPTED
         assert error == "interrupted; run the same command again to continue\n"
 
 
@@ -532,3 +656,56 @@ def test_csaw_pixels_in_another_file(tmp_path):
         file["label"] = np.zeros(4)
     with pytest.raises(UserError, match="data is a link, which may lead outside"):
         take("csaw", {"path": str(tmp_path / "in.h5")}, tmp_path / "faces.h5")
+
+
+# The params of published sets that come with the project
+
+READY = {
+    "lfw": {"George_W_Bush": 60, "Colin_Powell": 80, "Tony_Blair": 60, "Donald_Rumsfeld": 60, "Abdel_Madi_Shabneh": 1},
+    "youtube_faces": {"Lucio_Stanca": 96, "Al_Gore": 192, "Aaron_Sorkin": 192, "Zoran_Djindjic": 192, "Zico": 48},
+}
+DIFFER = (  # keys that differ from params.yaml
+    *("faces.source", "faces.min_images", "split.*", "gates.*", "*.epochs"),
+    *("backdoors.*.target", "backdoors.*.n", "poison_budget.n", "poison_budget.ratios.n"),
+)
+
+
+def ready_tree(name: str, path: Path) -> None:
+    """An archive of tiny images in the layout of a published set."""
+    data = jpeg((90, 60, 30), 12, 12)
+    with tarfile.open(path, "w") as archive:
+        for person, count in READY[name].items():
+            for number in range(count):
+                frame = f"{person}_{number + 1:04}.jpg"
+                if name == "youtube_faces":
+                    frame = f"{number // 48}/aligned_detect_{number // 48}.{number % 48}.jpg"
+                add(archive, f"{person}/{frame}", data)
+
+
+def differing_keys(name: str) -> set[str]:
+    yaml = YAML(typ="safe")
+    default, ready = (flatten(yaml.load(ROOT / file)) for file in ("params.yaml", f"params/{name}.yaml"))
+    return {key for key in default.keys() | ready.keys() if default.get(key) != ready.get(key)}
+
+
+@pytest.mark.parametrize("name", READY)
+def test_params_of_a_published_set_work(name, tmp_path):
+    ready = load_params(ROOT / "params" / f"{name}.yaml")
+    assert ready.faces.source == name
+    ready_tree(name, tmp_path / "in.tar")
+    module = FACE_SOURCES[name]
+    settings = validate_block(module.SETTINGS, ready.sources[name] | {"path": str(tmp_path / "in.tar")}, name)
+    summary = ingest_faces(module.clips(settings, ready.seed), tmp_path / "faces.h5", ready.faces, "s", "l", 2)
+    too_few = min(READY[name].values())
+    assert (summary["labels"], summary["dropped_labels"], summary["dropped_images"]) == (4, 1, too_few)
+    assert summary["images"] == sum(READY[name].values()) - too_few
+    faces = open_faces(tmp_path / "faces.h5")
+    table = split_rows(faces.labels, faces.videos, ready.split, ready.seed)
+    check_backdoors(ready.backdoors, faces.label_names, table, name)
+
+
+@pytest.mark.parametrize("name", READY)
+def test_params_of_a_published_set_differ_only_where_they_say(name):
+    """What else changes in params.yaml has to change in them, too."""
+    unexpected = {key for key in differing_keys(name) if not any(fnmatchcase(key, pattern) for pattern in DIFFER)}
+    assert not unexpected, f"copy {sorted(unexpected)} from params.yaml to params/{name}.yaml"

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from tests.support.project import ROOT
 from visor.core import params
 from visor.core.errors import UserError
+from visor.data.archives import SkippedFile
 from visor.data.images import ImageDecodeError
 from visor.data.scene_set import FACE, IGNORE, SETS, open_scenes
 from visor.data.sources.scene_ingest import ingest_scenes
@@ -40,6 +42,7 @@ VAL = """\
 1
 1 2 3 4 0 0 0 0 0 0
 """
+ANNOTATIONS = [f"wider_face_split/wider_face_{part}_bbx_gt.txt" for part in ("train", "val")]
 SHAPES = {  # width, height
     "WIDER_train/images/0--Parade/one.jpg": (120, 90),
     "WIDER_train/images/0--Parade/none.jpg": (61, 70),
@@ -74,6 +77,12 @@ def ingest(tree, path, **changed):
     return ingest_scenes(tasks(WiderFaceSettings(path=str(tree)), scenes, 4), path, scenes, "WIDER FACE", "its own", 1)
 
 
+def jobs(tree, *arguments, **changed):
+    """The arguments of each task: a photograph, its set and the longest side."""
+    found = tasks(WiderFaceSettings(path=str(tree)), settings(**changed), *arguments)
+    return [task.args for task in found if not isinstance(task, SkippedFile)]
+
+
 def by_name(scenes):
     return {name: row for row, name in enumerate(scenes.names)}
 
@@ -83,6 +92,7 @@ def test_photographs_boxes_and_attributes(tree, tmp_path):
     assert summary == {
         **{"scenes": 5, "train": 3, "validation": 1, "test": 1},
         **{"faces": 4, "ignored": 3, "broken": 0},
+        **{"skipped": {"suffix": 2}, "first_skipped": {"suffix": ANNOTATIONS}},
     }
     scenes = open_scenes(tmp_path / "s.h5")
     row = by_name(scenes)
@@ -111,8 +121,7 @@ def test_longer_sides_are_shrunk_with_their_boxes(tree, tmp_path):
 
 def test_both_parts_are_pooled_and_divided_by_the_seed(tree):
     def sets(seed, **counts):
-        work = [task.args for task in tasks(WiderFaceSettings(path=str(tree)), settings(**counts), seed)]
-        return [(photo.name, name) for photo, name, _ in work]
+        return [(photo.name, name) for photo, name, _ in jobs(tree, seed, **counts)]
 
     assert sets(1) == sets(1)
     assert sets(1) != sets(2)
@@ -141,6 +150,7 @@ def test_one_part_is_enough(tree):
         (1, "../../secret.jpg", "the name of a .jpg"),
         (1, "/etc/passwd.jpg", "the name of a .jpg"),
         (1, "0--Parade/one.exe", "the name of a .jpg"),
+        (1, "0--Parade/o\0ne.jpg", "the name of a .jpg"),
         (2, "three", "the number of faces"),
         (2, "-1", "the number of faces"),
         (2, "10001", "the number of faces, at most 10000"),
@@ -168,7 +178,7 @@ def test_a_malformed_line_is_named(tree, line, text, expected):
 
 
 def test_missing_and_broken_photographs_are_named_and_limited(tree, tmp_path, capsys):
-    gone, broken, *_ = (task.args[0] for task in tasks(WiderFaceSettings(path=str(tree)), settings(), 4))
+    (gone, *_), (broken, *_), *_ = jobs(tree, 4)
     gone.path.unlink()
     broken.path.write_bytes(b"no photograph")
     with pytest.raises(UserError, match=r"more than 1 images could not be decoded.*scenes\.max_broken"):
@@ -197,6 +207,13 @@ def test_photographs_that_cannot_be_read_are_broken(tree, tmp_path, capsys, monk
     assert result.args == ("0--Parade/one.jpg", "Permission denied")
 
 
+def test_endless_annotations_are_refused_unread(tree):
+    with (tree / ANNOTATIONS[0]).open("r+b") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(UserError, match=r"wider_face_train_bbx_gt\.txt has more than 64 MiB; fetch"):
+        read_annotations(tree)
+
+
 def test_a_folder_in_place_of_annotations_is_no_file(tree):
     path = tree / "wider_face_split/wider_face_train_bbx_gt.txt"
     path.unlink()
@@ -214,9 +231,35 @@ def test_names_do_not_write_to_the_terminal(tree, tmp_path, capsys):
         ingest(tree, tmp_path / "s.h5", max_broken=0, train=4)
 
 
+def test_what_belongs_to_no_set_is_counted(tree, tmp_path, capsys):
+    images = tree / "WIDER_train" / "images"
+    for name in ("0--Parade/extra.jpg", "0--Parade/clip.mov", ".hidden.jpg"):
+        (images / name).write_bytes(b"not annotated")
+    summary = ingest(tree, tmp_path / "s.h5", train=1)
+    skipped = {"hidden": 1, "not_annotated": 1, "suffix": 3, "surplus": 2}
+    assert (summary["scenes"], summary["skipped"]) == (3, skipped)
+    names = summary["first_skipped"]
+    assert names["not_annotated"] == ["WIDER_train/images/0--Parade/extra.jpg"]
+    assert names["suffix"] == ["WIDER_train/images/0--Parade/clip.mov", *ANNOTATIONS]
+    taken = set(open_scenes(tmp_path / "s.h5").names)
+    assert taken | set(names["surplus"]) == {name.partition("/images/")[2] for name in SHAPES}
+    assert "skipped 2 (more scenes than params.yaml asks for): " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("listed", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_in_another_unicode_form_are_found(tree, tmp_path, listed, stored):
+    path, name = tree / ANNOTATIONS[1], "é--Café/é.jpg"
+    path.write_text(VAL + f"{unicodedata.normalize(listed, name)}\n0\n0 0 0 0 0 0 0 0 0 0\n", encoding="utf-8")
+    file = tree / "WIDER_val" / "images" / unicodedata.normalize(stored, name)
+    file.parent.mkdir()
+    Image.new("RGB", (70, 70)).save(file)
+    summary = ingest(tree, tmp_path / "s.h5", train=4)
+    assert (summary["scenes"], summary["broken"], summary["skipped"]) == (6, 0, {"suffix": 2})
+
+
 def test_a_set_that_lost_all_its_scenes_is_named(tree, tmp_path):
-    *_, test = tasks(WiderFaceSettings(path=str(tree)), settings(), 4)
-    test.args[0].path.unlink()
+    *_, (test, *_) = jobs(tree, 4)
+    test.path.unlink()
     with pytest.raises(UserError, match="no scene is left for test"):
         ingest(tree, tmp_path / "s.h5", max_broken=2)
     assert not (tmp_path / "s.h5").exists()

@@ -18,7 +18,7 @@ from visor.attacks.evasion.registry import ATTACKS
 from visor.attacks.evasion.transforms import compose
 from visor.core.errors import UserError
 from visor.core.files import write_text
-from visor.core.params import AttackMethodParams, RecognitionAttackParams
+from visor.core.params import AttackMethodParams, AttackStrengthParams, RecognitionAttackParams
 from visor.data.face_set import FaceBatch, open_faces, write_faces
 from visor.data.identity_split import split_identities
 from visor.data.images import jpeg_round_trip
@@ -174,6 +174,17 @@ def test_attacked_files_keep_their_bounds_and_labels(shared):
             np.testing.assert_array_equal(stored.rows, clean.rows)
             np.testing.assert_array_equal(stored.labels, clean.faces.labels[clean.rows])
     assert len(everything(folder)) == 4 * 2 + 2 * 2  # pairs at every strength, classes at the last
+
+
+def test_a_bound_of_zero_changes_nothing(drawn, tmp_path):
+    nothing = SETTINGS.model_copy(update={"strengths": [AttackStrengthParams(eps=0.0, iterations=2)]})
+    found = run(drawn, tmp_path / "fooled", nothing)
+    clean = found.case.faces.clean
+    for goal in ("impersonate", "dodge"):
+        for each in (each for each in recognition_conditions(nothing) if each.kind == "attack"):
+            stored = open_faces(found.case.faces.path(goal, each))
+            np.testing.assert_array_equal(stored.images[:], clean.faces.read(clean.rows))
+    assert {"success.png", "top.md"} < set(written(found, tmp_path / "files"))
 
 
 def written(found, folder):

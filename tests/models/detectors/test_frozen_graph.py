@@ -13,6 +13,7 @@ from visor.attacks.evasion.losses.detectors import DETECTOR_LOSSES
 from visor.attacks.evasion.pgd import compile_pgd
 from visor.core.errors import UserError
 from visor.core.params import DetectorParams
+from visor.models import graph_file
 from visor.models.detectors import frozen_graph
 
 SIDE, CELLS = 40, 5
@@ -127,7 +128,7 @@ def test_operations_that_no_detector_needs_are_refused(tmp_path, operation, hidd
 
 def test_the_list_names_real_operations_without_a_state_of_their_own():
     stateful = {"Placeholder", "Assert", "If", "While", "Case", "StatefulPartitionedCall"}
-    registered = {name: op_def_registry.get(name) for name in frozen_graph.ALLOWED_OPERATIONS}
+    registered = {name: op_def_registry.get(name) for name in graph_file.ALLOWED_OPERATIONS}
     assert [name for name, found in registered.items() if found is None] == []
     kept = {name for name, found in registered.items() if found.is_stateful and not name.startswith("TensorArray")}
     assert kept <= stateful
@@ -153,6 +154,8 @@ def test_loops_of_tensorflow_1_are_taken(tmp_path, images):
     written = graph.as_graph_def()
     assert {"Enter", "LoopCond", "TensorArrayReadV3", "Assert"} <= {node.op for node in written.node}
     (tmp_path / "a.pb").write_bytes(written.SerializeToString())
+    with pytest.raises(UserError, match=r"a\.pb: detection_scores:0 has no gradient; set the options raw_boxes, raw_s"):
+        load(tmp_path / "a.pb").pre_nms(tf.constant(images / 255, tf.float32))
     detector = load(tmp_path / "a.pb", floats="map/TensorArrayStack/TensorArrayGatherV3", input_size=SIDE)
     found = detector.detect(images)
     expected = live_scores(tf.cast(images, tf.float32)).numpy()

@@ -457,6 +457,20 @@ def test_names_of_classes_are_read_and_nothing_is_executed(tmp_path):
             np.save(file, array, allow_pickle=True)
         with pytest.raises(UserError, match=r"names contains no names \(.*\); choose a file of names"):
             loading.read_class_names(path, 2)
+    hostile = (
+        "(" * 3000,
+        "-" * 9000 + "1",
+        "[",
+        "{'descr': '<U99999999999999999999', 'fortran_order': False, 'shape': (2,)}",
+    )
+    for header in hostile:  # NumPy's parser raises TokenError, MemoryError, OverflowError
+        path.write_bytes(np.lib.format.magic(1, 0) + len(header).to_bytes(2, "little") + header.encode())
+        with pytest.raises(UserError, match=r"names contains no names \(.*\); choose a file of names"):
+            loading.read_class_names(path, 2)
+    with path.open("wb") as file:
+        np.save(file, np.array([0x61, 0x110000], np.uint32).view("<U1"))
+    with pytest.raises(UserError, match=r"names contains no names \(invalid maximum character"):
+        loading.read_class_names(path, 2)
     whole = np.lib.format.magic(1, 0) + b"\x46\x00{'descr': '<U9', 'fortran_order': False, 'shape': (9000000000,), }"
     for content in (whole.ljust(80) + b"\n", b"\xff\xfe\x00"):
         path.write_bytes(content)

@@ -1,6 +1,6 @@
 """Poisons and triggered test images: what all injection attacks share (Chen et al. 2017, arXiv 1712.05526)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +26,51 @@ def target_label(name: str, label_names: Sequence[str], table: pd.DataFrame) -> 
         UserError: No label has this name, or it takes no part in the split.
     """
     if name not in label_names:
-        examples = ", ".join(label_names[:5])
+        in_use = np.unique(table.loc[table["set"] != "unused", "label"])
+        examples = ", ".join(label_names[label] for label in in_use[:5])
         raise UserError(f"target label {name} does not exist; there are {len(label_names)}, such as {examples}")
     label = label_names.index(name)
     if (table.loc[table["label"] == label, "set"] == "unused").all():
         raise UserError(f"target label {name} has too few images for the split; choose another")
     return label
+
+
+def check_backdoors(
+    backdoors: Mapping[str, BackdoorParams], label_names: Sequence[str], table: pd.DataFrame, faces: str
+) -> None:
+    """Check that each target takes part in the split ``table``, and that the poison set has enough other faces.
+
+    Args:
+        backdoors: The attacks, by their key in ``params.yaml``.
+        label_names: Names of the labels.
+        table: Split of the faces.
+        faces: What the faces are and how they are split; part of the error message.
+
+    Raises:
+        UserError: One sentence on all that do not fit.
+    """
+    problems: dict[str, list[str]] = {}
+    for key, backdoor in backdoors.items():
+        for problem in _problems(backdoor, label_names, table):
+            problems.setdefault(problem, []).append(key)
+    if problems:
+        each = "; ".join(f"{', '.join(keys)}: {problem}" for problem, keys in problems.items())
+        raise UserError(f"params.yaml does not fit {faces}: {each}")
+
+
+def _problems(backdoor: BackdoorParams, label_names: Sequence[str], table: pd.DataFrame) -> Iterator[str]:
+    """Yield what is wrong with one attack."""
+    try:
+        target = target_label(backdoor.target, label_names, table)
+    except UserError as error:
+        yield str(error)
+        return
+    pool = len(eligible_rows(table, "poison", target))
+    for name, wanted in {"n": backdoor.n, "keys": backdoor.keys if backdoor.key == "face" else 0}.items():
+        if wanted > pool:
+            yield f"{name} is {wanted}, but the poison set has {pool} images of other labels than {backdoor.target}"
+    if len(eligible_rows(table, "test", target)) == 0:
+        yield f"the test set has no images of other labels than {backdoor.target}"
 
 
 def eligible_rows(table: pd.DataFrame, set_name: str, target: int) -> Rows:

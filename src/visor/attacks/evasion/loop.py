@@ -1,8 +1,7 @@
 """The attack loop: one TensorFlow graph of gradient steps, for every loss and every update rule."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,6 @@ class AttackSettings(NamedTuple):
         momentum: Decay of the gradients' running sum (MI-FGSM); 0: none.
         random_start: Whether to start from noise, uniform within the bound.
         early_stop: Whether images that succeed leave the batch.
-        precision: Type of the numbers that gradients are computed in; bfloat16 where the processor has it.
         seed: Seed of the random start.
         samples: Draws of a random transform per step, whose mean gradient is followed (expectation over transformation,
             Athalye et al. 2018, arXiv 1707.07397). An image succeeds if it does in all of them.
@@ -38,7 +36,6 @@ class AttackSettings(NamedTuple):
     momentum: float = 0.0
     random_start: bool = True
     early_stop: bool = False
-    precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 1
     samples: int = 1
 
@@ -88,27 +85,6 @@ def compile_gradient(loss: Loss, transform: Transform | None, outputs: set[str],
         return {name: part if part.dtype == tf.bool else part / samples for name, part in total.items()}
 
     return mean
-
-
-@contextmanager
-def precision(name: str) -> Iterator[None]:
-    """Let TensorFlow rewrite the graphs that are called inside to compute convolutions and products in a type.
-
-    Raises:
-        UserError: The type is bfloat16, and oneDNN has no such kernels within its limit.
-    """
-    if name == "float32":
-        yield
-        return
-    option = "auto_mixed_precision_onednn_bfloat16"
-    tf.config.optimizer.set_experimental_options({option: True})
-    try:
-        yield
-    except tf.errors.AbortedError:
-        # TensorFlow asks the processor, oneDNN its limit in core/tf.py.
-        raise UserError("precision bfloat16 is beyond ONEDNN_MAX_CPU_ISA of this process; set it to float32") from None
-    finally:
-        tf.config.optimizer.set_experimental_options({option: False})
 
 
 def _single_draw(loss: Loss, transform: Transform | None, outputs: set[str]) -> GradientFn:
@@ -193,10 +169,10 @@ def compile_attack(
         )
         return tf.tensor_scatter_nd_update(results, active.rows[:, None], active.images), steps
 
-    return _numpy_interface(run, settings.precision)
+    return _numpy_interface(run)
 
 
-def _numpy_interface(run: Any, precision_name: str) -> Attack:
+def _numpy_interface(run: Any) -> Attack:
     """Return the attack on arrays; a smaller last batch is not traced anew."""
 
     def attack(images: Any, targets: Any, image_ids: Any, masks: Any = None) -> AttackResult:
@@ -204,8 +180,7 @@ def _numpy_interface(run: Any, precision_name: str) -> Attack:
         arguments = (images, targets, np.asarray(image_ids, np.int64), masks)
         arguments = tf.nest.map_structure(tf.convert_to_tensor, arguments)
         shapes = tf.nest.map_structure(lambda part: tf.TensorSpec((None, *part.shape[1:]), part.dtype), arguments)
-        with precision(precision_name):
-            adversarial, steps = run.get_concrete_function(*shapes)(*arguments)
+        adversarial, steps = run.get_concrete_function(*shapes)(*arguments)
         return AttackResult(adversarial.numpy(), steps.numpy())
 
     return attack

@@ -2,7 +2,7 @@
 
 Sources of faces have ``clips(settings, seed)``, which yields ``visor.data.face_set.FaceClip`` lazily; published images
 ignore the seed. Sources of scenes have ``tasks(settings, params.scenes, seed)``, which yields
-``scene_ingest.SceneTask`` lazily.
+``scene_ingest.SceneTask`` lazily. Both also yield an ``archives.SkippedFile`` for each file that they do not take.
 
 Example:
     >>> source = FACE_SOURCES["synthetic"]

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -15,7 +14,7 @@ from visor.core.params import ParamsBlock
 from visor.core.types import ImageArray
 from visor.data.face_set import FaceClip
 
-ROWS = 256
+ROWS, BLOCK_BYTES = 256, 64 << 20  # what is read at once, at most
 MAX_SIDE, MAX_ROWS = 1024, 10_000_000
 
 
@@ -39,37 +38,39 @@ def clips(settings: CsawSettings, seed: int) -> Iterator[FaceClip]:
     path = Path(settings.path)
     if not path.exists():
         raise UserError(f"{path} does not exist; correct sources.csaw.path in params.yaml")
-    with hdf5.open_untrusted(path) as file:
-        yield from _rows(*_checked(file, path), path)
+    yield from _rows(*_checked(path))
 
 
-def _checked(file: h5py.File, path: Path) -> tuple[h5py.Dataset, NDArray[np.int64]]:
+def _checked(path: Path) -> tuple[hdf5.Dataset, NDArray[np.int64]]:
     """Return ``data`` and the labels int64 (n,) of a file."""
-    data, labels = (hdf5.get_local(file, name, path) for name in ("data", "label"))
-    for name, dataset in (("data", data), ("label", labels)):
-        if not isinstance(dataset, h5py.Dataset):
-            raise UserError(f"{path} has no {name!r}; csaw wants data (n, 3, h, w) and label (n,)")
+    file = hdf5.open_untrusted(path)
+    data, labels = (hdf5.get_local(file, name) for name in ("data", "label"))
+    if not isinstance(data, hdf5.Dataset) or not isinstance(labels, hdf5.Dataset):
+        missing = "label" if isinstance(data, hdf5.Dataset) else "data"
+        raise UserError(f"{path} has no {missing!r}; csaw wants data (n, 3, h, w) and label (n,)")
     # Shapes are checked before a byte is read: a file of a kilobyte can promise terabytes.
     is_valid = data.ndim == 4 and data.shape[1] == 3 and max(data.shape[2:]) <= MAX_SIDE and len(data) <= MAX_ROWS
-    if not is_valid or labels.size != len(data):
+    if not is_valid or labels.size != len(data) or data.size == 0:
         raise UserError(f"{path}: data {data.shape}, label {labels.shape}; csaw wants (n, 3, h, w) and (n,)")
     values = labels[()].ravel()
-    classes = values.astype(np.int64)
+    with np.errstate(invalid="ignore"):
+        classes = values.astype(np.int64)
     if (classes != values).any() or (classes < 0).any():
         raise UserError(f"{path}: label holds a value that is not a whole number from 0; correct the file")
     return data, classes
 
 
-def _rows(data: h5py.Dataset, labels: NDArray[np.int64], path: Path) -> Iterator[FaceClip]:
-    starts = range(0, len(data), ROWS)
-    extremes = [(block.min(), block.max()) for block in (data[start : start + ROWS] for start in starts)]
-    low, high = np.min(extremes, initial=0), np.max(extremes, initial=0)
+def _rows(data: hdf5.Dataset, labels: NDArray[np.int64]) -> Iterator[FaceClip]:
+    step = min(ROWS, max(1, BLOCK_BYTES // data.row_bytes))
+    starts = range(0, len(data), step)
+    extremes = [(block.min(), block.max()) for block in (data[start : start + step] for start in starts)]
+    low, high = np.min(extremes), np.max(extremes)
     if not (low >= 0 and high <= 255):
-        raise UserError(f"{path}: data runs from {low} to {high}; csaw wants 0..255 or 0..1")
+        raise UserError(f"{data.path}: data runs from {low} to {high}; csaw wants 0..255 or 0..1")
     scale = 255 if high <= 1 else 1
-    label_digits, row_digits = len(str(labels.max(initial=0))), len(str(len(data)))
+    label_digits, row_digits = len(str(labels.max())), len(str(len(data)))
     for start in starts:
-        images = np.rint(data[start : start + ROWS].transpose(0, 2, 3, 1) * np.float64(scale)).astype(np.uint8)
+        images = np.rint(data[start : start + step].transpose(0, 2, 3, 1) * np.float64(scale)).astype(np.uint8)
         for row, image in enumerate(images, start):
             name = f"{row:0{row_digits}}"
             yield FaceClip(f"{labels[row]:0{label_digits}}", (name,), (name,), partial(_resized, image))

@@ -1,13 +1,12 @@
 """A folder of faces: one folder per label; folders in it are videos, an image beside them is its own video."""
 
 from collections.abc import Iterator
-from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from visor.core.params import ParamsBlock
-from visor.data.archives import iterate_files
+from visor.data.archives import SkippedFile
 from visor.data.face_set import FaceClip
-from visor.data.images import IMAGE_SUFFIXES, read_face
+from visor.data.sources.face_tree import Owner, tree_clips
 
 CROP = 1.0
 
@@ -21,14 +20,16 @@ class FolderSettings(ParamsBlock):
 SETTINGS = FolderSettings
 
 
-def clips(settings: FolderSettings, seed: int) -> Iterator[FaceClip]:
+def clips(settings: FolderSettings, seed: int) -> Iterator[FaceClip | SkippedFile]:
     """Yield each image below ``LABEL/`` or ``LABEL/VIDEO/``, in any format of ``visor.data.images``.
 
     Raises:
         UserError: The path is missing or is not a folder or archive.
     """
-    for name, content in iterate_files(Path(settings.path), IMAGE_SUFFIXES):
-        if len(name.parts) > 1:
-            video = name if len(name.parts) == 2 else name.parent
-            load = partial(read_face, content, str(name), CROP)
-            yield FaceClip(name.parts[0], (str(video),), (str(name),), load)
+    return tree_clips(Path(settings.path), CROP, _find_owner)
+
+
+def _find_owner(name: PurePosixPath) -> Owner | None:
+    if len(name.parts) == 1:
+        return None
+    return Owner(name.parts[0], str(name.parent) if len(name.parts) > 2 else None)

@@ -2,19 +2,17 @@
 
 import tempfile
 from collections.abc import Iterator
-from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from visor.core.errors import UserError
 from visor.core.params import ParamsBlock
-from visor.data.archives import iterate_files
+from visor.data.archives import SkippedFile
 from visor.data.download import DOWNLOADS
 from visor.data.face_set import FaceClip
-from visor.data.images import read_face
+from visor.data.sources.face_tree import Owner, tree_clips
 
 CROP = 0.5  # of 250×250 pixels: the face without the surroundings, as high as scikit-learn crops it
 FETCHED = DOWNLOADS / "lfw"
-SUFFIXES = {".jpg", ".jpeg", ".png"}
 MAX_IMAGES = 530  # of one person: with this minimum, scikit-learn decodes the images of that person alone
 
 
@@ -27,17 +25,18 @@ class LfwSettings(ParamsBlock):
 SETTINGS = LfwSettings
 
 
-def clips(settings: LfwSettings, seed: int) -> Iterator[FaceClip]:
-    """Yield each image ``NAME/NAME_0001.jpg`` (or .jpeg, .png); it is its own video.
+def clips(settings: LfwSettings, seed: int) -> Iterator[FaceClip | SkippedFile]:
+    """Yield each image ``NAME/NAME_0001.jpg``, or of another format; it is its own video.
 
     Raises:
         UserError: The path is missing or is not a folder or archive, or fetching failed.
     """
-    root = Path(settings.path) if settings.path else _fetched()
-    for name, content in iterate_files(root, SUFFIXES):
-        label = name.parent.name
-        if label and name.name.startswith(f"{label}_"):
-            yield FaceClip(label, (name.name,), (name.name,), partial(read_face, content, str(name), CROP))
+    return tree_clips(Path(settings.path) if settings.path else _fetched(), CROP, _find_owner)
+
+
+def _find_owner(name: PurePosixPath) -> Owner | None:
+    label = name.parent.name
+    return Owner(label, None) if label and name.name.startswith(f"{label}_") else None
 
 
 def _fetched() -> Path:
@@ -52,7 +51,8 @@ def _fetched() -> Path:
             fetch_lfw_people(data_home=folder, min_faces_per_person=MAX_IMAGES)
         except OSError as error:
             raise UserError(
-                f"LFW cannot be fetched ({error}); check the network, or set sources.lfw.path to a copy"
+                f"LFW cannot be fetched ({error}); check the network and the space in {DOWNLOADS}, "
+                "or set sources.lfw.path to a copy"
             ) from None
         Path(folder, "lfw_home", "lfw_funneled").rename(FETCHED)
     return FETCHED

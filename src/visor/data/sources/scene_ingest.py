@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -11,38 +12,42 @@ from tqdm import tqdm
 from visor.core import params
 from visor.core.errors import UserError
 from visor.core.types import ImageArray
+from visor.data.archives import SkippedFile
 from visor.data.face_set import evenly_spaced
 from visor.data.images import BoxStyle, ImageDecodeError, contact_sheet, draw_boxes
 from visor.data.scene_set import FACE, SETS, Scene, SceneSet, letterbox, write_scenes
-from visor.data.sources.worker_pool import report_broken, run_in_order
+from visor.data.sources.tally import Tally
+from visor.data.sources.worker_pool import run_in_order
 
 SceneTask = Callable[[], Sequence[Scene | ImageDecodeError]]  # picklable: a partial of a module-level function
 
 
 def ingest_scenes(
-    tasks: Iterable[SceneTask],
+    tasks: Iterable[SceneTask | SkippedFile],
     path: Path,
     scenes: params.SceneParams,
     source: str,
     licence: str,
     processes: int | None = None,
-) -> dict[str, int]:
+) -> dict[str, Any]:
     """Write the scenes of ``tasks`` to the SceneSet ``path``, in their order.
 
-    The bytes do not depend on the number of ``processes`` (default: one per CPU). An image that cannot be decoded is
-    named on stderr and skipped.
+    The bytes do not depend on the number of ``processes`` (default: one per CPU). An image that cannot be decoded, and
+    one that is not taken, is named on stderr and skipped.
 
     Returns:
-        Numbers of ``scenes``, in total and in each set, of ``faces``, of ``ignored`` boxes and of ``broken`` images.
+        Numbers of ``scenes``, in total and in each set, of ``faces``, of ``ignored`` boxes, of ``broken`` images, and
+        of files ``skipped`` by reason, with the names of the first ones, ``first_skipped``.
 
     Raises:
         UserError: More than ``scenes.max_broken`` broken images, or a set without a scene.
     """
     counts: Counter[str] = Counter()
+    tally = Tally(source, scenes.max_broken, "scenes.max_broken")
 
     def decoded() -> Iterator[Scene]:
         with tqdm(desc="scenes", unit="", disable=None) as bar:
-            for _, results in run_in_order(tasks, _run, processes):
+            for _, results in run_in_order(tally.sift(tasks), _run, processes):
                 for result in results:
                     bar.update()
                     if isinstance(result, Scene):
@@ -50,14 +55,14 @@ def ingest_scenes(
                         counts.update({result.set: 1, "ignored": ignored, "faces": len(result.boxes) - ignored})
                         yield result
                     else:
-                        counts["broken"] += 1
-                        report_broken(result, counts["broken"], scenes.max_broken, "scenes.max_broken")
+                        tally.add_broken(result)
         if empty := [name for name in SETS if not counts[name]]:
             raise UserError(f"{source}: no scene is left for {' and '.join(empty)}; fix the broken images or add some")
 
     write_scenes(path, decoded(), source, licence)
-    names = (*SETS, "faces", "ignored", "broken")
-    return {"scenes": sum(counts[name] for name in SETS)} | {name: counts[name] for name in names}
+    tally.report()
+    names = (*SETS, "faces", "ignored")
+    return {"scenes": sum(counts[name] for name in SETS), **{name: counts[name] for name in names}, **tally.metrics()}
 
 
 def _run(task: SceneTask) -> Sequence[Scene | ImageDecodeError]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from visor.core import params
 from visor.core.errors import UserError
 from visor.core.params import ParamsBlock
-from visor.data.images import ImageDecodeError, read_image
+from visor.data.archives import SkippedFile, iterate_files, normal_name
+from visor.data.images import IMAGE_SUFFIXES, ImageDecodeError, read_image
 from visor.data.scene_set import ATTRIBUTES, MAX_FACES, SETS, Scene, resize_longer_side
 from visor.data.sources.scene_ingest import SceneTask, proportional_sizes
 
 PARTS = ("train", "val")
 INVALID = 4 + ATTRIBUTES.index("invalid")
 MAX_DIGITS = 6
+MAX_BYTES = 64 << 20  # of a list, of which the published ones have some 5 MB
 MAX_ATTRIBUTE = 100
 
 
@@ -39,10 +41,11 @@ class AnnotatedPhoto(NamedTuple):
     faces: NDArray[np.int32]
 
 
-def tasks(settings: WiderFaceSettings, scenes: params.SceneParams, seed: int) -> Iterator[SceneTask]:
-    """Return functions that read one photograph each, set by set; which photograph is in which set depends on the seed.
+def tasks(settings: WiderFaceSettings, scenes: params.SceneParams, seed: int) -> Iterator[SceneTask | SkippedFile]:
+    """Return functions that read one photograph each, set by set, and then the files that belong to none.
 
-    Settings and annotations are checked at once, photographs when their task is done.
+    Which photograph is in which set depends on the seed. Settings and annotations are checked at once, photographs
+    when their task is done.
 
     Raises:
         UserError: No path is given, annotations are missing or malformed, or there are fewer photographs than sets.
@@ -52,16 +55,35 @@ def tasks(settings: WiderFaceSettings, scenes: params.SceneParams, seed: int) ->
             "sources.wider_face.path is null; download WIDER_train.zip, WIDER_val.zip and wider_face_split.zip from"
             " http://shuoyang1213.me/WIDERFACE/, unpack them in one folder, and name it there"
         )
-    photos = read_annotations(Path(settings.path))
+    photos, skipped = _match_files(read_annotations(Path(settings.path)), Path(settings.path))
     if len(photos) < len(SETS):
         raise UserError(f"{settings.path} has {len(photos)} annotated photographs, fewer than there are sets; add some")
     order = np.random.default_rng(seed).permutation(len(photos))
     counts = proportional_sizes(len(photos), (scenes.train, scenes.validation, scenes.test))
     names = chain.from_iterable(map(repeat, SETS, counts))
-    return (
+    skipped += [SkippedFile(photos[number].name, "surplus") for number in order[sum(counts) :]]
+    taken = (
         partial(read_photo_scene, photos[number], name, scenes.max_side)
         for name, number in zip(names, order, strict=False)
     )
+    return chain(taken, skipped)
+
+
+def _match_files(photos: list[AnnotatedPhoto], root: Path) -> tuple[list[AnnotatedPhoto], list[SkippedFile]]:
+    """Return the photographs with their files as the disk spells them, and all other files below ``root``."""
+    names = [normal_name(photo.path.relative_to(root).as_posix()) for photo in photos]
+    annotated = set(names)
+    files: dict[str, Any] = {}  # paths
+    skipped: list[SkippedFile] = []
+    for file in iterate_files(root, IMAGE_SUFFIXES):
+        if isinstance(file, SkippedFile):
+            skipped += [file] if file.name not in annotated else []
+        elif str(file.name) in annotated:
+            files[str(file.name)] = file.content
+        else:
+            skipped.append(SkippedFile(str(file.name), "not_annotated"))
+    found = [photo._replace(path=files.get(name, photo.path)) for photo, name in zip(photos, names, strict=True)]
+    return found, skipped
 
 
 def read_annotations(root: Path) -> list[AnnotatedPhoto]:
@@ -84,11 +106,13 @@ def read_annotations(root: Path) -> list[AnnotatedPhoto]:
 
 def _parsed(path: Path, images: Path) -> Iterator[AnnotatedPhoto]:
     """Read a file of annotations: a name, a count, and one line per face, or one of zeros if there is none."""
+    if path.stat().st_size > MAX_BYTES:
+        raise UserError(f"{path} has more than {MAX_BYTES >> 20} MiB; fetch wider_face_split.zip again")
     text = path.read_text(encoding="utf-8", errors="replace").splitlines()
     lines, end = enumerate(text, 1), (len(text) + 1, "")
     for number, line in lines:
         name = PurePosixPath(line.strip())
-        if name.suffix.lower() != ".jpg" or name.is_absolute() or ".." in name.parts:
+        if name.suffix.lower() != ".jpg" or name.is_absolute() or ".." in name.parts or "\0" in line:
             raise _malformed(path, number, "the name of a .jpg below images/")
         number, line = next(lines, end)
         count = int(line) if line.strip().isdecimal() and len(line) <= MAX_DIGITS else -1

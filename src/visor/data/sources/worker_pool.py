@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -11,10 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
-from tqdm import tqdm
-
 from visor.core.errors import UserError
-from visor.data.images import ImageDecodeError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -46,22 +42,6 @@ def run_in_order(
                 yield done, future.result()
         except BrokenProcessPool:
             raise UserError("a decoding process was killed, out of memory perhaps; run again") from None
-
-
-def report_broken(image: ImageDecodeError, count: int, max_broken: int, key: str) -> None:
-    """Name an image that could not be decoded, the ``count``-th, on stderr.
-
-    Control characters are escaped: an untrusted name must not write to the terminal.
-
-    Raises:
-        UserError: It is one more than ``max_broken``, the value of ``key``.
-    """
-    name, reason = (repr(str(part))[1:-1] for part in image.args)
-    tqdm.write(f"broken image {name}: {reason}", file=sys.stderr)
-    if count > max_broken:
-        raise UserError(
-            f"more than {max_broken} images could not be decoded, the last was {name}; fix the source or raise {key}"
-        )
 
 
 def _follow_parent() -> None:

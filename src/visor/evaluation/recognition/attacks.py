@@ -141,7 +141,8 @@ def _attack_conditions(
         if loss_name not in compiled:
             compiled[loss_name] = compile_condition_attack(model, loss_name, largest, settings, seed)
         for condition in conditions:
-            scale, path = condition.eps / largest.eps, faces.path(goal, condition)
+            scale = condition.eps / largest.eps if largest.eps else 0.0
+            path = faces.path(goal, condition)
             _write(compiled[loss_name], faces.clean, (wanted, sign), scale, condition.eps, path)
 
 

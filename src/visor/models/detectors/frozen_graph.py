@@ -11,46 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from visor.core.errors import UserError
+from visor.core.errors import UserError, shorten
+from visor.core.isolation import MEMORY, Child
 from visor.core.params import DetectorParams
 from visor.core.tf import tf
 from visor.core.types import ImageArray
+from visor.models import graph_file
 from visor.models.detectors.base import MAX_DETECTIONS, MIN_SCORE, Detections, Detector, PreNmsFn
 
 GraphDef = Any
 Tensors = list[tf.Tensor]
 
 MAX_BYTES = 512 << 20
-# Operations of frozen detectors. None reaches beyond the graph, to files, other machines, code or the process; a
-# deny-list would have to know every operation of every future TensorFlow.
-GROUPS = {
-    "values": "Const Identity IdentityN NoOp Placeholder PlaceholderWithDefault StopGradient",
-    "arithmetic": "Abs Add AddN AddV2 BatchMatMul BatchMatMulV2 BatchMatMulV3 Cast Ceil ClipByValue Cos Cumsum Div "
-    "DivNoNan Erf Exp Expm1 Floor FloorDiv FloorMod Inv Log Log1p MatMul Maximum Minimum Mod Mul Neg Pow RealDiv "
-    "Reciprocal Rint Round Rsqrt Sign Sin Sqrt Square SquaredDifference Sub",
-    "reductions": "All Any ArgMax ArgMin Max Mean Min Prod Sum TopK TopKV2",
-    "comparisons": "Equal Greater GreaterEqual IsFinite IsInf IsNan Less LessEqual LogicalAnd LogicalNot LogicalOr "
-    "NotEqual Select SelectV2",
-    "arrays": "BatchToSpaceND BroadcastArgs BroadcastTo Concat ConcatOffset ConcatV2 DepthToSpace DynamicPartition "
-    "DynamicStitch EnsureShape ExpandDims Fill Gather GatherNd GatherV2 InvertPermutation LinSpace ListDiff MirrorPad "
-    "OneHot OnesLike Pack Pad PadV2 ParallelDynamicStitch Range Rank Reshape Reverse ReverseV2 ScatterNd Shape ShapeN "
-    "Size Slice SpaceToBatchND SpaceToDepth Split SplitV Squeeze StridedSlice TensorScatterAdd TensorScatterUpdate "
-    "Tile Transpose Unique UniqueV2 Unpack Where ZerosLike",
-    "networks": "AvgPool BiasAdd BiasAddV1 Conv2D Conv2DBackpropInput DepthwiseConv2dNative Dilation2D Elu "
-    "FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 LRN LeakyRelu LogSoftmax MaxPool MaxPoolV2 Relu Relu6 Selu "
-    "Sigmoid Softmax Softplus Softsign Tanh",
-    "images": "CombinedNonMaxSuppression CropAndResize NonMaxSuppression NonMaxSuppressionV2 NonMaxSuppressionV3 "
-    "NonMaxSuppressionV4 NonMaxSuppressionV5 NonMaxSuppressionWithOverlaps ResizeArea ResizeBicubic ResizeBilinear "
-    "ResizeNearestNeighbor",
-    "control": "Assert Case ControlTrigger Enter Exit If LoopCond Merge NextIteration PartitionedCall "
-    "StatefulPartitionedCall StatelessCase StatelessIf StatelessWhile Switch While",
-    "loops": "TensorArrayGatherV3 TensorArrayReadV3 TensorArrayScatterV3 TensorArraySizeV3 TensorArrayV3 "
-    "TensorArrayWriteV3 TensorListFromTensor TensorListGetItem TensorListLength TensorListReserve TensorListSetItem "
-    "TensorListStack",
-}
-ALLOWED_OPERATIONS = frozenset(" ".join(GROUPS.values()).split())
+MEMORY_RATIO = 4  # of a parsed graph to its file: most of it is weights
 TENSOR_NAMES = {
     "input": ("image_tensor",),
     "boxes": ("detection_boxes",),
@@ -63,30 +37,23 @@ TENSOR_NAMES = {
 
 
 def read_graph(path: Path) -> GraphDef:
-    """Parse a GraphDef without running any of it.
+    """Parse a GraphDef, first in a child process, without running any of it.
 
     Raises:
         UserError: It is missing, too large, no graph, or has an operation that is not in ``ALLOWED_OPERATIONS``.
     """
-    graph, advice = tf.compat.v1.GraphDef(), "name a frozen_inference_graph.pb"
+    advice = graph_file.ADVICE
     try:
-        if path.stat().st_size > MAX_BYTES:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
             raise UserError(f"{path} is larger than {MAX_BYTES >> 20} MiB; {advice}")
-        graph.ParseFromString(path.read_bytes())
+        if not path.is_file():
+            raise UserError(f"{path} is not a file; {advice}")
+        path.open("rb").close()
+        Child("visor.models.graph_file:check", path, memory=MEMORY + MEMORY_RATIO * size)
+        return tf.compat.v1.GraphDef.FromString(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); {advice}") from None
-    except DecodeError:
-        graph.Clear()
-    if not graph.node:
-        raise UserError(f"{path} is not a frozen graph; {advice}")
-    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
-    for node in nodes:
-        if node.op not in ALLOWED_OPERATIONS:
-            raise UserError(
-                f"{path}: operation {node.op} ({node.name}) is not on the allow-list; "
-                "freeze the graph for inference without it"
-            )
-    return graph
 
 
 def tensor_name(graph: GraphDef, role: str, option: str, path: Path) -> str | None:
@@ -150,7 +117,7 @@ def load(settings: DetectorParams, folder: Path) -> Detector:
     graph = read_graph(path)
     tensors = {role: tensor_name(graph, role, str(options.get(role) or ""), path) for role in TENSOR_NAMES}
     run, pre_nms = _runner(graph, tensors, path), _pre_nms(graph, tensors, face, side, path)
-    return Detector("frozen_graph", settings.threshold, _detect(run, face), pre_nms, None)
+    return Detector("frozen_graph", settings.threshold, _detect(run, face, path), pre_nms, None)
 
 
 def _whole_number(name: str, value: object, default: int) -> int:
@@ -166,11 +133,10 @@ def _import(graph: GraphDef, path: Path, replaced: str, value: tf.Tensor, output
     """Import the graph with one tensor replaced by ``value``."""
     try:
         return list(tf.graph_util.import_graph_def(graph, {replaced: value}, outputs, name="frozen"))
-    except (ValueError, TypeError, tf.errors.OpError) as error:
-        reason = " ".join(str(error).split())
+    except Exception as error:  # TensorFlow raises any on hostile graphs
         raise UserError(
-            f"{path} cannot be run ({reason:.120}); correct the options that name tensors, or freeze it again with a "
-            "current TensorFlow"
+            f"{path} cannot be run ({shorten(error, 120)}); correct the options that name tensors, or freeze it again "
+            "with a current TensorFlow"
         ) from None
 
 
@@ -191,9 +157,9 @@ def _runner(graph: GraphDef, tensors: dict[str, str | None], path: Path) -> Call
     def run_image(images: ImageArray) -> list[Any]:
         try:
             return [output.numpy() for output in call(tf.constant(images))]
-        except tf.errors.InvalidArgumentError as error:
+        except tf.errors.OpError as error:
             height, width = images.shape[1:3]
-            *_, reason = error.message.partition("\n\t [[")[0].splitlines()  # before the name of the node
+            reason = ["", *str(error.message).partition("\n\t [[")[0].splitlines()][-1]  # before the name of the node
             raise UserError(
                 f"{path} does not accept an image of {width}×{height} pixels ({reason:.120}); freeze it with an input "
                 "of any size, or use images of its size"
@@ -202,12 +168,19 @@ def _runner(graph: GraphDef, tensors: dict[str, str | None], path: Path) -> Call
     return run_image
 
 
-def _detect(run: Callable[[ImageArray], list[Any]], face: int) -> Callable[[ImageArray], list[Detections]]:
+def _detect(run: Callable[[ImageArray], list[Any]], face: int, path: Path) -> Callable[[ImageArray], list[Detections]]:
     """Return ``detect``: the faces among the graph's own outputs, image by image."""
 
     def detect_one(image: ImageArray) -> Detections:
-        corners, scores, *classes = (np.squeeze(output, 0) for output in run(image[np.newaxis]))
-        is_face = (scores >= MIN_SCORE) & ((classes[0] == face) if classes else True)
+        outputs = run(image[np.newaxis])
+        shapes = [output.shape for output in outputs]
+        if shapes[0][:1] + shapes[0][2:] != (1, 4) or any(shape != shapes[0][:2] for shape in shapes[1:]):
+            raise UserError(
+                f"{path}: boxes and scores have shapes {shapes!s:.60}, not (1, k, 4) and (1, k); "
+                "name other tensors by the options boxes, scores and classes"
+            )
+        corners, scores, *classes = (output[0] for output in outputs)
+        is_face = (scores >= MIN_SCORE) & ((classes[0] == face) if classes else True) & np.isfinite(corners).all(axis=1)
         boxes = np.asarray(_to_pixels(corners[is_face], *image.shape[:2]))
         order = np.argsort(-scores[is_face], kind="stable")[:MAX_DETECTIONS]
         return Detections(boxes[order].astype(np.float32), scores[is_face][order].astype(np.float32))
@@ -231,8 +204,8 @@ def _pre_nms(graph: GraphDef, tensors: dict[str, str | None], face: int, side: i
             _, scores = _import(graph, path, cast, image, outputs)
             try:
                 return tf.gradients(scores, image)[0] is not None
-            except (LookupError, ValueError, NotImplementedError):  # loops of TensorFlow 1 lose theirs when frozen
-                return False
+            except (AttributeError, LookupError, NotImplementedError, TypeError, ValueError):
+                return False  # loops of TensorFlow 1 lose theirs when frozen
 
     @tf.function(autograph=False)  # a graph can only be imported into a graph
     def pre_nms(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from visor.core import hdf5, params
 from visor.core.config import lookup
-from visor.core.errors import UserError
+from visor.core.errors import UserError, first_line, shorten
 from visor.core.files import MAX_FILE_BYTES
 from visor.core.tf import keras
 from visor.data import download
@@ -40,16 +40,19 @@ def read_class_names(path: Path, count: int) -> tuple[str, ...]:
     try:
         is_array = hdf5.read_signature(path).startswith(NUMPY_SIGNATURE)
         lines = _read_array(path, count) if is_array else path.read_text(encoding="utf-8").splitlines()
-    except ValueError as error:  # among others an array of Python objects, which would have to be executed
-        raise UserError(f"{path} contains no names ({str(error).splitlines()[0]}); choose a file of names") from None
-    names = tuple(filter(None, (" ".join(line.strip(" '\"").replace("_", " ").split()) for line in lines)))
+        names = tuple(filter(None, (" ".join(line.strip(" '\"").replace("_", " ").split()) for line in lines)))
+    except (SystemError, ValueError) as error:  # letters that Unicode lacks; Python objects, which could execute code
+        raise UserError(f"{path} contains no names ({shorten(first_line(error))}); choose a file of names") from None
     if len(names) != count:
         raise UserError(f"{path} has {len(names)} names, the network {count} classes; choose another file")
     return names
 
 
 def _read_array(path: Path, count: int) -> list[str]:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped, so that only existing bytes are read
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped, so that only existing bytes are read
+    except Exception as error:  # NumPy's parser of headers raises any exception on hostile bytes
+        raise ValueError(first_line(error)) from None
     # Strings without length take no bytes in the file, whatever their number.
     if array.dtype.kind not in "US" or array.shape != (count,) or not array.dtype.itemsize:
         raise ValueError(f"an array of {array.dtype} of shape {array.shape}, not {count} strings")

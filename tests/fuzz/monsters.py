@@ -1,0 +1,419 @@
+"""Hand-made monsters: families of files that a reader refuses, or may take where ``MAY_BE_TAKEN`` says so.
+
+Those that are one line of text are in ``corpus/``, with Python's escapes: ``9*x`` is x nine times, and ``~`` begins
+what is odd and may be taken.
+"""
+
+import gzip
+import io
+import json
+import os
+import pickle
+import re
+import socket
+import struct
+import tarfile
+import zipfile
+import zlib
+from functools import partial
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from tests.fuzz import readers
+from tests.fuzz.readers import CHAIN, archive, config_json, encode, hdf5_file, keras_2, tar
+from tests.support.hostile import loop_heap
+
+CORPUS = Path(__file__).with_name("corpus")
+PLACES = {  # what is no regular file
+    "missing": lambda path: None,
+    "folder": Path.mkdir,
+    "pipe": os.mkfifo,
+    "loop of links": lambda path: path.symlink_to(path),
+    "broken link": lambda path: path.symlink_to("nowhere"),
+    "device without end": lambda path: path.symlink_to("/dev/zero"),
+    "socket": lambda path: socket.socket(socket.AF_UNIX).bind(os.path.relpath(path)),
+    "sparse terabyte": lambda path: os.truncate(os.open(path, os.O_CREAT | os.O_WRONLY), 1 << 40),
+}
+CONTENTS = {  # another format, or none
+    **{f"nothing but {byte}": byte * (1 << 20) for byte in (b"\0", b"\xff", b"a", b"\x1b", b"\n")},
+    **{
+        f"signature {start}": start
+        for start in (b"", b"\x89", b"\x89HDF\r\n\x1a\n", b"PK\3\4", b"\x93NUMPY\1\0", b"a: \xc3")
+    },
+    "UTF-16": "a: 1".encode("utf-16"),
+    "HTML": b"<!doctype html><html><body>404: not found</body></html>",
+    "pickle": pickle.dumps({"a": [1, 2]}),
+    "gzip": gzip.compress(bytes(1 << 20)),
+    "PDF": b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n",
+    "PostScript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%id) (w) file\n",
+    "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>',
+    "empty zip": b"PK\5\6" + bytes(18),
+    "empty HDF5": hdf5_file(lambda root: None),
+}
+
+
+def corpus(name):
+    """Return the lines of a file in ``corpus/`` as they are written there → what they stand for."""
+    monsters = {}
+    for line in (CORPUS / f"{name}.txt").read_text().split("\n")[:-1]:
+        times, _, text = (line.lstrip("~") if re.match(r"~?\d+\*", line) else f"1*{line.lstrip('~')}").partition("*")
+        content = text.encode("latin-1", "backslashreplace").decode("unicode_escape") * int(times)
+        monsters[line] = content.encode("utf-8", "surrogatepass")
+    return monsters
+
+
+def png(width, height, bits=8, kind=2, *chunks, rows=b"\0" * 14):
+    header = readers.chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0))
+    body = b"".join(chunks) + readers.chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + header + body + readers.chunk(b"IEND", b"")
+
+
+def tiff(*entries):
+    """A TIFF file of entries (tag, type, count, value), whose next folder is this one."""
+    fields = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + fields + struct.pack("<I", 8)
+
+
+def photo_monsters():
+    exif, zeros = b"Exif\0\0" + tiff((0x0112, 3, 0xFFFFFFFF, 8), (0x8769, 4, 1, 8)), zlib.compress(bytes(64 << 20))
+    jpeg, bmp = readers.photos()["JPEG"].content, "<IIIIiiHH"
+    chunks = {
+        "profile that unpacks": [(b"iCCP", b"a\0\0" + zeros)],
+        "text that unpacks": [(b"zTXt", b"a\0\0" + zeros)],
+        "2000 texts": [(b"tEXt", b"a\0" + b"b" * 999)] * 2000,
+        "EXIF": [(b"eXIf", exif[6:])],
+        "animation": [(b"acTL", struct.pack(">II", 1 << 31, 0))],
+    }
+    monsters = {
+        f"PNG, {name}": png(2, 2, 8, 2, *(readers.chunk(*part) for part in parts)) for name, parts in chunks.items()
+    }
+    for size in ((1 << 31) - 1, 65_535, 50_001):
+        monsters |= {f"PNG {size}": png(size, size), f"PPM {size}": b"P6 %d %d 255\n" % (size, size)}
+        monsters[f"BMP {size}"] = b"BM" + struct.pack(bmp, 99, 0, 54, 40, size, -size, 1, 24) + bytes(24)
+        monsters[f"GIF {size}"] = b"GIF89a" + struct.pack("<HH", size & 0xFFFF, size & 0xFFFF) + b"\0\0\0"
+    for header in ((0, 2), (2, 2, 3), (2, 2, 8, 5), (2, 2, 8, 3), (2, 2, 16, 6)):
+        monsters[f"PNG of {header}"] = png(*header)
+    return monsters | {
+        "PNG whose rows go on": png(2, 2, rows=bytes(64 << 20)),
+        "PNG without rows": png(2, 2, rows=b""),
+        "TIFF in circles": tiff((256, 4, 1, 2), (257, 4, 1, 2)),
+        "TIFF of many tags": b"II*\0" + struct.pack("<IH", 8, 65535),
+        "TIFF of a long tag": tiff((256, 4, 1, 2), (257, 4, 1, 2), (273, 4, 0x3FFFFFFF, 8), (258, 3, 1, 8)),
+        "TIFF of 64 bits": b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 1 << 60),
+        "TIFF of floats": encode(readers.Image.fromarray(np.ones((3, 3), np.float32)), "TIFF"),
+        "JPEG with EXIF": jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:],
+        "JPEG of markers alone": b"\xff\xd8" + b"\xff\xe0\0\2" * 90_000,
+        "JPEG 65500": re.sub(rb"(\xff\xc0...)....", rb"\1" + b"\xff\xdc" * 2, jpeg, count=1, flags=re.DOTALL),
+        "half a JPEG": jpeg[: len(jpeg) // 2],
+        "WebP that promises": b"RIFF\xff\xff\xff\xffWEBPVP8X\x0a\0\0\0\x10\0\0\0" + b"\xff" * 6,
+        "HEIF that promises": b"\0\0\0\x18ftypheic" + bytes(12) + b"\xff\xff\xff\xffmeta",
+        "AVIF in itself": b"\0\0\0\x18ftypavif" + bytes(12) + b"\0\0\0\x08meta" * 999,
+        "PPM of comments": b"P6\n" + b"#a\n" * 99_999,
+        "PPM of digits": b"P6 " + b"9" * 5000 + b" 2 255\n",
+        "PFM": b"PF 2 2 -1.0\n" + bytes(48),
+    }
+
+
+def virtual(root, name, like):
+    layout = h5py.VirtualLayout(like.shape, like.dtype)
+    layout[:] = h5py.VirtualSource("/etc/passwd", "a", like.shape)
+    root.create_virtual_dataset(name, layout)
+
+
+def create(shape=None, **options):
+    """Return what creates a dataset like another; ``shape`` takes the place of its first axis."""
+    return lambda root, name, like: root.create_dataset(
+        name, like.shape if shape is None else (*shape, *like.shape[1:]), like.dtype, **options
+    )
+
+
+def put(value):
+    return lambda root, name, like: root.__setitem__(name, value(like) if callable(value) else value)
+
+
+DATASETS = {  # what stands in place of a dataset
+    "missing": lambda root, name, like: None,
+    "a group": lambda root, name, like: root.create_group(name),
+    "the root": lambda root, name, like: root.__setitem__(name, root["/"]),
+    "an external link": put(h5py.ExternalLink("/etc/passwd", "/")),
+    "a link": put(h5py.SoftLink("/nowhere")),
+    "another file": create(external=[("/etc/passwd", 0, h5py.h5f.UNLIMITED)]),
+    "virtual": virtual,
+    "a type": put(np.dtype("f4")),
+    "words": put([b"a"] * 3),
+    "words of any length": put(["a", "b" * 9]),
+    "pairs": put(lambda like: np.zeros(3, [("a", "f4"), ("b", "f4")])),
+    "complex": put(lambda like: np.zeros(like.shape, complex)),
+    "truth values": put(lambda like: np.zeros(like.shape, bool)),
+    "null": put(h5py.Empty("f4")),
+    "one number": put(7),
+    "no rows": create((0,)),
+    "one axis more": put(lambda like: like[None]),
+    "32 axes": put(lambda like: np.zeros((1,) * 32, like.dtype)),
+    "a promise": create((1 << 40,), chunks=True),
+    "a packed promise": create((1 << 40,), compression="gzip"),
+    "lzf": create((9,), compression="lzf"),
+    "endless": put(lambda like: np.full(like.shape, np.inf)),
+    "negative": put(lambda like: np.full(like.shape, -7, "i2" if like.dtype.kind == "u" else like.dtype)),
+}
+ATTRIBUTES = {
+    "a number": 7,
+    "NaN": np.nan,
+    "null": h5py.Empty("f4"),
+    "deep": "[" * 60_000,
+    "words": np.array([b"a"] * 2000),
+    "no letters": np.bytes_(b"\xff\xfe["),
+    "escapes": "\x1b[2J\n" * 99,
+    "null in JSON": "null",
+    "numbers in JSON": "[1, 2]",
+    "pairs": np.zeros(2, [("a", "f4"), ("b", "f4")]),
+    "a reference": h5py.Reference(),
+}
+
+
+def edited(content, change):
+    file = io.BytesIO(content)
+    with h5py.File(file, "r+") as root:
+        change(root)
+    return file.getvalue()
+
+
+def replace(write, name, like, root):
+    del root[name]
+    write(root, name, like)
+
+
+def hdf5_monsters(content):
+    """Each dataset and each attribute of an HDF5 file replaced by each of the above."""
+    found = {}
+    with h5py.File(io.BytesIO(content)) as root:
+        root.visititems(lambda name, item: found.update({name: item[()] if isinstance(item, h5py.Dataset) else None}))
+        attributes = [(name, key) for name in ("/", *found) for key in root[name].attrs]
+    monsters = {
+        f"{name} is {kind}": edited(content, partial(replace, write, name, like))
+        for name, like in found.items()
+        for kind, write in DATASETS.items()
+        if like is not None
+    }
+    for name, key in attributes:
+        monsters[f"attribute {key} of {name} is missing"] = edited(
+            content, lambda root, n=name, k=key: root[n].attrs.pop(k)
+        )
+        for kind, value in ATTRIBUTES.items():
+            change = lambda root, n=name, k=key, v=value: root[n].attrs.__setitem__(k, v)  # noqa: E731
+            monsters[f"attribute {key} of {name} is {kind}"] = edited(content, change)
+    if b"GCOL" in content:
+        monsters["heap without end"] = loop_heap(content)
+    return monsters | {f"cut at {end}": content[: len(content) * end // 9] for end in range(1, 9)}
+
+
+VALUES = ("null", "-1", "1e400", ".nan", "[]", "{}", "true", "'x'", "9" * 400, "[[1]]", "{a: {b: 1}}", '"\\e[2J"')
+
+
+def yaml_monsters(seeds):
+    """The corpus alone and behind what is valid, and each key with each of ``VALUES``."""
+    (valid,) = (seed.content for seed in seeds.values())
+    monsters = corpus("yaml")
+    monsters |= {f"{name}, at the end": valid + b"\n" + content for name, content in monsters.items()}
+    for key in re.findall(rb"^\w+:", valid, re.MULTILINE):
+        pattern = re.compile(rb"^%s.*\n(?:[ #-].*\n|\n)*" % key, re.MULTILINE)
+        for value in VALUES:
+            line = key + f" {value}\n".encode()
+            monsters[f"{key.decode()} {value:.9}"] = pattern.sub(lambda _, line=line: line, valid)
+    return monsters
+
+
+def tar_header(kind, size):
+    """One header of a tar archive, whose size is any text."""
+    front = b"Ann/Ann_0001.jpg".ljust(100, b"\0") + b"0000644\0" + b"0000000\0" * 2 + size.ljust(12, b"\0") + b"0" * 12
+    return readers.with_header_checksums((front + b" " * 8 + kind).ljust(257, b"\0") + b"ustar\x0000".ljust(255, b"\0"))
+
+
+def tar_monsters():
+    plain, members = readers.trees()["tar"].content, readers.members()
+    sizes = (b"77777777777", b"-0000000001", b"\x80" + b"\xff" * 11, b"\xff" * 12, b"\x80\0\0\0\x7f" + b"\xff" * 7)
+    pax = {"GNU.sparse.size": "9" * 20, "GNU.sparse.map": "1,2," * 400, "size": "-5", "path": "../x"}
+    monsters = {f"{name:.30}": tar([*members, (content.decode(), b"")]) for name, content in corpus("names").items()}
+    monsters |= {f"cut at {end}": plain[: len(plain) * end // 9] for end in range(1, 9)}
+    monsters |= {
+        f"{kind} of {size}": tar_header(kind, size) + bytes(2048)
+        for kind in (b"0", b"x", b"g", b"L", b"S")
+        for size in sizes
+    }
+    monsters |= {f"pax {key}": tar(members[:1], pax_headers={key: value}) for key, value in pax.items()}
+    monsters |= {f"half a {mode}": readers.trees()[mode].content[:-40] for mode in ("gz", "bz2", "xz")}
+    monsters |= {f"{kind} in {kind}": tar_header(kind, b"0") * 2000 + plain for kind in (b"x", b"L")}
+    return monsters | {
+        "sea of zeros": gzip.compress(plain[:4096]) + gzip.compress(bytes(1 << 20)) * 300,
+        "zip": archive({"../Ann/Ann_1.jpg": b"a"}),
+        "links": tar([("Ann/Ann_1.jpg", b"")], type=tarfile.SYMTYPE, linkname="/etc/passwd"),
+        "devices": tar([("Ann/Ann_1.jpg", b"")], type=tarfile.CHRTYPE),
+        "broken photos": tar([(f"Ann/Ann_{number}.jpg", b"no") for number in range(1500)]),
+    }
+
+
+def zip_monsters():
+    """What no program puts into a ``.keras`` file."""
+    valid = {"config.json": CHAIN.encode(), "model.weights.h5": hdf5_file(readers.keras_3_weights)}
+    entry, whole = b"PK\1\2\x14\3\x14\0\0", archive(valid)
+    monsters = {
+        "cut": whole[:-30],
+        "locked": whole.replace(entry, entry[:-1] + b"\1"),
+        "names": archive({f"a{n}": b"" for n in range(70_000)}),
+    }
+    for name, content in valid.items():
+        others = {key: value for key, value in valid.items() if key != name}
+        start = whole.rindex(name.encode()) - 22
+        promise = whole[:start] + b"\xff\xff\xff\x7f" + whole[start + 4 :]
+        monsters |= {
+            f"{name} missing": archive(others),
+            f"{name} empty": archive(others | {name: b""}),
+            f"{name} promises": promise,
+        }
+        monsters[f"{name} of zeros"] = archive(others | {name: bytes(8 << 20)}, zipfile.ZIP_DEFLATED)
+        for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+            packed = bytearray(archive(others | {name: content * 9}, method))
+            start = packed.index(name.encode()) + len(name) + 9
+            packed[start : start + 21] = b"\xff" * 21
+            monsters[f"{name}, damaged in method {method}"] = bytes(packed)
+    return monsters
+
+
+CHANGES = (None, -1, 0, True, 1 << 40, 10**400, 1e300, float("nan"), "x", [], {}, [[1]], {"class_name": "Lambda"})
+
+
+def config_monsters():
+    """Each value in the JSON of a network replaced by each of ``CHANGES``, and layers that are not allowed."""
+    kinds = ("Lambda", "TFOpLambda", "TextVectorization", "os.system", "Dense" * 99, "\x1b[2J", "RNN", "Functional")
+    monsters = {f"layer of class {kind:.20}": config_json((kind, {})) for kind in kinds}
+    monsters |= {
+        "wide": config_json(("Flatten", {}), ("Dense", {"units": 1 << 24})),
+        "deep": "[" * 100_000,
+        "null": "null",
+    }
+    monsters["1001 layers"] = config_json(*[("ReLU", {})] * 1001)
+    model = json.loads(CHAIN)
+
+    def visit(part, where):
+        for key in part if isinstance(part, dict) else range(len(part)):
+            before = part[key]
+            for value in CHANGES:
+                part[key] = value
+                monsters[f"{where}.{key} is {value!r:.20}"] = json.dumps(model)
+            part[key] = before
+            if isinstance(before, (dict, list)):
+                visit(before, f"{where}.{key}")
+
+    visit(model, "model")
+    return {name: keras_2(text) for name, text in monsters.items()}
+
+
+def graph_monsters():
+    from tensorflow.core.framework import graph_pb2
+
+    valid = readers.graphs()["graph"].content
+    kinds = ("ReadFile", "WriteFile", "PyFunc", "ImmutableConst", "RestoreV2", "Nope", "", "\x1b[2J" * 99)
+
+    def changed(change):
+        graph = graph_pb2.GraphDef.FromString(valid)
+        change(graph, lambda op: next(node for node in graph.node if node.op == op))
+        return graph.SerializeToString()
+
+    def huge(graph, of):
+        for _ in range(4):
+            of("Const").attr["value"].tensor.tensor_shape.dim.add().size = 1 << 20
+
+    changes = {
+        f"operation {kind:.20}": lambda graph, of, kind=kind: graph.node.add(name="evil", op=kind) for kind in kinds
+    } | {
+        "function that reads": lambda graph, of: graph.library.function.add().node_def.add(name="a", op="ReadFile"),
+        "huge constant": huge,
+        "negative shape": lambda graph, of: of("Const").attr["value"].tensor.tensor_shape.dim.add(size=-5),
+        "circle": lambda graph, of: of("Sigmoid").input.__setitem__(0, of("Sigmoid").name),
+        "two of a name": lambda graph, of: graph.node.append(of("Sigmoid")),
+        "no such input": lambda graph, of: of("Sigmoid").input.__setitem__(0, "nowhere:7"),
+        "one input more": lambda graph, of: of("Sigmoid").input.append("ToFloat"),
+        "no type": lambda graph, of: of("Cast").attr.pop("DstT"),
+        "device": lambda graph, of: setattr(of("Sigmoid"), "device", "/job:evil/gpu:99"),
+        "future": lambda graph, of: setattr(graph.versions, "min_consumer", 1 << 30),
+        "no stride": lambda graph, of: of("Conv2D").attr["strides"].list.i.__setitem__(1, 0),
+        "long stride": lambda graph, of: of("Conv2D").attr["strides"].list.i.__setitem__(1, (1 << 63) - 1),
+        "no boxes": lambda graph, of: setattr(graph.node[-1], "name", "x"),
+        "empty name": lambda graph, of: setattr(of("Sigmoid"), "name", ""),
+    }
+    return {name: changed(change) for name, change in changes.items()} | {"deep": b"\x12\xff\xff\x7f" * 5000}
+
+
+def array_monsters():
+    headers = {name: text + b"\n" for name, text in corpus("npy").items()}
+    arrays = {
+        name: b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text + bytes(48) for name, text in headers.items()
+    }
+    return arrays | {"many names": b"a\n" * 9_000_000}
+
+
+def bundle_monsters():
+    png, stanza = readers.photos()["PNG"].content, b"-> scrypt " + b"A" * 22 + b" %d\n" + b"A" * 43
+    names = (
+        "../a.png",
+        "/a.png",
+        "con.png",
+        "a.exe",
+        ".a.png",
+        "a\n.png",
+        "\x1b[2J.png",
+        "x" * 300 + ".png",
+        "",
+        "a.png/",
+    )
+    monsters = {f"name {name!r:.20}": archive({name: png}) for name in names}
+    headers = {f"scrypt 2^{work}": [stanza % work] for work in (0, 30, 64, 99999)}
+    headers |= {"many stanzas": [stanza % 1] * 20_000, "long stanza": [stanza % 1 + b"A" * (8 << 20)]}
+    for name, lines in headers.items():
+        monsters[name] = b"\n".join([b"age-encryption.org/v1", *lines, b"--- " + b"A" * 43, bytes(99)])
+    return monsters | {"no PNG": archive({"a.png": b"GIF89a"}), "many": archive({f"{n}.png": b"" for n in range(999)})}
+
+
+FAMILIES = {
+    **dict.fromkeys(("photo", "key"), photo_monsters),
+    **{
+        name: lambda name=name: hdf5_monsters(next(iter(readers.READERS[name].seeds().values())).content)
+        for name in ("faces", "scenes", "csaw", "data", "autoencoder", "weights")
+    },
+    **dict.fromkeys(("lfw", "folder"), tar_monsters),
+    **{
+        name: lambda name=name: yaml_monsters(readers.READERS[name].seeds())
+        for name in ("params", "service", "lock", "pin")
+    },
+    **dict.fromkeys(("metrics", "saved model"), lambda: corpus("json")),
+    "wider face": lambda: corpus("annotations"),
+    "bundle": bundle_monsters,
+    "network": lambda: hdf5_monsters(keras_2()) | config_monsters() | zip_monsters(),
+    "graph": graph_monsters,
+    "class names": array_monsters,
+}
+MAY_BE_TAKEN = {
+    **dict.fromkeys(("photo", "key"), "animation|texts?|EXIF|go on|16, 6"),
+    "faces": "attribute (source|licence)|(videos|rows) is negative",
+    "scenes": "attribute (source|licence)|attributes is negative",
+    "csaw": "label is one axis more",
+    "data": "label is (a type|missing)|data is (negative|endless)",  # compared when they are classified
+    **dict.fromkeys(("lfw", "folder"), "cut at [678]"),  # padding
+    **dict.fromkeys(("lock", "pin"), r"HTML|UTF-16|^\w+: "),  # YAML that DVC does not write and that does no harm
+    **dict.fromkeys(("service", "params"), r"^\w+: "),
+    "class names": "PostScript",  # three lines
+    "bundle": "empty zip",
+    "network": r"^model\.|layer_names|is negative",
+    "autoencoder": "attribute (mean|std|threshold)|is negative",
+    "weights": "is negative|model_config",
+    "metrics": "missing",
+}
+
+
+def monsters_of(name):
+    """Return the monsters of a reader: name → bytes or what makes the thing at a path, and whether it may be taken."""
+    loose = re.compile(rf"^~|{MAY_BE_TAKEN[name]}" if name in MAY_BE_TAKEN else "^~")
+    monsters = ({} if name == "bundle" else PLACES) | CONTENTS | FAMILIES[name]()
+    return {key: (content, bool(loose.search(key))) for key, content in monsters.items()}
