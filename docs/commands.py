@@ -74,6 +74,9 @@ RECIPES: tuple[tuple[str, Run | Serve | Skip], ...] = (
     (r"visor suspect fit-autoencoder \S+ --out \S+", Run("--epochs 2")),
     (r"visor suspect (evaluate|predict) .+", Run()),
     (r"visor suspect( [a-z-]+)?", Run("--help")),
+    (r"visor networks fetch \S+.*", Skip("it asks a package registry")),
+    (r"visor networks", Run()),
+    (r"visor identify .* --recogniser dlib_resnet", Skip("it needs a network that is fetched")),
     (r"visor crop --margin \S+", Run("photos/ --out cropped/")),
     (r"visor mock-service --detector none", Run("--help")),
     (r"visor (impersonate|dodge) \S+ .*--recogniser facenet --weights .*", Run(f"{QUICK} {FACENET}")),
@@ -101,6 +104,7 @@ RECIPES: tuple[tuple[str, Run | Serve | Skip], ...] = (
     (r"python benchmarks/suspect\.py( --turn 1000)?", Run("--images 32 --turn 16 --no-memory")),
     (r"python benchmarks/pgd\.py( .*)?", Run("--steps 3 --rounds 1 --batches 1 --networks deepid --budget 0")),
     (r"python -m benchmarks\.app .*", Run("--levels 4")),
+    (r"python -m benchmarks\.flood", Skip("a minute and a half: the app, flooded")),
     (r"python -m benchmarks\.recognisers .*", Run("--steps 1 --rounds 1 --networks facenet")),
     (r"pip install .*", Skip("it asks a package registry")),
     (

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from visor.attacks.evasion.api import AttackOptions, attack_classifier, attack_detector, attack_recogniser
     from visor.core.errors import UserError
     from visor.defences.api import fit_input_filter
-    from visor.models.api import build_network, load_detector
+    from visor.models.api import build_network, load_detector, load_network
 
     __version__: str
 
@@ -40,6 +40,7 @@ __all__ = [
     "build_network",
     "fit_input_filter",
     "load_detector",
+    "load_network",
     "poison",
 ]
 
@@ -53,6 +54,7 @@ MODULES = {
     "build_network": "visor.models.api",
     "fit_input_filter": "visor.defences.api",
     "load_detector": "visor.models.api",
+    "load_network": "visor.models.api",
     "poison": "visor.attacks.backdoors.api",
 }
 

@@ -78,7 +78,7 @@ def test_help_lists_every_command_and_no_former_name(tmp_path):
     done = run_visor(tmp_path, "--help")
     assert done.returncode == 0
     listed = re.findall(r"^│ ([a-z][a-z-]*) ", done.stdout, re.MULTILINE)
-    assert sorted(listed) == sorted([*COMMANDS, "suspect"])
+    assert sorted(listed) == sorted([*COMMANDS, "networks", "suspect"])
     assert "dvc repro" in done.stdout
 
 
@@ -87,6 +87,7 @@ def test_help_lists_every_command_and_no_former_name(tmp_path):
     [
         *((name,) for name in (*COMMANDS, *FORMER_NAMES, *FORMER_SUSPECT_NAMES)),
         *(("suspect", name) for name in SUSPECT_COMMANDS),
+        *(("networks",), ("networks", "fetch")),
     ],
 )
 def test_each_command_has_help(command):
@@ -98,7 +99,7 @@ def test_each_command_has_help(command):
 def test_former_names_run_the_same_commands():
     commands = typer.main.get_command(app).commands
     assert {name: commands[name].hidden for name in commands} == {
-        **dict.fromkeys([*COMMANDS, "suspect"], False),
+        **dict.fromkeys([*COMMANDS, "networks", "suspect"], False),
         **dict.fromkeys([*FORMER_NAMES, *FORMER_SUSPECT_NAMES], True),
     }
     for former, name in FORMER_NAMES.items():

@@ -39,6 +39,31 @@ def test_enlarge_keeps_the_centre_and_makes_the_aspect():
     assert crops.expand_box([1, 2, 8, 8], 0, 1) == (1, 2, 8, 8, 0)
 
 
+@pytest.mark.parametrize("count", [2, 5])
+def test_an_aligned_box_is_the_similarity_of_least_squares(count):
+    generator = np.random.default_rng(count)
+    template, points = generator.random((count, 2)), 90 * generator.random((count, 2)) + [40, 10]
+    box = crops.align_box(points.tolist(), template.tolist())
+    # x' = a x − b y + c and y' = b x + a y + d, as linear equations.
+    x, y, one, zero = *template.T, np.ones(count), np.zeros(count)
+    equations = np.concatenate([np.stack([x, -y, one, zero], 1), np.stack([y, x, zero, one], 1)])
+    (a, b, c, d), *_ = np.linalg.lstsq(equations, points.T.ravel(), rcond=None)
+    assert (box.width, box.height) == pytest.approx((np.hypot(a, b), np.hypot(a, b)))
+    assert box.angle == pytest.approx(np.degrees(np.arctan2(b, a)))
+    assert box.x + box.width / 2 == pytest.approx((a - b) / 2 + c)
+    assert box.y + box.height / 2 == pytest.approx((a + b) / 2 + d)
+
+
+def test_an_aligned_crop_has_the_eyes_where_they_belong():
+    photo = np.maximum(dot(200, 220, 80, 90), dot(200, 220, 120, 150))  # left eye, right eye: a lean of 34 degrees
+    template = ((0.3, 0.4), (0.7, 0.4))
+    box = crops.align_box([(90.5, 80.5), (150.5, 120.5)], template)
+    crop = crops.crop(photo, box, (100, 100))
+    for half, (x, y) in zip((np.s_[:, :50], np.s_[:, 50:]), template, strict=True):
+        row, column = brightest(crop[half])
+        assert (row, column) == pytest.approx((100 * y, 100 * x - (50 if x > 0.5 else 0)), abs=0.5)
+
+
 def test_a_cut_of_whole_pixels_is_these_pixels():
     photo = random_photo()
     before = photo.copy()

@@ -84,7 +84,7 @@ class Reader(NamedTuple):
 
     call: Callable[[Path], object]
     seeds: Callable[[], dict[str, Seed]]
-    file: str = "input"
+    file: str = "stranger"
     tensorflow: bool = False
 
 

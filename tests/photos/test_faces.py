@@ -1,5 +1,6 @@
 """Faces of photos: found at any angle, recognised upright, attacked in the photo's own pixels."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -218,6 +219,34 @@ def test_a_leaning_face_is_recognised_upright():
     assert upright.probabilities.sum() == pytest.approx(1, abs=1e-5)
     assert np.linalg.norm(upright.embedding) == pytest.approx(1, abs=1e-5)
     assert recogniser(classes=False).probabilities is None
+
+
+@pytest.mark.parametrize("angle", [0, 45, -160])
+def test_landmarks_are_places_in_the_photo(angle):
+    eyes, nose = np.array([[85, 88], [124, 90]]), np.array([101, 106])  # of CUT, by eye
+    photo = turned(CUT, angle, MIDDLE)[0]
+    (face,) = find()(photo)
+    assert len(face.landmarks) == 5
+    for found, point in zip(face.landmarks, (*eyes, nose), strict=False):
+        assert np.abs(found - turned(CUT, angle, point)[1]).max() < 9
+    assert all(value * faces.BOX_STEPS % 1 == 0 for point in face.landmarks for value in point)
+
+
+def test_a_network_that_was_trained_on_aligned_faces_sees_them_so():
+    eyes = ((47.7 / 150, 47.1 / 150), (100.3 / 150, 47.1 / 150))
+    network = recogniser()
+    aligned = network._replace(recogniser=replace(network.recogniser, template=eyes))
+    (face,) = find()(ASTRONAUT)
+    box = identify.crop_box(aligned, face)
+    np.testing.assert_allclose(box, (164.4, 63.6, 119.5, 119.5, 2.92), atol=0.1)
+    assert identify.recognise_faces(aligned, ASTRONAUT, [face])[0].frame == box
+    expanded = identify.crop_box(network, face)
+    assert expanded == crops.expand_box(face.box, 0.2, 36 / 32, face.angle)
+    by_hand, profile = (
+        Face(face.box, face.angle),
+        face._replace(landmarks=((9.0, 9.0), (11.0, 9.0), *face.landmarks[2:])),
+    )
+    assert [identify.crop_box(aligned, each) for each in (by_hand, profile)] == [expanded, expanded]
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from visor.cli import detection, pipeline, recognition, services, suspect
+from visor.cli import detection, networks, pipeline, recognition, services, suspect
 from visor.cli.app import serve_app, unlock
 from visor.core import errors
 
@@ -42,15 +42,19 @@ FORMER_SUSPECT_NAMES = {"judge": "predict", "eval": "evaluate", "fit-vae": "fit-
 
 app = typer.Typer(name="visor", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 suspect_app = typer.Typer(no_args_is_help=True, help="Check a suspect network and its images.")
+networks_app = typer.Typer()
 for name, (panel, command) in COMMANDS.items():
     app.command(name, rich_help_panel=panel)(command)
 for name, command in SUSPECT_COMMANDS.items():
     suspect_app.command(name)(command)
+networks_app.callback(invoke_without_command=True)(networks.list_networks)
+networks_app.command("fetch")(networks.fetch)
 for former, name in FORMER_NAMES.items():
     app.command(former, hidden=True)(COMMANDS[name][1])
 for former, name in FORMER_SUSPECT_NAMES.items():
     app.command(former, hidden=True)(SUSPECT_COMMANDS[name])
 app.add_typer(suspect_app, name="suspect", rich_help_panel="Suspect networks")
+app.add_typer(networks_app, name="networks", rich_help_panel="Published networks")
 
 
 @app.callback(invoke_without_command=True)

@@ -20,7 +20,9 @@ MAX_COORDINATE = 100_000  # pixels
 class RecogniserOptions(NamedTuple):
     """Options for the recogniser."""
 
-    recogniser: Annotated[str, typer.Option(help="facenet, resnet50, senet50 or vgg_face.")] = "facenet"
+    recogniser: Annotated[
+        str, typer.Option(help="facenet, resnet50, senet50, vgg_face, or a fetched one: dlib_resnet.")
+    ] = "facenet"
     weights: Annotated[str | None, typer.Option(help="Published weights, file or URL; else the trained ones.")] = None
     sha256: Annotated[str | None, typer.Option(help="Checksum of --weights.")] = None
     labels: Annotated[str | None, typer.Option(help="Class names of --weights: .npy, or one name per line.")] = None
@@ -102,11 +104,12 @@ def run_evasion(
 def load_photo_recogniser(network: RecogniserOptions, margin: float, seed: int) -> "PhotoRecogniser":
     """Start TensorFlow and load a recogniser and the face finder."""
     common.configure(network.threads, seed)
+    from visor.models.recognisers import RECOGNISERS
     from visor.photos import faces, identify, networks
 
     name, weights = network.recogniser, network.weights
     recogniser = networks.open_recogniser(name, weights, network.sha256, network.labels, network.option or [])
-    if weights is None:
+    if weights is None and name in RECOGNISERS:
         typer.echo(
             f"{name} is the small network trained by `dvc repro`; by default it was trained on rendered faces only, so "
             "results on photographs are unreliable: pass published weights with --weights",

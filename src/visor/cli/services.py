@@ -76,7 +76,8 @@ def mock_service(
     elif threshold is None:
         threshold = PUBLISHED_THRESHOLDS[recogniser]
         if not weights:
-            problem = "was trained by `dvc repro`; the published threshold would match different people"
+            reason = "is shown boxes, not aligned faces" if network.template else "was trained by `dvc repro`"
+            problem = f"{reason}; the published threshold would match different people"
             typer.echo(f"{recogniser} {problem}: pass --calibrate FACES.h5 or --threshold", err=True)
     score = face_matching.similarity_score(threshold)
     app = create_app(encode_faces, accounts, version, score, jpeg)

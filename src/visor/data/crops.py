@@ -51,6 +51,19 @@ def expand_box(box: Sequence[float], margin: float, aspect: float, angle: float 
     return CropBox(x + (width - wide) / 2, y + (height - high) / 2, wide, high, angle)
 
 
+def align_box(points: Sequence[Sequence[float]], template: Sequence[Sequence[float]]) -> CropBox:
+    """Return the square crop box that brings points of a face to their places in a template.
+
+    ``points`` (k, 2) are x and y in pixels of the photo; ``template`` (k, 2) has their places as shares of the crop. It
+    is the similarity (turn, scale, shift) of least squares, which two points determine.
+    """
+    here, there = (np.asarray(pairs, np.float64) @ [1, 1j] for pairs in (points, template))  # as complex numbers
+    spread = there - there.mean()
+    turn = np.vdot(spread, here - here.mean()) / np.vdot(spread, spread)  # its length is the side of the crop
+    middle, side = complex(here.mean() + turn * (0.5 + 0.5j - there.mean())), float(abs(turn))
+    return CropBox(middle.real - side / 2, middle.imag - side / 2, side, side, float(np.degrees(np.angle(turn))))
+
+
 def crop(image: ImageArray, box: CropBox, shape: tuple[int, int]) -> ImageArray:
     """Crop a photo uint8 (h, w, 3) to a box, upright and resized: uint8 (*shape, 3)."""
     blocks, _, _, places = region(image, box, shape)

@@ -12,7 +12,9 @@ from visor.data.arrays import choose
 from visor.models.classifiers import CLASSIFIERS
 from visor.models.detectors import DETECTORS, TRAINABLE
 from visor.models.detectors.base import Detector
+from visor.models.published.loading import load_recogniser
 from visor.models.recognisers import RECOGNISERS
+from visor.models.recognisers.base import Recogniser
 
 
 def build_network(
@@ -73,3 +75,23 @@ def load_detector(name: str, *, threshold: float = 0.5, folder: str | Path | Non
         raise UserError(f"folder: {name} has to be trained; give the folder of a trained one")
     settings = validate_block(DetectorParams, {"threshold": threshold, "options": options}, name)
     return module.load(settings, Path(folder or "."))
+
+
+def load_network(name: str) -> Recogniser:
+    """Load a published network that ``visor networks fetch`` put into the cache.
+
+    Args:
+        name: ``"dlib_resnet"``; ``visor networks`` lists all.
+
+    Returns:
+        The recogniser. Its ``embed`` takes float32 images (n, h, w, 3) in [0, 1], resizes them and returns embeddings
+        (n, d) of length 1, with gradients; it is a model for ``attack_recogniser``.
+
+    Raises:
+        UserError: There is no such network, or its files are missing or damaged.
+
+    Example:
+        >>> load_network("dlib_resnet").image_shape  # doctest: +SKIP
+        (150, 150, 3)
+    """
+    return load_recogniser(name)

@@ -31,6 +31,7 @@ class Face(NamedTuple):
     box: Box  # [x, y, w, h] in pixels of the photo, before the rotation about its centre
     angle: float = 0.0  # clockwise, in degrees
     score: float | None = None  # of MTCNN; None for a box drawn by hand
+    landmarks: tuple[tuple[float, float], ...] | None = None  # five (x, y) in the photo, eyes first; None by hand
 
 
 class FaceCandidate(NamedTuple):
@@ -112,13 +113,14 @@ def _to_photo(
     x, y, width, height = box
     (left, left_y), (right, right_y) = landmarks[:2]  # eyes
     lean = float(np.degrees(np.arctan2(right_y - left_y, right - left)))
-    across, down = np.array([x + width / 2, y + height / 2]) - rotated_centre
+    across, down = np.transpose([[x + width / 2, y + height / 2], *landmarks] - rotated_centre)
     sine, cosine = np.sin(np.radians(rotation)), np.cos(np.radians(rotation))
-    middle = np.array([across * cosine - down * sine, across * sine + down * cosine]) / scales + centre
+    moved = np.stack([across * cosine - down * sine, across * sine + down * cosine], axis=1) / scales + centre
+    middle, points = moved[0], np.rint(moved[1:] * BOX_STEPS) / BOX_STEPS
     sides = np.array([width, height]) / scales
     box = np.rint(np.concatenate([middle - sides / 2, sides]) * BOX_STEPS) / BOX_STEPS
     angle = round((rotation + lean + 180) % 360 - 180, 1)
-    face = Face(tuple(box.tolist()), angle, round(float(score), 4))
+    face = Face(tuple(box.tolist()), angle, round(float(score), 4), tuple(map(tuple, points.tolist())))
     return FaceCandidate(face, rotation, float(score * np.cos(np.radians(lean))))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import islice
+from math import dist
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from tqdm import tqdm
 from visor.core.errors import UserError
 from visor.core.tables import label
 from visor.core.types import Floats, ImageArray, MessageCallback
-from visor.data.crops import CropBox, crop, expand_box
+from visor.data.crops import CropBox, align_box, crop, expand_box
 from visor.models.recognisers.base import Recogniser, embeddings, probabilities
 from visor.photos.faces import Face, FaceSelector, FindFacesFn, select_faces
 from visor.photos.files import PhotoFile, collect_photos, exists, read_photos
@@ -20,6 +21,7 @@ from visor.photos.files import PhotoFile, collect_photos, exists, read_photos
 EmbedFn = Callable[[ImageArray], Floats]
 
 MAX_GALLERY_PHOTOS = 10  # of one person: more change the mean little
+MIN_EYE_DISTANCE = 4  # pixels; closer eyes, of a face in profile, say nothing about its size
 MAX_SUGGESTIONS = 3  # names that a message about an unknown one offers
 
 
@@ -28,7 +30,7 @@ class PhotoRecogniser(NamedTuple):
 
     recogniser: Recogniser
     find: FindFacesFn
-    margin: float  # around a face box, as a share of its sides
+    margin: float  # around a face box, as a share of its sides; for a network or a face without landmarks
     embed: EmbedFn  # crops uint8 (n, h, w, 3) → embeddings (n, d) of length 1
     probabilities: EmbedFn | None  # crops → (n, classes); None for a recogniser without classes
 
@@ -51,13 +53,22 @@ def photo_recogniser(recogniser: Recogniser, find: FindFacesFn, margin: float) -
 def recognise_faces(recogniser: PhotoRecogniser, image: ImageArray, faces: Sequence[Face]) -> list[RecognisedFace]:
     """Crop and recognise these faces of a photo uint8 (h, w, 3)."""
     height, width, _ = recogniser.recogniser.image_shape
-    frames = [expand_box(face.box, recogniser.margin, height / width, face.angle) for face in faces]
+    frames = [crop_box(recogniser, face) for face in faces]
     crops = [crop(image, frame, (height, width))[np.newaxis] for frame in frames]
     classes = recogniser.probabilities or (lambda images: np.empty((len(images), 0), np.float32))
     return [
         RecognisedFace(face, frame, recogniser.embed(crop)[0], classes(crop)[0])
         for face, frame, crop in zip(faces, frames, crops, strict=True)
     ]
+
+
+def crop_box(recogniser: PhotoRecogniser, face: Face) -> CropBox:
+    """Return where a recogniser looks at a face: aligned if it was trained so, else the face's box with the margin."""
+    template, landmarks = recogniser.recogniser.template, face.landmarks
+    if template and landmarks and dist(landmarks[0], landmarks[1]) >= MIN_EYE_DISTANCE:
+        return align_box(landmarks[: len(template)], template)
+    height, width, _ = recogniser.recogniser.image_shape
+    return expand_box(face.box, recogniser.margin, height / width, face.angle)
 
 
 def identify_photos(

@@ -9,6 +9,7 @@ from visor.core.errors import UserError
 from visor.core.files import read_json
 from visor.core.params import DetectorParams, RecogniserParams
 from visor.models import detectors
+from visor.models.published.loading import NETWORKS, load_recogniser
 from visor.models.recognisers import RECOGNISERS, base
 
 DETECTOR_FOLDER = Path("artifacts/detector")
@@ -22,7 +23,9 @@ PHOTO_OPTIONS: dict[str, dict[str, OptionValue]] = {
 }
 # Cosine similarities from which two photos show one person, for published weights: those that DeepFace's authors tuned
 # for FaceNet and VGG-Face (cosine distance 0.40), and the usual one for keras-vggface's networks (0.5).
-PUBLISHED_THRESHOLDS = {"facenet": 0.6, "resnet50": 0.5, "senet50": 0.5, "vgg_face": 0.6}
+PUBLISHED_THRESHOLDS = {"facenet": 0.6, "resnet50": 0.5, "senet50": 0.5, "vgg_face": 0.6} | {
+    name: network.SAME_PERSON for name, network in NETWORKS.items()
+}
 
 
 def open_detector(name: str, threshold: float | None, arguments: Sequence[str]) -> detectors.Detector:
@@ -52,7 +55,7 @@ def open_detector(name: str, threshold: float | None, arguments: Sequence[str]) 
 def open_recogniser(
     name: str, weights: str | None, sha256: str | None, labels: str | None, arguments: Sequence[str]
 ) -> base.Recogniser:
-    """Load a recogniser with published ``weights`` (file or URL), or the one that this pipeline trained.
+    """Load a recogniser with published ``weights`` (file or URL), the one that this pipeline trained, or a fetched one.
 
     ``sha256``, ``labels`` (file of class names) and ``arguments`` (options NAME=VALUE) apply to published weights only.
 
@@ -60,8 +63,13 @@ def open_recogniser(
         UserError: There is no such recogniser, it was never trained, weights or labels do not fit, or an option is
             wrong.
     """
+    if name in NETWORKS:
+        if weights or sha256 or labels or arguments:
+            raise UserError(f"{name} has weights of its own; leave out --weights, --sha256, --labels and --option")
+        return load_recogniser(name)
     if name not in RECOGNISERS:
-        raise UserError(f"--recogniser {name} is not known; choose from {', '.join(sorted(RECOGNISERS))}")
+        choices = ", ".join([*sorted(RECOGNISERS), *sorted(NETWORKS)])
+        raise UserError(f"--recogniser {name} is not known; choose from {choices}")
     if weights:
         options = {key: _split_numbers(value) for key, value in map(_parse_option, arguments)}
         params = RecogniserParams(options=options, weights=weights, sha256=sha256, labels=labels)

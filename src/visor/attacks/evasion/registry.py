@@ -13,8 +13,8 @@ Example:
     >>> round(result.images.max().item(), 3)
     0.6
 
-To add an attack: one file here, one line in ``ATTACKS``, and its name in ``AttackMethodParams.algorithm``, by which a typo
-in params.yaml is found without TensorFlow.
+To add an attack: one file here, one line in ``ATTACKS``, and its name in ``AttackMethodParams.algorithm``, by which a
+typo in params.yaml is found without TensorFlow.
 """
 
 from visor.attacks.evasion.adam import compile_adam

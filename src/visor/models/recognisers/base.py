@@ -20,6 +20,7 @@ from visor.models.inference import compile_per_shape
 from visor.models.recognisers import RECOGNISERS, loading
 
 ModelOutput = Callable[[tf.Tensor], tf.Tensor]
+Template = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Recogniser:
         image_shape: (h, w, 3) of the network; other images are resized in the graph, antialiased where they shrink.
         embed: float32 images (n, h, w, 3) in [0, 1] → embeddings (n, d) of length 1.
         logits: The same images → (n, classes); None if the network has no classes.
+        template: Places of a face's landmarks in the crops that the network was trained on, the eyes or all five, each
+            (x, y) as shares of the crop; None for a network that takes the box of a face.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Recogniser:
     class_names: tuple[str, ...]
     embed: ModelOutput
     logits: ModelOutput | None
+    template: Template | None = None
 
 
 def load(name: str, folder: Path) -> Recogniser:

@@ -1,0 +1,9 @@
+"""Published networks: a catalogue, a cache that is checked at each load, and one file for each network.
+
+A network's file has ``build(image_shape) -> keras.Model`` and ``read_weights(files)``, the arrays of each layer, read
+as plain numbers: nothing in a file is executed. A recogniser's file also has ``TEMPLATE``, where the landmarks of a
+face belong in its crops, and ``SAME_PERSON``, the cosine similarity from which two faces count as one person. Listing
+and fetching need no TensorFlow.
+
+To add a network: its row in ``assets/networks.yaml``, one file here, and one line in ``NETWORKS`` of ``loading.py``.
+"""
