@@ -85,7 +85,7 @@ def main(
             end = flood(url, count, stop, lull)
             seconds = watch.result()
             median = statistics.median(seconds)
-            typer.echo(f"{count} messages: health {median:.3f} s (median), {max(seconds):.3f} s (longest); {end}")
+            typer.echo(f"{count} at once: health {median:.3f} s (median), {max(seconds):.3f} s (longest); {end}")
 
 
 if __name__ == "__main__":

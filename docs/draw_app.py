@@ -23,7 +23,7 @@ from skimage import data
 
 PICTURES = Path(__file__).parent / "pictures"
 TIMEOUT = 600  # seconds
-SIZES = ((1280, 1440), (390, 844))  # window of a desktop and of a phone, in pixels
+DESKTOP, PHONE = (1280, 1440), (390, 844)  # windows, in pixels
 GAP = 24  # between the screens of a phone, in pixels
 T = TypeVar("T")
 
@@ -70,31 +70,30 @@ def wait_for(condition: Callable[[], T]) -> T:
     sys.exit("the page does not show the expected element")
 
 
-def take_screens(driver: webdriver.Chrome, heading_text: str) -> list[Image.Image]:
-    """Return the screen of each of SIZES, scrolled to the heading with this text."""
-    screens = []
-    for width, height in SIZES:
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        time.sleep(1)
-        path = " | ".join(f"//{tag}[contains(., '{heading_text}')]" for tag in ("h2", "h3"))
-        heading = wait_for(partial(driver.find_element, By.XPATH, path))
-        driver.execute_script("arguments[0].scrollIntoView(true)", heading)
-        time.sleep(1)
-        screens.append(Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB"))
-    return screens
+def take_screen(driver: webdriver.Chrome, size: tuple[int, int], heading_text: str) -> Image.Image:
+    """Return a screen of this size, scrolled to the heading with this text."""
+    width, height = size
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    path = " | ".join(f"//{tag}[contains(., '{heading_text}')]" for tag in ("h2", "h3"))
+    heading = wait_for(partial(driver.find_element, By.XPATH, path))
+    time.sleep(0.5)  # until the page has its new layout
+    driver.execute_script("arguments[0].scrollIntoView(true)", heading)
+    time.sleep(0.5)
+    return Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
 
 
-def protect_photo(driver: webdriver.Chrome, url: str, photo: Path) -> list[list[Image.Image]]:
-    """Protect a photo; return the screens of faces, queue and results."""
+def protect_photo(driver: webdriver.Chrome, url: str, photo: Path) -> tuple[Image.Image, list[Image.Image]]:
+    """Protect a photo; return the result on a desktop, and faces, queue and result on a phone."""
     driver.get(url)
     wait_for(lambda: driver.find_element(By.CSS_SELECTOR, "input[type=file]")).send_keys(str(photo))
     button = wait_for(lambda: driver.find_element(By.CSS_SELECTOR, ".st-key-protect button:enabled"))
-    faces = take_screens(driver, "Choose faces")
+    faces = take_screen(driver, PHONE, "Choose faces")
     driver.execute_script("arguments[0].click()", button)
-    queue = take_screens(driver, "In the queue")
+    queue = take_screen(driver, PHONE, "In the queue")  # at once: a small photo takes few seconds
     wait_for(lambda: driver.find_element(By.XPATH, "//button[contains(., 'Download PNG')]"))
-    return [faces, queue, take_screens(driver, "Check and download")]
+    phone = take_screen(driver, PHONE, "Check and download")
+    return take_screen(driver, DESKTOP, "Check and download"), [faces, queue, phone]
 
 
 def save(image: Image.Image, name: str) -> None:
@@ -107,11 +106,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, run_app() as url, open_browser() as driver:
         photo = Path(folder) / "portrait.jpg"
         Image.fromarray(data.astronaut()).save(photo, quality=95)
-        screens = protect_photo(driver, url, photo)
-    save(screens[-1][0], "app_desktop.png")
-    width, height = SIZES[1]
+        desktop, screens = protect_photo(driver, url, photo)
+    save(desktop, "app_desktop.png")
+    width, height = PHONE
     sheet = Image.new("RGB", (len(screens) * (width + GAP) - GAP, height), "lightgrey")
-    for number, (_, phone) in enumerate(screens):
+    for number, phone in enumerate(screens):
         sheet.paste(phone, (number * (width + GAP), 0))
     save(sheet, "app_phone.png")
 

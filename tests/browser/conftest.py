@@ -63,12 +63,20 @@ class App:
         return {str(path) for path in self.folder.rglob("*") if "artifacts" not in path.parts and path.is_file()}
 
     def open_files(self):
-        """Return the files that the process holds open, unnamed ones included."""
+        """Return the files that the process holds open, unnamed ones included; none if it has ended."""
         names = set()
-        for link in Path(f"/proc/{self.process.pid}/fd").iterdir():
+        for link in Path(f"/proc/{self.process.pid}/fd").glob("*"):
             with contextlib.suppress(OSError):
                 names.add(str(link.readlink()))
         return {name for name in names if name.startswith("/") and not name.startswith(("/dev/", "/proc/"))}
+
+    def processes(self):
+        """Return the processes that run in the folder of the app."""
+        found = set()
+        for link in Path("/proc").glob("[0-9]*/cwd"):
+            with contextlib.suppress(OSError):
+                found |= {link.parent.name} if link.readlink() == self.folder / "cwd" else set()
+        return found
 
     def stop(self):
         if self.process.poll() is None:

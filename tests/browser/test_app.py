@@ -233,6 +233,27 @@ def test_https_and_an_encrypted_archive(photos, tmp_path):
     assert 0 < np.abs(photo - pixels(photos[2].read_bytes())).max() <= LEVELS[DEFAULT_LEVEL].eps
 
 
+def test_an_app_that_is_killed_leaves_no_photo_and_no_process(photos, tmp_path):
+    (tmp_path / "killed").mkdir()
+    app = App(tmp_path / "killed")
+    tab = Tab(app.url, tmp_path)
+    try:
+        tab.upload(photos)
+        tab.wait(lambda: tab.buttons("Protect "), JOB_TIMEOUT)
+        assert len(app.processes()) > 1  # photos are decoded in another one
+        tab.click("Protect ")
+        tab.wait(lambda: tab.buttons(texts.CANCEL), 60)
+    finally:
+        app.process.kill()
+        app.process.wait()
+        tab.close()
+    assert_no_traces(app)
+    deadline = time.monotonic() + 10
+    while app.processes() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not app.processes()
+
+
 def test_the_log_has_no_traces_when_the_server_stops(app):
     """Last, as it stops the server."""
     assert app.stop() == 0
