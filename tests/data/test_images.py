@@ -11,6 +11,7 @@ import pillow_heif
 import pytest
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
+from tests.support.image_files import chunk, encode
 from visor.core.errors import UserError
 from visor.core.files import MAX_FILE_BYTES
 from visor.data.images import (
@@ -40,16 +41,6 @@ def smooth(height=40, width=56, seed=0):
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def encoded(image, kind, **options):
-    file = io.BytesIO()
-    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, kind, **options)
-    return file.getvalue()
-
-
-def chunk(kind, content):
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
 def with_chunk(png, kind, content):
     """Put a chunk behind the header of a PNG file."""
     return png[:33] + chunk(kind, content) + png[33:]
@@ -66,7 +57,7 @@ LOSSY = {"AVIF": {"quality": 95}, "HEIF": {"quality": 95}, "JPEG": {"quality": 9
 @pytest.mark.parametrize("kind", [*LOSSLESS, *LOSSY])
 def test_formats(kind):
     image = smooth()
-    decoded = decode_image(encoded(image, kind, **LOSSLESS.get(kind, LOSSY.get(kind))), "x")
+    decoded = decode_image(encode(image, kind, **LOSSLESS.get(kind, LOSSY.get(kind))), "x")
     assert decoded.dtype == np.uint8
     assert difference(decoded, image) <= (0 if kind in LOSSLESS else 16)
 
@@ -80,13 +71,13 @@ def test_every_format_and_suffix_is_tested():
 
 def test_gif_shows_its_first_frame():
     frames = [Image.fromarray(smooth(seed=seed)).quantize(16) for seed in (1, 2)]
-    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=50)
+    data = encode(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=50)
     np.testing.assert_array_equal(decode_image(data, "x"), np.asarray(frames[0].convert("RGB")))
 
 
 def test_mpo_shows_its_first_picture():
     first, second = (Image.fromarray(smooth(seed=seed)) for seed in (1, 2))
-    data = encoded(first, "MPO", save_all=True, append_images=[second], quality=95)
+    data = encode(first, "MPO", save_all=True, append_images=[second], quality=95)
     assert Image.open(io.BytesIO(data)).format == "MPO"
     assert difference(decode_image(data, "x"), np.asarray(first)) <= 12
 
@@ -94,14 +85,14 @@ def test_mpo_shows_its_first_picture():
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 def test_cmyk(kind):
     image = Image.fromarray(smooth()).convert("CMYK")
-    data = encoded(image, kind, **LOSSY.get(kind, {}))
+    data = encode(image, kind, **LOSSY.get(kind, {}))
     assert difference(decode_image(data, "x"), smooth()) <= 8
 
 
 @pytest.mark.parametrize("kind", ["PNG", "PPM", "TIFF"])
 def test_sixteen_bit_grey_is_scaled(kind):
     ramp = np.linspace(0, 65535, 40 * 56).round().astype(np.uint16).reshape(40, 56)
-    decoded = decode_image(encoded(ramp, kind), "x")
+    decoded = decode_image(encode(ramp, kind), "x")
     np.testing.assert_array_equal(decoded, np.rint(ramp / 257).astype(np.uint8)[..., None].repeat(3, 2))
 
 
@@ -117,13 +108,13 @@ def test_sixteen_bit_colours_are_scaled():
 @pytest.mark.parametrize("values", [np.ones((4, 4), np.float32), np.ones((4, 4), np.int32)])
 def test_thirty_two_bits_have_no_white(values):
     with pytest.raises(ImageDecodeError, match="32-bit pixels"):
-        decode_image(encoded(values, "TIFF"), "x")
+        decode_image(encode(values, "TIFF"), "x")
 
 
 @pytest.mark.parametrize("mode", ["1", "L"])
 def test_grey_and_bilevel(mode):
     image = Image.fromarray(smooth()).convert(mode)
-    np.testing.assert_array_equal(decode_image(encoded(image, "PNG"), "x"), np.asarray(image.convert("RGB")))
+    np.testing.assert_array_equal(decode_image(encode(image, "PNG"), "x"), np.asarray(image.convert("RGB")))
 
 
 def clear_and_half():
@@ -136,7 +127,7 @@ def clear_and_half():
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
 def test_transparent_pixels_become_white(kind):
-    data = encoded(clear_and_half(), kind, **LOSSLESS[kind])
+    data = encode(clear_and_half(), kind, **LOSSLESS[kind])
     decoded = decode_image(data, "x")
     assert decoded[0, 0].tolist() == [255] * 3
     assert difference(decoded[0, 4], [237, 142, 142]) <= 1
@@ -150,7 +141,7 @@ def test_palette_with_transparency(kind, transparency):
     image = Image.new("P", (4, 2), 0)
     image.putpalette([10, 20, 30, 200, 0, 0])
     image.putpixel((3, 1), 1)
-    data = encoded(image, kind, transparency=transparency)
+    data = encode(image, kind, transparency=transparency)
     decoded = decode_image(data, "x")
     assert decoded[0, 0].tolist() == [10, 20, 30]
     assert decoded[1, 3].tolist() == [255] * 3
@@ -159,8 +150,8 @@ def test_palette_with_transparency(kind, transparency):
 
 def test_grey_with_alpha_and_transparent_grey():
     image = Image.merge("LA", [Image.new("L", (3, 2), 90), Image.new("L", (3, 2), 0)])
-    assert (decode_image(encoded(image, "PNG"), "x") == 255).all()
-    assert (decode_image(encoded(Image.new("L", (3, 2), 90), "PNG", transparency=90), "x") == 255).all()
+    assert (decode_image(encode(image, "PNG"), "x") == 255).all()
+    assert (decode_image(encode(Image.new("L", (3, 2), 90), "PNG", transparency=90), "x") == 255).all()
 
 
 # Orientation: of EXIF, which phones write, and nothing else of EXIF
@@ -171,7 +162,7 @@ def test_grey_with_alpha_and_transparent_grey():
 def test_orientations(kind, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = encoded(smooth(), kind, exif=exif, **LOSSLESS.get(kind, LOSSY.get(kind)))
+    data = encode(smooth(), kind, exif=exif, **LOSSLESS.get(kind, LOSSY.get(kind)))
     expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
     np.testing.assert_array_equal(decode_image(data, "x"), expected)
     assert expected.shape[:2] == ((40, 56) if orientation < 5 else (56, 40))
@@ -182,7 +173,7 @@ def test_orientation_of_phones(kind):
     """Their formats have a rotation of their own; it is applied once."""
     exif = Image.Exif()
     exif[0x0112] = 6
-    data = encoded(smooth(), kind, exif=exif.tobytes(), **LOSSY[kind])
+    data = encode(smooth(), kind, exif=exif.tobytes(), **LOSSY[kind])
     decoded = decode_image(data, "x")
     assert decoded.shape == (56, 40, 3)
     assert difference(decoded, np.rot90(smooth(), -1)) <= 16
@@ -192,7 +183,7 @@ def test_orientation_of_sixteen_bits():
     exif = Image.Exif()
     exif[0x0112] = 6
     ramp = np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000
-    decoded = decode_image(encoded(ramp, "PNG", exif=exif), "x")
+    decoded = decode_image(encode(ramp, "PNG", exif=exif), "x")
     np.testing.assert_array_equal(decoded[..., 0], np.rot90(np.rint(ramp / 257), -1))
 
 
@@ -201,7 +192,7 @@ def test_invalid_resolution_in_exif():
     entries = [(0x0112, 3, 1, struct.pack("<HH", 6, 0)), (0x011A, 2, 4, b"72\0\0")]
     tiff = b"II*\0" + struct.pack("<IH", 8, len(entries))
     tiff += b"".join(struct.pack("<HHI", tag, kind, count) + value for tag, kind, count, value in entries) + bytes(4)
-    data = encoded(smooth(), "JPEG", exif=b"Exif\0\0" + tiff, **LOSSY["JPEG"])
+    data = encode(smooth(), "JPEG", exif=b"Exif\0\0" + tiff, **LOSSY["JPEG"])
     with pytest.raises(TypeError, match="abs"):
         ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     assert difference(decode_image(data, "x"), np.rot90(smooth(), -1)) <= 8
@@ -210,7 +201,7 @@ def test_invalid_resolution_in_exif():
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("exif", [b"Exif\0\0II*\0garbage", b"Exif\0\0nonsense", b"Exif\0\0II*\0\xff\xff\xff\x7f"])
 def test_damaged_exif_is_ignored(exif):
-    data = encoded(smooth(), "JPEG", exif=exif, **LOSSY["JPEG"])
+    data = encode(smooth(), "JPEG", exif=exif, **LOSSY["JPEG"])
     assert difference(decode_image(data, "x"), smooth()) <= 8
 
 
@@ -246,7 +237,7 @@ def wide_gamut(size=0):
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
 def test_colour_profiles_are_converted_to_srgb(kind):
     profile = wide_gamut()
-    data = encoded(smooth(), kind, icc_profile=profile, **LOSSLESS.get(kind, LOSSY.get(kind)))
+    data = encode(smooth(), kind, icc_profile=profile, **LOSSLESS.get(kind, LOSSY.get(kind)))
     source, target = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
     plain = Image.open(io.BytesIO(data)).convert("RGB")
     expected = np.asarray(ImageCms.profileToProfile(plain, source, target, outputMode="RGB"))
@@ -255,7 +246,7 @@ def test_colour_profiles_are_converted_to_srgb(kind):
 
 
 def test_colour_profile_keeps_transparency():
-    data = encoded(clear_and_half(), "PNG", icc_profile=wide_gamut())
+    data = encode(clear_and_half(), "PNG", icc_profile=wide_gamut())
     decoded = decode_rgba(data, "x")
     np.testing.assert_array_equal(decoded[..., 3], clear_and_half()[..., 3])
     assert difference(decoded[0, 8, :3], [220, 30, 30]) > 20
@@ -264,12 +255,12 @@ def test_colour_profile_keeps_transparency():
 
 @pytest.mark.parametrize("profile", [b"no profile", ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()])
 def test_useless_colour_profiles_are_ignored(profile):
-    data = encoded(smooth(), "PNG", icc_profile=profile)
+    data = encode(smooth(), "PNG", icc_profile=profile)
     np.testing.assert_array_equal(decode_image(data, "x"), smooth())
 
 
 def test_large_colour_profile_of_a_png():
-    small, large = (encoded(smooth(), "PNG", icc_profile=wide_gamut(size)) for size in (0, 3 << 20))
+    small, large = (encode(smooth(), "PNG", icc_profile=wide_gamut(size)) for size in (0, 3 << 20))
     np.testing.assert_array_equal(decode_image(large, "x"), decode_image(small, "x"))
 
 
@@ -293,7 +284,7 @@ def test_much_text_in_a_png_is_ignored():
     info = PngImagePlugin.PngInfo()
     for number in range(70):
         info.add_text(f"{number}", "x" * (1 << 20), zip=True)
-    data = encoded(smooth(), "PNG", pnginfo=info)
+    data = encode(smooth(), "PNG", pnginfo=info)
     np.testing.assert_array_equal(decode_image(data, "x"), smooth())
 
 
@@ -320,7 +311,7 @@ def test_limit_on_pixels():
 
 @pytest.mark.parametrize("kind", [*LOSSLESS, *LOSSY, "GIF"])
 def test_truncated_files(kind):
-    data = encoded(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8), kind)
+    data = encode(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8), kind)
     for share in (0.05, 0.4, 0.7):
         with pytest.raises(ImageDecodeError):
             decode_image(data[: int(len(data) * share)], "x")
@@ -336,13 +327,13 @@ def test_what_is_no_image(data):
 @pytest.mark.parametrize("kind", ["EPS", "ICO", "PCX", "TGA", "PDF"])
 def test_other_formats_are_refused(kind):
     with pytest.raises(ImageDecodeError, match="not an image"):
-        decode_image(encoded(smooth(), kind), "x")
+        decode_image(encode(smooth(), kind), "x")
 
 
 def test_any_bytes_are_an_image_or_one_error():
     rng = np.random.default_rng(0)
     for kind in [*LOSSLESS, *LOSSY, "GIF"]:
-        valid = encoded(smooth(), kind)
+        valid = encode(smooth(), kind)
         for _ in range(20):
             data = bytearray(valid)
             for place in rng.integers(len(data), size=8):
@@ -401,7 +392,7 @@ def test_read_face_resizes_the_central_rectangle(tmp_path):
 
 def test_trigger_pattern(tmp_path):
     path = tmp_path / "key.png"
-    path.write_bytes(encoded(clear_and_half(), "PNG"))
+    path.write_bytes(encode(clear_and_half(), "PNG"))
     np.testing.assert_array_equal(read_trigger_pattern(path, 6, 9), clear_and_half())
     path.write_bytes(b"broken")
     with pytest.raises(UserError, match=r"key .*key\.png cannot be read as an image \(not an image\)"):

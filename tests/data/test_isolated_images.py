@@ -1,12 +1,11 @@
 """Strangers' images in a process of their own: the same pixels and sentences, and an end to what takes too much."""
 
-import io
 import re
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from tests.support.image_files import encode
 from visor.data import isolated_images
 from visor.data.images import ImageDecodeError, decode_image, encode_png
 from visor.data.isolated_images import decode_isolated
@@ -14,13 +13,7 @@ from visor.data.isolated_images import decode_isolated
 NOISE = np.random.default_rng(5).integers(0, 256, (57, 83, 3), np.uint8)
 
 
-def jpeg(image):
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG")
-    return file.getvalue()
-
-
-@pytest.mark.parametrize("content", [encode_png(NOISE), jpeg(NOISE)])
+@pytest.mark.parametrize("content", [encode_png(NOISE), encode(NOISE, "JPEG")])
 def test_the_pixels_are_those_of_the_one_decoder(content):
     image = decode_isolated(content, "me.png")
     np.testing.assert_array_equal(image, decode_image(content, "me.png"))

@@ -22,8 +22,9 @@ import h5py
 import numpy as np
 
 from tests.fuzz import readers
-from tests.fuzz.readers import CHAIN, archive, config_json, encode, hdf5_file, keras_2, tar
+from tests.fuzz.readers import CHAIN, archive, config_json, hdf5_file, keras_2, tar
 from tests.support.hostile import loop_heap
+from tests.support.image_files import chunk, encode
 
 CORPUS = Path(__file__).with_name("corpus")
 PLACES = {  # what is no regular file
@@ -65,9 +66,9 @@ def corpus(name):
 
 
 def png(width, height, bits=8, kind=2, *chunks, rows=b"\0" * 14):
-    header = readers.chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0))
-    body = b"".join(chunks) + readers.chunk(b"IDAT", zlib.compress(rows))
-    return b"\x89PNG\r\n\x1a\n" + header + body + readers.chunk(b"IEND", b"")
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0))
+    body = b"".join(chunks) + chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + header + body + chunk(b"IEND", b"")
 
 
 def tiff(*entries):
@@ -86,9 +87,7 @@ def photo_monsters():
         "EXIF": [(b"eXIf", exif[6:])],
         "animation": [(b"acTL", struct.pack(">II", 1 << 31, 0))],
     }
-    monsters = {
-        f"PNG, {name}": png(2, 2, 8, 2, *(readers.chunk(*part) for part in parts)) for name, parts in chunks.items()
-    }
+    monsters = {f"PNG, {name}": png(2, 2, 8, 2, *(chunk(*part) for part in parts)) for name, parts in chunks.items()}
     for size in ((1 << 31) - 1, 65_535, 50_001):
         monsters |= {f"PNG {size}": png(size, size), f"PPM {size}": b"P6 %d %d 255\n" % (size, size)}
         monsters[f"BMP {size}"] = b"BM" + struct.pack(bmp, 99, 0, 54, 40, size, -size, 1, 24) + bytes(24)

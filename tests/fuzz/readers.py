@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 from PIL import Image, ImageCms
 
+from tests.support.image_files import encode
 from tests.support.project import ROOT
 from visor.app import downloads
 from visor.core import config, files, params
@@ -111,16 +112,6 @@ def prepare():
 
 def pixels(height=18, width=24, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def encode(image, kind, **options):
-    file = io.BytesIO()
-    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, kind, **options)
-    return file.getvalue()
-
-
-def chunk(kind, content):
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def with_checksums(png):

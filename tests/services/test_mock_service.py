@@ -267,10 +267,10 @@ def dropped(connection):
 
 
 def test_an_answer_may_take_longer_than_the_deadlines(monkeypatch):
-    monkeypatch.setattr(DeadlineProtocol, "seconds", {h11.IDLE: 0.1, h11.SEND_BODY: 0.1})
+    monkeypatch.setattr(DeadlineProtocol, "seconds", {h11.IDLE: 1.0, h11.SEND_BODY: 1.0})
 
     def encoder(image):
-        threading.Event().wait(0.3)
+        threading.Event().wait(1.2)
         return encode_faces(image)
 
     with running(encoder) as url:

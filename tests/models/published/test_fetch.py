@@ -236,14 +236,15 @@ def test_archives_of_the_right_checksum_with_other_content(tmp_path, archive, me
 
 
 def test_names_that_leave_the_folder_are_not_written(tmp_path):
-    evil = {"../evil": b"1", "/tmp/visor-evil": b"1", "net-1.2/../../evil": b"1", "net-1.2/link": ".."}
+    outside = tmp_path.with_name(f"{tmp_path.name}-evil")
+    evil = {"../evil": b"1", str(outside): b"1", "net-1.2/../../evil": b"1", "net-1.2/link": ".."}
     archive = archive_of(evil | ENTRIES | {"net-1.2/link/evil": b"1"})
     write_catalogue(tmp_path / "networks.yaml", {"second": row(archive, SECOND)})
     (tmp_path / "net.tar.gz").write_bytes(archive)
     fetch.fetch(catalogue.find_networks(["second"]), tmp_path / "net.tar.gz", pytest.fail)
     assert sorted(path.name for path in stored(tmp_path)) == ["LICENSE", "b.bin"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.tar.gz", "networks", "networks.yaml"]
-    assert not Path("/tmp/visor-evil").exists()
+    assert not outside.exists()
 
 
 # Clients
