@@ -22,7 +22,7 @@ import psutil
 from tests.fuzz.readers import READERS
 from tests.fuzz.worker import FOUND, MEMORY, work
 
-PATIENCE, WAITS = 10, 6  # seconds of processor time for one file; the machine may be busy with other things
+SECONDS, WAITS = 10, 6  # seconds of processor time for one file; the machine may be busy with other things
 START = 240  # seconds until a process is ready, TensorFlow imported and monsters made
 KEPT_BYTES = 1 << 17  # of a file to keep as a test
 
@@ -78,7 +78,7 @@ class Worker:
         try:
             self.end.send((name, number))
             case = self.answer(START)
-            return case, *self.answer(PATIENCE)
+            return case, *self.answer(SECONDS)
         except TimeoutError:
             outcome = "hang"
         except (EOFError, OSError):

@@ -26,11 +26,9 @@ MAX_DIGITS = 300  # of a whole number that a float can hold
 CONFLICT_MARK = b"<<<<<<< "  # begins a line where Git could not merge
 UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system that cannot reserve space
 SPARE_BYTES = 4 << 20  # what HDF5 writes beside the pixels, and what others write meanwhile
-
-
-UMASK = os.umask(0o077)
-os.umask(UMASK)
 HOST = f"{crc32(gethostname().encode()):08x}"  # machines that share a folder have processes of the same number
+UMASK = os.umask(0o077)  # Python can read it only by setting it: once, before there are threads.
+os.umask(UMASK)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ Answer = Callable[..., Any]
 
 PRELOADED = ("visor.core.hdf5_checks",)  # what most children need
 SECONDS = 5.0  # of processor time for an answer, besides the time for its bytes
-PATIENCE = 6  # times as long may a busy machine or a slow disk take
+CLOCK_FACTOR = 6  # a busy machine or a slow disk may take that many times as long by the clock
 BYTES_PER_SECOND = 4 << 20  # from a slow disk
 MEMORY = 1 << 30  # bytes of address space
 MAX_LINE = 64 << 20  # of an answer in JSON
@@ -177,7 +177,7 @@ def _answer_all(end: socket.socket) -> None:
 def _set_alarms(seconds: float) -> None:
     """Let the system end this process after so many seconds of processor time; 0: never."""
     signal.setitimer(signal.ITIMER_PROF, seconds)
-    signal.setitimer(signal.ITIMER_REAL, PATIENCE * seconds)
+    signal.setitimer(signal.ITIMER_REAL, CLOCK_FACTOR * seconds)
 
 
 def _call(answer: Answer, question: list[Any]) -> tuple[str, Any]:
