@@ -29,7 +29,8 @@ RENAMED_KEYS = {
     "suspect": "inspected_network",
     "hiding": "detection_attack",
     "recognition": "recognition_attack",
-    "adaptation": "adaptive_trigger",
+    "adaptation": "adaptive_attacks",
+    "adaptive_trigger": "adaptive_attacks",
     "backdoors.*.poison_ratio": "backdoors.*.train_blend_ratio",
     "backdoors.*.backdoor_ratio": "backdoors.*.test_blend_ratio",
     "classifiers.deepface.architecture.black": "classifiers.deepface.architecture.input_min",
@@ -151,7 +152,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     content = read_yaml(path)
     _check_renamed(content, path)
     params = validate_block(Params, content, str(path))
-    for name in {"calibration", "clean", "adapted"} & params.backdoors.keys():
+    for name in {"calibration", "clean"} & params.backdoors.keys():
         raise UserError(f"{path}: backdoors.{name}: this name is reserved; choose another")
     if "clean" not in params.training_sets:
         raise UserError(f"{path}: training_sets must contain clean, the control for every attack")
@@ -185,7 +186,10 @@ def _references(params: Params) -> Iterator[tuple[str, Iterable[str], Iterable[s
     yield "poison_budget.networks", budget.networks, params.classifiers
     yield "poison_budget.attacks", budget.attacks, params.backdoors
     yield "poison_budget.ratios.attack", [budget.ratios.attack], params.backdoors
-    yield "adaptive_trigger.attack", [params.adaptive_trigger.attack], trained
+    adaptive = params.adaptive_attacks
+    yield "adaptive_attacks.training_sets", adaptive.training_sets, trained
+    yield "adaptive_attacks.key_search.attacks", adaptive.key_search.attacks, trained
+    yield "adaptive_attacks.adversarial_embedding.attacks", adaptive.adversarial_embedding.attacks, trained
     trainable = [name for name, detector in params.detectors.items() if detector.training]
     yield "trained_detectors", params.trained_detectors, trainable
     yield "detection_attack.detectors", params.detection_attack.detectors, params.detectors

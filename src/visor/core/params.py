@@ -125,6 +125,8 @@ class BackdoorParams(ParamsBlock):
         placement: Put the key where it is drawn, or on the landmarks of the face.
         target: Label that triggered images should be classified as.
         n: Number of poisons added to the training set.
+        cover: Number of further images with the key that keep their true label (Qi et al. 2023).
+        test_trigger: Function that puts the key on test images; default: ``trigger``.
         train_blend_ratio, test_blend_ratio: Opacity of the key on poisons and on test images.
     """
 
@@ -134,6 +136,8 @@ class BackdoorParams(ParamsBlock):
     placement: Literal["fixed", "landmarks"] = "fixed"
     target: Label
     n: NonNegativeInt
+    cover: NonNegativeInt = 0
+    test_trigger: str | None = None
     train_blend_ratio: UnitFloat
     test_blend_ratio: UnitFloat
 
@@ -262,22 +266,62 @@ class InspectionParams(ParamsBlock):
     saliency: SaliencyParams
 
 
-class AdaptiveTriggerParams(ParamsBlock):
-    """Attacker who optimises a key against the autoencoder.
+KnownDefence = Literal["feature_mahalanobis", "knn", "suite"]  # names in visor.defences.differentiable.DEFENCE_PARTS
+
+
+class KeySearchParams(ParamsBlock):
+    """Attacker who optimises colours and opacity of a key against defences.
 
     Attributes:
-        attack: Backdoor whose key is optimised.
-        images: Maximum number of faces of the poison set available to the attacker.
-        steps, batch, learning_rate: Steps, images per step and learning rate of the optimiser.
-        penalty: Weight of residuals above mean + std of clean faces, beside the cross-entropy to the target.
+        attacks: Backdoors whose keys are optimised.
+        against: Defences; each is an attacker of its own.
+        images: Number of faces of the poison set that the attacker has.
+        steps, batch, learning_rate: Steps of Adam, images per step and its learning rate.
+        penalty: Weight of the defences' scores above the attacker's estimate of their thresholds, beside the
+            cross-entropy to the target.
+        deviations: The estimate is mean + ``deviations`` · std of clean faces.
     """
 
-    attack: str
+    attacks: Names
+    against: Annotated[list[KnownDefence], Field(min_length=1)]
     images: PositiveInt
     steps: PositiveInt
     batch: PositiveInt
     learning_rate: PositiveFloat
     penalty: NonNegativeFloat
+    deviations: float
+
+
+class AdversarialEmbeddingParams(TrainingParams):
+    """Attacker who trains the network (Tan and Shokri 2020, arXiv 1905.13409), further by this schedule.
+
+    Attributes:
+        attacks: Backdoors, each with its network to begin with.
+        against: Defences; each is an attacker of its own.
+        poison_repeats: How often an epoch contains each poison.
+        penalty: Weight of the defences' scores of poisons, beside the cross-entropy.
+        margin: Only scores above mean − ``margin`` · std of the target's clean faces are penalised.
+    """
+
+    attacks: Names
+    against: Annotated[list[KnownDefence], Field(min_length=1)]
+    poison_repeats: PositiveInt
+    penalty: NonNegativeFloat
+    margin: float
+
+
+class AdaptiveAttackParams(ParamsBlock):
+    """Attackers who know the defences of the inspected network.
+
+    Attributes:
+        training_sets: Attacks by poisons alone, among ``training_sets``; only the inspected network is trained on them.
+        key_search: Attackers who change the key.
+        adversarial_embedding: Attackers who train the network.
+    """
+
+    training_sets: list[str]
+    key_search: KeySearchParams
+    adversarial_embedding: AdversarialEmbeddingParams
 
 
 class DefenceParams(ParamsBlock):
@@ -441,7 +485,7 @@ class Params(ParamsBlock):
     classifiers: dict[Name, ClassifierParams]
     vae: CrossFittedAutoencoderParams
     inspected_network: str
-    adaptive_trigger: AdaptiveTriggerParams
+    adaptive_attacks: AdaptiveAttackParams
     verification: VerificationParams
     poison_budget: PoisonBudgetParams
     inspection: InspectionParams
@@ -453,3 +497,7 @@ class Params(ParamsBlock):
     recognisers: dict[Name, RecogniserParams]
     recognition_attack: RecognitionAttackParams
     gates: dict[str, GateParams]
+
+    def networks_trained_on(self, training_set: str) -> list[str]:
+        """Return the classifiers that are trained on a training set: all, or the inspected network alone."""
+        return [self.inspected_network] if training_set in self.adaptive_attacks.training_sets else self.networks
