@@ -321,6 +321,7 @@ def test_one_face_of_each_class_is_compared_by_the_covariance_of_all():
 
 def test_suite_flags_what_exceeds_any_threshold_on_faces_that_are_named_rightly(inputs):
     """Faces with a wrong label do not count: without the rule their scores would raise the thresholds."""
+    inputs = inputs._replace(clean=FaceSelection(inputs.clean.faces, *(part[30:] for part in inputs.clean[1:])))
     rows, labels = inputs.calibration.rows, inputs.calibration.labels.copy()
     labels[20:] = (labels[20:] + 1) % CLASSES
     calibration = FaceSelection(inputs.calibration.faces, rows, labels)
