@@ -41,7 +41,7 @@ def fit(inputs: DefenceInputs) -> ScoreFn:
         UserError: There is no network to inspect, or too few calibration faces are named rightly.
     """
     answer = compile_answers(inspected_network(inputs, "suite"))
-    batches = read_batches([inputs.calibration] if inputs.calibration else [], BATCH)
+    batches = read_batches([inputs.calibration], BATCH) if inputs.calibration else iter(())
     named = [images[answer(images)[1] == labels] for images, labels in batches]
     asked = [name for name in PARTS if name != "second_opinion" or inputs.second_opinion]
     parts = [_calibrate(PARTS[name](inputs), named, inputs.false_positive_rate) for name in asked]
