@@ -7,13 +7,13 @@ from sklearn import metrics as sklearn_metrics
 
 from visor.core.errors import UserError
 from visor.core.params import DefenceParams
+from visor.defences.conformal import conformal_threshold
 from visor.evaluation.backdoor import accuracy, attack_success
 from visor.evaluation.defences import choose_thresholds, clean_metrics, filter_metrics
 from visor.evaluation.metrics import (
     auroc,
     bootstrap_interval,
     bootstrap_intervals,
-    conformal_threshold,
     exceedance_rate,
     rate,
     roc_curve,
@@ -157,7 +157,7 @@ def test_too_few_images_for_a_conformal_threshold_are_an_error():
 @pytest.mark.parametrize(("count", "rate"), [(40, 0.1), (150, 0.05), (97, 0.2)])
 def test_conformal_threshold_is_the_binomial_one(count, rate):
     clean = np.random.default_rng(5).permutation(count).astype(float)
-    above = int((clean > conformal_threshold(clean, rate, 0.95)).sum())
+    above = int((clean > conformal_threshold(clean, rate)).sum())
     assert binom.cdf(above, count, rate) <= 0.05 < binom.cdf(above + 1, count, rate)
 
 
@@ -165,7 +165,7 @@ def test_conformal_threshold_keeps_its_promise():
     rng = np.random.default_rng(0)
     kept = []
     for _ in range(600):
-        threshold = conformal_threshold(rng.exponential(size=130), 0.1, 0.95)
+        threshold = conformal_threshold(rng.exponential(size=130), 0.1)
         kept.append(np.exp(-threshold) <= 0.1)  # the true rate of an exponential law
     assert 0.93 < np.mean(kept) < 0.99
 

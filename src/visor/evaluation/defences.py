@@ -14,11 +14,11 @@ from visor.core.params import BackdoorParams, DefenceParams
 from visor.core.tables import text_table
 from visor.core.types import Floats, ImageArray, Integers, Rows
 from visor.data.face_set import FaceSelection, read_batches
+from visor.defences.conformal import conformal_rank, conformal_threshold
 from visor.evaluation import metrics
 
 BATCH = 512
 CLEAN_SETS = ("calibration", "clean")  # sets without a trigger; the second is held out from everything
-CONFIDENCE = 0.95  # that the conformal threshold keeps its false-positive rate
 RESAMPLES = 2000
 REFERENCE = "reconstruction"
 
@@ -56,7 +56,7 @@ def choose_thresholds(clean: Floats, settings: DefenceParams) -> dict[str, float
     """
     mean, deviation = float(clean.mean()), float(clean.std())
     threshold = mean + settings.deviations * deviation
-    conformal = metrics.conformal_threshold(clean, settings.false_positive_rate, CONFIDENCE)
+    conformal = conformal_threshold(clean, settings.false_positive_rate)
     if conformal is None:
         raise UserError(
             f"params.yaml: false_positive_rate {settings.false_positive_rate:g} needs more than {len(clean)} "
@@ -88,7 +88,7 @@ def clean_metrics(scores: Scores, groups: Integers, thresholds: Mapping[str, flo
     def measure(rows: Rows, _: Rows) -> list[float]:
         return [metrics.exceedance_rate(clean[rows], bound) for bound in bounds.values()]
 
-    rank, rng = metrics.conformal_rank(count, thresholds["conformal_fpr"], CONFIDENCE), np.random.default_rng(seed)
+    rank, rng = conformal_rank(count, thresholds["conformal_fpr"]), np.random.default_rng(seed)
     pool, kept = np.concatenate([scores["calibration"], clean]), 0
     for _ in range(RESAMPLES):
         shuffled = rng.permutation(pool)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Sequence
 from statistics import NormalDist
 
 import numpy as np
-from scipy.special import bdtr
 
 from visor.core.types import Floats, Integers, Rows
 
@@ -62,23 +61,6 @@ def tpr_at_fpr(negatives: Floats, positives: Floats, false_positive_rate: float)
 def exceedance_rate(scores: Floats, threshold: float) -> float:
     """Return the share of scores (n,) that are greater than the threshold."""
     return float((scores > threshold).mean())
-
-
-def conformal_threshold(negatives: Floats, false_positive_rate: float, confidence: float) -> float | None:
-    """Return the lowest score above which, with this confidence, at most this share of negatives lies.
-
-    Split conformal prediction conditional on its calibration set (Vovk 2012, arXiv 1209.2673, proposition 2a): of
-    the n calibration scores as many may exceed the threshold as a binomial law of this rate stays under with
-    probability 1 − confidence. None if n is too small for even the greatest score.
-    """
-    rank = conformal_rank(len(negatives), false_positive_rate, confidence)
-    return float(np.sort(negatives)[-rank]) if rank else None
-
-
-def conformal_rank(count: int, false_positive_rate: float, confidence: float) -> int:
-    """Return which greatest of ``count`` scores is the conformal threshold, from 1; 0 if they are too few."""
-    chances = bdtr(np.arange(count), count, false_positive_rate)
-    return int(np.searchsorted(chances, 1 - confidence, side="right"))
 
 
 def bootstrap_interval(measure: Callable[..., float], samples: Sequence[Floats], seed: int) -> tuple[float, float]:
