@@ -25,10 +25,13 @@ def main() -> None:
     triggered = {name: open_faces(Path(f"artifacts/triggered/{name}.h5")).select() for name in attacks}
 
     for network in params.networks:
-        folders = {name: Path(f"artifacts/classifier/{name}/{network}") for name in params.training_sets}
+        adaptive = params.adaptive_attacks.training_sets if network != params.inspected_network else []
+        training_sets = [name for name in params.training_sets if name not in adaptive]
+        folders = {name: Path(f"artifacts/classifier/{name}/{network}") for name in training_sets}
         build = CLASSIFIERS[network]
         classifiers = {name: compile_predict(storage.load_model(build, folder)) for name, folder in folders.items()}
-        for name, metrics in evaluate(classifiers, test, triggered, params.backdoors).items():
+        shown = {name: faces for name, faces in triggered.items() if name in training_sets}
+        for name, metrics in evaluate(classifiers, test, shown, params.backdoors).items():
             write_json(Path(f"metrics/backdoor/{network}/{name}.json"), metrics)
 
 

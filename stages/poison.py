@@ -37,15 +37,17 @@ def main() -> None:
     attacks = []  # All are checked before the first is written.
     for name, backdoor in params.backdoors.items():
         trigger = lookup(TRIGGERS, backdoor.trigger, f"backdoors.{name}.trigger")
+        at_test = lookup(TRIGGERS, backdoor.trigger_at_test, f"backdoors.{name}.test_trigger")
         keys = load_keys(faces, table, backdoor, Path("assets/keys"), params.seed)
         place = LandmarkPlacement() if backdoor.placement == "landmarks" else fixed_placement
-        attack = faces, table, backdoor, trigger, keys, params.seed
+        poisons = make_poisons(faces, table, backdoor, trigger, keys, params.seed, deliver, place)
+        test = faces, table, backdoor, at_test, keys, params.seed
         blocks = {
-            f"artifacts/poisoned/{name}.h5": make_poisons(*attack, deliver, place),
-            f"artifacts/triggered/{name}.h5": make_triggered(*attack, deliver, place),
+            f"artifacts/poisoned/{name}.h5": poisons,
+            f"artifacts/triggered/{name}.h5": make_triggered(*test, deliver, place),
         }
         if name in params.training_sets:  # The same, but pasted: what the delivery changes.
-            blocks[f"artifacts/delivered/pasted/{name}.h5"] = make_triggered(*attack, pasted, place)
+            blocks[f"artifacts/delivered/pasted/{name}.h5"] = make_triggered(*test, pasted, place)
         attacks.append((name, place, blocks))
     write_faces(Path("artifacts/poisoned/clean.h5"), [], *metadata)  # The clean training set has no poisons.
     saved = deliver_clean(faces, set_rows(table, "test"), partial(jpeg, params.seed))

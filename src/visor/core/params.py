@@ -141,6 +141,11 @@ class BackdoorParams(ParamsBlock):
     train_blend_ratio: UnitFloat
     test_blend_ratio: UnitFloat
 
+    @property
+    def trigger_at_test(self) -> str:
+        """Name of the function that puts the key on test images."""
+        return self.test_trigger or self.trigger
+
 
 class ClassifierParams(TrainingParams):
     """Training of a classifier.
@@ -498,7 +503,3 @@ class Params(ParamsBlock):
     recognisers: dict[Name, RecogniserParams]
     recognition_attack: RecognitionAttackParams
     gates: dict[str, GateParams]
-
-    def networks_trained_on(self, training_set: str) -> list[str]:
-        """Return the classifiers that are trained on a training set: all, or the inspected network alone."""
-        return [self.inspected_network] if training_set in self.adaptive_attacks.training_sets else self.networks

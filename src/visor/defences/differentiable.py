@@ -4,9 +4,12 @@
 Where the network names the target, scores are those of the filter of the same name in ``input_filtering``.
 """
 
+from collections.abc import Callable, Mapping
+from functools import partial
+
 import numpy as np
 
-from visor.attacks.backdoors.adaptive.scores import DifferentiableScore
+from visor.attacks.backdoors.adaptive.scores import DifferentiableScore, KnownScore
 from visor.core.tf import tf
 from visor.core.types import Floats, Labels
 from visor.defences.class_distances import NEIGHBOURS, fit_gaussians
@@ -49,3 +52,27 @@ DEFENCE_PARTS = {
     "knn": ["knn"],
     "suite": ["feature_mahalanobis", "knn"],
 }
+
+
+def know(defence: str, features: Floats, labels: Labels, target: int, usual: Mapping[str, Floats]) -> list[KnownScore]:
+    """Return the parts of a defence as an attacker knows them who has the faces that it was fitted on.
+
+    Args:
+        defence: A key of ``DEFENCE_PARTS``.
+        features: (m, d) of the clean faces that the defence was fitted on.
+        labels: Theirs (m,).
+        target: Class that the attacker wants to be named.
+        usual: By part, scores (k,) of clean images of the attacker's own.
+    """
+    known = []
+    for part in DEFENCE_PARTS[defence]:
+        fit, score = DIFFERENTIABLE_SCORES[part]
+        fitted = fit(features, labels, target)
+        known.append(
+            KnownScore(partial(_of_fitted, score, fitted), float(usual[part].mean()), float(usual[part].std()))
+        )
+    return known
+
+
+def _of_fitted(score: Callable[..., tf.Tensor], fitted: tuple[Floats, ...], features: tf.Tensor) -> tf.Tensor:
+    return score(features, *fitted)

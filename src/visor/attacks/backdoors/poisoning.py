@@ -70,7 +70,11 @@ def _problems(backdoor: BackdoorParams, label_names: Sequence[str], table: pd.Da
         yield str(error)
         return
     pool = len(eligible_rows(table, "poison", target))
-    for name, wanted in {"n": backdoor.n, "keys": backdoor.keys if backdoor.key == "face" else 0}.items():
+    drawn = "n + cover" if backdoor.cover else "n"
+    for name, wanted in {
+        drawn: backdoor.n + backdoor.cover,
+        "keys": backdoor.keys if backdoor.key == "face" else 0,
+    }.items():
         if wanted > pool:
             yield f"{name} is {wanted}, but the poison set has {pool} images of other labels than {backdoor.target}"
     if len(eligible_rows(table, "test", target)) == 0:
@@ -147,6 +151,9 @@ def make_poisons(
 ) -> Iterator[FaceBatch]:
     """Yield ``backdoor.n`` triggered images of the poison set, true class ≠ target, relabelled as the target.
 
+    ``backdoor.cover`` further ones follow with their true labels: they keep the key alone from deciding, so that
+    features of poisons stay near those of clean faces (Qi et al. 2023, ICLR).
+
     Args:
         faces: All faces.
         table: Their split.
@@ -158,14 +165,18 @@ def make_poisons(
         placement_fn: ``placement_fn(images, keys) -> keys``, moved to where they go on each face.
 
     Raises:
-        UserError: The target does not exist, or n is larger than the poison set.
+        UserError: The target does not exist, or n + cover is larger than the poison set.
     """
     target = target_label(backdoor.target, faces.label_names, table)
     rng = np.random.default_rng([seed, SeedStream.POISONS])
-    rows = sample_rows(eligible_rows(table, "poison", target), backdoor.n, rng)
+    rows = sample_rows(eligible_rows(table, "poison", target), backdoor.n + backdoor.cover, rng)
     trigger = partial(_on, trigger_fn, backdoor.train_blend_ratio, [seed, SeedStream.POISON_NOISE])
     batches = _triggered(faces, rows, trigger, keys, deliver, placement_fn)
-    return (batch._replace(labels=np.full_like(batch.labels, target)) for batch in batches)
+    poisons = rows[: backdoor.n]
+    return (
+        batch._replace(labels=np.where(np.isin(batch.rows, poisons), np.int32(target), batch.labels))
+        for batch in batches
+    )
 
 
 def make_triggered(

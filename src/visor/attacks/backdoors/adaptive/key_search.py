@@ -30,11 +30,10 @@ class OptimisedKey(NamedTuple):
     opacity: float
 
     def backdoor(self, start: BackdoorParams) -> BackdoorParams:
-        """Return the attack that puts this key on test images, given the attack that the search started from."""
-        # An accessory is opaque; blended, it is the same but fainter.
-        trigger = {"accessory": "blended_accessory"}.get(start.trigger, start.trigger)
-        ratio = self.opacity * (1.0 if start.trigger == "accessory" else start.test_blend_ratio)
-        return start.model_copy(update={"test_trigger": trigger, "test_blend_ratio": ratio})
+        """Return the attack that puts this key on test images; the search began with the key of ``start``."""
+        if start.trigger_at_test == "accessory":  # It is opaque; blended, it is the same but fainter.
+            return start.model_copy(update={"test_trigger": "blended_accessory", "test_blend_ratio": self.opacity})
+        return start.model_copy(update={"test_blend_ratio": self.opacity * start.test_blend_ratio})
 
 
 def blend_mask(backdoor: BackdoorParams, trigger_fn: TriggerFn, key: ImageArray) -> Floats:
@@ -85,7 +84,7 @@ def optimise_key(
     the opacity. The search starts from the colours of ``key`` uint8 (h, w, 4), whose alpha the result keeps.
     """
     start = np.clip(key[..., :3] / np.float32(255), CLIP_MARGIN, 1 - CLIP_MARGIN)
-    variables = [tf.Variable(_logit(start)), tf.Variable(_logit(np.float32(1 - CLIP_MARGIN)))]
+    variables = [tf.Variable(_logit(start)), tf.Variable(_logit(np.array(1 - CLIP_MARGIN, np.float32)))]
     colours, opacity = variables
     schedule = keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.steps)
     optimizer = keras.optimizers.Adam(schedule)
