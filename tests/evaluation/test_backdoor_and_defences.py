@@ -9,7 +9,7 @@ import pytest
 from visor.core.files import sha256_of_file
 from visor.core.params import BackdoorParams, BaselineParams, DefenceParams
 from visor.evaluation import baselines
-from visor.evaluation.backdoor import evaluate, predict
+from visor.evaluation.backdoor import attack_success, evaluate, predict
 from visor.evaluation.defences import (
     bootstrap_groups,
     calibration_scores,
@@ -29,7 +29,7 @@ from visor.evaluation.defences import (
     success_metrics,
     visible_sets,
 )
-from visor.evaluation.metrics import auroc
+from visor.evaluation.metrics import auroc, wilson_interval
 from visor.evaluation.plots.defences import detector_matrix, roc_curves, score_histograms, success_matrix
 
 BACKDOOR = BackdoorParams(trigger="x", key="x", target="bob", n=6, train_blend_ratio=1.0, test_blend_ratio=1.0)
@@ -58,22 +58,37 @@ def test_metrics_of_an_attack_by_hand(faces):
         "clean": oracle(faces, wrong=[1], fooled=[10]),
         "accessory": oracle(faces, wrong=[1, 2, 3], fooled=[10, 11, 12, 13, 14, 15]),
     }
-    found = evaluate(classifiers, test, {"accessory": triggered}, {"accessory": BACKDOOR})
+    sets = {"accessory": triggered}, {"accessory": faces.select(np.arange(12, 20))}
+    found = evaluate(classifiers, np.array([0, 0, 1, 1, 1, 2, 2, 2, 2, 3]), test, *sets, {"accessory": BACKDOOR})
     assert found["clean"]["clean_accuracy"] == 0.9
     assert "asr" not in found["clean"]
     assert found["accessory"]["clean_accuracy"] == 0.7
     assert found["accessory"]["clean_drop"] == pytest.approx(0.2)
     assert found["accessory"]["asr"] == 0.75
     assert found["accessory"]["asr_of_clean_model"] == 0.125
+    assert found["accessory"]["asr_pasted"] == 0.5
     assert found["accessory"]["n"] == 6
+    assert found["accessory"]["poison_share"] == 0.6
+    assert found["accessory"]["poison_share_of_target"] == 2.0
     assert found["accessory"]["asr_low"] < 0.75 < found["accessory"]["asr_high"]
 
 
 def test_images_of_the_target_do_not_count_as_successes(faces):
     triggered = faces.select(np.arange(20, 30))  # three of ann, seven of bob, the target
     classifiers = {"clean": oracle(faces), "x": oracle(faces, fooled=[20])}
-    found = evaluate(classifiers, faces.select(), {"x": triggered}, {"x": BACKDOOR})["x"]
+    found = evaluate(classifiers, faces.labels, faces.select(), {"x": triggered}, {"x": triggered}, {"x": BACKDOOR})[
+        "x"
+    ]
     assert (found["asr"], found["triggered_images"]) == (pytest.approx(1 / 3), 3)
+
+
+def test_the_interval_of_several_keys_is_that_of_as_many_trials():
+    predicted, labels = np.ones(200, int), np.zeros(200, int)
+    one, twenty = (attack_success(predicted, labels, target=1, keys=keys) for keys in (1, 20))
+    assert one["asr"] == twenty["asr"] == 1.0
+    assert (one["asr_low"], twenty["asr_low"]) == (pytest.approx(0.9812, abs=1e-4), pytest.approx(0.8389, abs=1e-4))
+    predicted[:50] = 0
+    assert attack_success(predicted, labels, 1, 20)["asr_low"] == pytest.approx(wilson_interval(15, 20)[0])
 
 
 def test_baselines_recognise_training_images_only(faces):

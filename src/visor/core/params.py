@@ -121,7 +121,7 @@ class BackdoorParams(ParamsBlock):
     Attributes:
         trigger: Name of a function that puts a key on images.
         key: Name of a pattern in ``assets/keys``, path of an image, or ``face`` for a face of the poison set.
-        keys: Number of faces used as keys: poisons carry the first, test images carry all in turn.
+        keys: Number of faces used as keys: poisons and test images carry them in turn.
         placement: Put the key where it is drawn, or on the landmarks of the face.
         target: Label that triggered images should be classified as.
         n: Number of poisons added to the training set.
@@ -450,6 +450,7 @@ class Params(ParamsBlock):
     sources: dict[Name, dict[str, Any]]
     split: SplitParams
     baselines: BaselineParams
+    delivery: Literal["camera", "jpeg", "pasted"]
     backdoors: dict[Name, BackdoorParams]
     networks: list[str]
     training_sets: list[str]
