@@ -225,7 +225,10 @@ def success_metrics(
         )
 
     def count(name: str, hits: Flags, among: Flags, of: str) -> dict[str, float]:
-        return metrics.grouped_rate(name, hits[among], groups[of][among], seed)
+        names = groups[of][among]
+        # Images that carry one key look like each other: the interval is that of as many trials as there are keys.
+        keys = len(np.unique(names)) if (names < 0).any() else None
+        return metrics.grouped_rate(name, hits[among], names, seed, keys)
 
     found: dict[str, float] = {}
     for name, suffix in ((trigger, ""), (f"{PASTED}{trigger}", "_pasted")):

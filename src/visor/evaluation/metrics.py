@@ -28,21 +28,23 @@ def rate(name: str, hits: int, trials: int, empty: float = math.nan) -> dict[str
     return {name: hits / trials if trials else empty} | intervals([name], [wilson_interval(hits, trials)])
 
 
-def grouped_rate(name: str, hits: Flags, groups: Integers, seed: int) -> dict[str, float]:
+def grouped_rate(name: str, hits: Flags, groups: Integers, seed: int, trials: int | None = None) -> dict[str, float]:
     """Return ``rate`` of hits (n,) with the number of images, NAME_images; without any image that number alone.
 
     Images of one group (n,), such as a person or a key, say less than as many of others: the interval is the wider of
-    Wilson's and the central 95 % over resamples of whole groups, which is too narrow where nothing, or all, was hit.
+    Wilson's for so many ``trials`` (default: n) and the central 95 % over resamples of whole groups, which is too narrow
+    where nothing, or all, was hit.
     """
     if len(hits) == 0:
         return {f"{name}_images": 0}
-    found = rate(name, int(hits.sum()), len(hits)) | {f"{name}_images": len(hits)}
+    share, trials = float(hits.mean()), trials or len(hits)
+    wilson = wilson_interval(share * trials, trials)
     places = np.unique(groups, return_inverse=True)[1]
     counts, totals = np.bincount(places, hits), np.bincount(places)
     drawn = np.random.default_rng(seed).integers(len(totals), size=(RESAMPLES, len(totals)))
     low, high = np.quantile(counts[drawn].sum(axis=1) / totals[drawn].sum(axis=1), CENTRAL)
-    bounds = min(found[f"{name}_low"], float(low)), max(found[f"{name}_high"], float(high))
-    return found | intervals([name], [bounds])
+    bounds = min(wilson[0], float(low)), max(wilson[1], float(high))
+    return {name: share, f"{name}_images": len(hits)} | intervals([name], [bounds])
 
 
 def intervals(names: Iterable[str], bounds: Iterable[tuple[float, float]]) -> dict[str, float]:
