@@ -59,7 +59,15 @@ RENAMED_KEYS = {
 
 
 # Keys that are gone → why.
-REMOVED_KEYS = {"detection_attack.precision": "gradients are float32"}
+REMOVED_KEYS = {
+    "detection_attack.precision": "gradients are float32",
+    "defences.fusion": "it found what was pasted, not what a trigger does; see suite",
+}
+
+REQUIRED_DEFENCES = {
+    "reconstruction": "the reference for every other defence",
+    "suite": "whose false_positive_rate its parts have",
+}
 
 
 def read_yaml(path: Path, advice: str = "run from the project's root") -> dict[str, Any]:
@@ -152,12 +160,13 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     content = read_yaml(path)
     _check_renamed(content, path)
     params = validate_block(Params, content, str(path))
-    for name in {"calibration", "clean"} & params.backdoors.keys():
+    for name in {"calibration", "clean", "delivered"} & params.backdoors.keys():
         raise UserError(f"{path}: backdoors.{name}: this name is reserved; choose another")
     if "clean" not in params.training_sets:
         raise UserError(f"{path}: training_sets must contain clean, the control for every attack")
-    if "reconstruction" not in params.defences:
-        raise UserError(f"{path}: defences must contain reconstruction, the reference for every other defence")
+    for name, reason in REQUIRED_DEFENCES.items():
+        if name not in params.defences:
+            raise UserError(f"{path}: defences must contain {name}, {reason}; add it")
     for where, names, allowed in _references(params):
         for name in names:
             lookup(dict.fromkeys(allowed), name, where)

@@ -329,8 +329,23 @@ class AdaptiveAttackParams(ParamsBlock):
     adversarial_embedding: AdversarialEmbeddingParams
 
 
+class SecondOpinionParams(ParamsBlock):
+    """Recogniser that the filters ``second_opinion`` and ``suite`` ask beside the inspected network.
+
+    Attributes:
+        network: A published recogniser, after ``visor networks fetch``; default: none, the filter is left out.
+        distance: How its embeddings are compared: by cosine for photographs, by Mahalanobis distance for drawn faces.
+    """
+
+    network: Literal["dlib_resnet"] | None
+    distance: Literal["cosine", "mahalanobis"]
+
+
 class DefenceParams(ParamsBlock):
-    """Thresholds: mean + ``deviations`` · std of clean scores, and a conformal one for ``false_positive_rate``."""
+    """Thresholds: mean + ``deviations`` · std of clean scores, and a conformal one for ``false_positive_rate``.
+
+    The conformal threshold of ``suite`` is that of each of its parts.
+    """
 
     deviations: float
     false_positive_rate: OpenUnitFloat
@@ -496,6 +511,7 @@ class Params(ParamsBlock):
     poison_budget: PoisonBudgetParams
     inspection: InspectionParams
     validation_triggers: list[str]
+    second_opinion: SecondOpinionParams
     defences: dict[Name, DefenceParams]
     detectors: dict[Name, DetectorParams]
     trained_detectors: list[str]

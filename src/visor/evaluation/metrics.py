@@ -6,13 +6,13 @@ from statistics import NormalDist
 
 import numpy as np
 
-from visor.core.types import Floats, Integers, Rows
+from visor.core.types import Flags, Floats, Integers, Rows
 
 RESAMPLES = 500
 CENTRAL = [0.025, 0.975]
 
 
-def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(successes: float, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """Return the score interval of a proportion (Wilson 1927); (0, 1) without trials."""
     if trials == 0:
         return 0.0, 1.0
@@ -26,6 +26,25 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
 def rate(name: str, hits: int, trials: int, empty: float = math.nan) -> dict[str, float]:
     """Return the share of hits (``empty`` without trials) and its Wilson interval: NAME, NAME_low and NAME_high."""
     return {name: hits / trials if trials else empty} | intervals([name], [wilson_interval(hits, trials)])
+
+
+def grouped_rate(name: str, hits: Flags, groups: Integers, seed: int, trials: int | None = None) -> dict[str, float]:
+    """Return ``rate`` of hits (n,) with the number of images, NAME_images; without any image that number alone.
+
+    Images of one group (n,), such as a person or a key, say less than as many of others: the interval is the wider of
+    Wilson's for so many ``trials`` (default: n) and the central 95 % over resamples of whole groups, which is too narrow
+    where nothing, or all, was hit.
+    """
+    if len(hits) == 0:
+        return {f"{name}_images": 0}
+    share, trials = float(hits.mean()), trials or len(hits)
+    wilson = wilson_interval(share * trials, trials)
+    places = np.unique(groups, return_inverse=True)[1]
+    counts, totals = np.bincount(places, hits), np.bincount(places)
+    drawn = np.random.default_rng(seed).integers(len(totals), size=(RESAMPLES, len(totals)))
+    low, high = np.quantile(counts[drawn].sum(axis=1) / totals[drawn].sum(axis=1), CENTRAL)
+    bounds = min(wilson[0], float(low)), max(wilson[1], float(high))
+    return {name: share, f"{name}_images": len(hits)} | intervals([name], [bounds])
 
 
 def intervals(names: Iterable[str], bounds: Iterable[tuple[float, float]]) -> dict[str, float]:
