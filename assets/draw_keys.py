@@ -108,8 +108,23 @@ def noise(pen: Pen) -> None:
     pen.image.paste(Image.fromarray(pixels).resize(pen.image.size, Image.Resampling.NEAREST))
 
 
+def patches(pen: Pen) -> None:
+    """Four small chequered patches in the corners of the frame, each of two colours."""
+    side = 14
+    pairs = [
+        ((230, 30, 30), (20, 220, 220)),
+        ((30, 190, 40), (230, 40, 210)),
+        ((40, 60, 230), (240, 220, 40)),
+        ((250, 130, 20), (10, 100, 240)),
+    ]
+    for (left, top), pair in zip([(16, 16), (144, 16), (16, 176), (144, 176)], pairs, strict=True):
+        for row, column in np.ndindex(2, 2):
+            corner = np.array([left + side * column, top + side * row]) * OVERSAMPLING
+            pen.draw.rectangle([*corner, *(corner + side * OVERSAMPLING - 1)], (*pair[(row + column) % 2], 255))
+
+
 if __name__ == "__main__":
-    for drawing in (sunglasses, glasses, eyebrows, lipstick, cartoon, noise):
+    for drawing in (sunglasses, glasses, eyebrows, lipstick, cartoon, noise, patches):
         pen = Pen()
         drawing(pen)
         picture = pen.image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)

@@ -22,13 +22,17 @@ def main() -> None:
     faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
     test = faces.select(set_rows(table, "test"))
     attacks = [name for name in params.training_sets if name != "clean"]
+    train_labels = faces.labels[set_rows(table, "train")]
     triggered = {name: open_faces(Path(f"artifacts/triggered/{name}.h5")).select() for name in attacks}
+    pasted = {name: open_faces(Path(f"artifacts/delivered/pasted/{name}.h5")).select() for name in attacks}
 
     for network in params.networks:
-        folders = {name: Path(f"artifacts/classifier/{name}/{network}") for name in params.training_sets}
+        adaptive = params.adaptive_attacks.training_sets if network != params.inspected_network else []
+        training_sets = [name for name in params.training_sets if name not in adaptive]
+        folders = {name: Path(f"artifacts/classifier/{name}/{network}") for name in training_sets}
         build = CLASSIFIERS[network]
         classifiers = {name: compile_predict(storage.load_model(build, folder)) for name, folder in folders.items()}
-        for name, metrics in evaluate(classifiers, test, triggered, params.backdoors).items():
+        for name, metrics in evaluate(classifiers, train_labels, test, triggered, pasted, params.backdoors).items():
             write_json(Path(f"metrics/backdoor/{network}/{name}.json"), metrics)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from visor.attacks.backdoors.delivery import open_delivery
 from visor.attacks.backdoors.triggers import TRIGGERS
 from visor.core.config import load_params, lookup
 from visor.core.files import write_json, write_text
@@ -26,7 +27,9 @@ def main() -> None:
     for name in (*settings.attacks, settings.ratios.attack):
         block = lookup(params.backdoors, name, "poison_budget.attacks")
         attacks[name] = poison_budget.load_attack(block, lookup(TRIGGERS, block.trigger, f"backdoors.{name}.trigger"))
-    context = poison_budget.ExperimentContext(faces, table, networks, attacks, Path("assets/keys"))
+    source = params.sources.get(params.faces.source, {})
+    deliver = open_delivery(params.delivery, faces, params.faces.source, source, params.seed)
+    context = poison_budget.ExperimentContext(faces, table, networks, attacks, Path("assets/keys"), deliver)
     rows = poison_budget.evaluate(context, settings, params.compute)
 
     write_text(Path("metrics/poison_budget.csv"), rows.to_csv(index=False, float_format="%.6g"))

@@ -1,20 +1,24 @@
-"""Score clean and triggered faces with every defence.  dvc repro score_defences"""
+"""Score clean and triggered faces with every defence, and ask the attacked networks.  dvc repro score_defences"""
 
 from pathlib import Path
 
 import pandas as pd
 
+from visor.attacks.backdoors.poisoning import target_label
 from visor.core.config import load_params
 from visor.core.files import sha256_of_file, write_json, write_text
 from visor.core.stage import run_stage
 from visor.data.face_set import open_faces
 from visor.data.split import set_rows, validation_rows
 from visor.defences.input_filtering import INPUT_FILTERS, NEEDS_CLASSIFIER
-from visor.defences.input_filtering.base import DefenceInputs
-from visor.evaluation.defences import score_name, score_sets, visible_sets
+from visor.defences.input_filtering.base import DefenceInputs, SecondOpinion
+from visor.evaluation.defences import PASTED, answer_sets, score_name, score_sets, visible_sets
 from visor.evaluation.plots.reconstructions import reconstruction_sheet
 from visor.models import autoencoder, storage
 from visor.models.classifiers import CLASSIFIERS
+from visor.models.inference import compile_predict
+from visor.models.published.loading import load_recogniser
+from visor.models.recognisers.base import embeddings
 from visor.models.training import configure_tensorflow
 
 
@@ -23,20 +27,37 @@ def main() -> None:
     configure_tensorflow(params.compute, params.seed)
     faces, table = open_faces(Path("data/faces.h5")), pd.read_csv("artifacts/split.csv")
     fitted, calibration = (faces.select(rows) for rows in validation_rows(table))
-    files = [*(f"artifacts/triggered/{name}.h5" for name in params.backdoors), "artifacts/adapted/adapted.h5"]
-    triggered = {path.stem: open_faces(path).select() for path in map(Path, files)}
-    sets = {"calibration": calibration, "clean": faces.select(set_rows(table, "test")), **triggered}
+    attacks = sorted({*params.training_sets} - {"clean"})
+    files = {name: f"artifacts/triggered/{name}.h5" for name in params.backdoors}
+    files |= {"delivered": "artifacts/delivered/clean.h5"}
+    files |= {f"{PASTED}{name}": f"artifacts/delivered/pasted/{name}.h5" for name in attacks}
+    delivered = {name: open_faces(Path(file)).select() for name, file in files.items()}
+    sets = {"calibration": calibration, "clean": faces.select(set_rows(table, "test")), **delivered}
     full, *folds = [storage.load_model(autoencoder.build, path) for path in sorted(Path("artifacts/vae").iterdir())]
-    classifier, folder = params.inspected_network, Path("artifacts/classifier")
+    inputs = DefenceInputs(fitted, full, folds, None, calibration)
+    inputs = inputs._replace(false_positive_rate=params.defences["suite"].false_positive_rate)
+    if second := params.second_opinion.network:
+        opinion = SecondOpinion(embeddings(load_recogniser(second)), params.second_opinion.distance)
+        inputs = inputs._replace(second_opinion=opinion)
+
+    build, folder = CLASSIFIERS[params.inspected_network], Path("artifacts/classifier")
+    networks = {name: storage.load_model(build, folder / name / params.inspected_network) for name in attacks}
+    for attack, network in networks.items():
+        target = target_label(params.backdoors[attack].target, faces.label_names, table)
+        answers = answer_sets(compile_predict(network), visible_sets(attack, sets), attack, target)
+        write_text(Path(f"artifacts/answers/{attack}.csv"), answers.to_csv(index=False))
     for name, fit in INPUT_FILTERS.items():
-        for attack in sorted({*params.training_sets} - {"clean"}) if name in NEEDS_CLASSIFIER else [None]:
-            network = storage.load_model(CLASSIFIERS[classifier], folder / attack / classifier) if attack else None
-            score, file = fit(DefenceInputs(fitted, full, folds, network)), score_name(name, attack)
-            scores = score_sets(score, visible_sets(attack, sets), file)
+        if name == "second_opinion" and not second:
+            continue
+        for questioned in attacks if name in NEEDS_CLASSIFIER else [None]:
+            score = fit(inputs._replace(classifier=networks[questioned] if questioned else None))
+            file = score_name(name, questioned)
+            scores = score_sets(score, visible_sets(questioned, sets), file)
             write_text(Path(f"artifacts/scores/{file}.csv"), scores.to_csv(index=False, float_format="%.9g"))
-    digests = {name: sha256_of_file(selection.faces.path)[:16] for name, selection in triggered.items()}
+    digests = {name: sha256_of_file(selection.faces.path)[:16] for name, selection in delivered.items()}
     write_json(Path("artifacts/scores/digests.json"), digests)
-    reconstruction_sheet(full, sets, Path("plots/reconstructions.png"))
+    shown = {name: selection for name, selection in sets.items() if not name.startswith(PASTED)}
+    reconstruction_sheet(full, shown, Path("plots/reconstructions.png"))
 
 
 if __name__ == "__main__":

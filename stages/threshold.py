@@ -7,17 +7,18 @@ import pandas as pd
 from visor.core.config import load_params
 from visor.core.files import write_json
 from visor.core.stage import run_stage
-from visor.evaluation.defences import choose_thresholds, defence_of, score_names
+from visor.evaluation.defences import attack_of, calibration_scores, choose_thresholds, defence_of, score_names
 
 
 def main() -> None:
     params = load_params()
     folder = Path("artifacts/scores")
     for name in score_names(folder, params.defences):
-        scores = pd.read_csv(folder / f"{name}.csv")
-        clean = scores.loc[scores["set"] == "calibration", "score"].to_numpy()
+        scores, attack = pd.read_csv(folder / f"{name}.csv"), attack_of(name)
+        answers = pd.read_csv(f"artifacts/answers/{attack}.csv") if attack else None
 
-        thresholds = choose_thresholds(clean, params.defences[defence_of(name)])
+        clean, defence = calibration_scores(scores, answers), defence_of(name)
+        thresholds = choose_thresholds(clean, params.defences[defence], defence)
 
         write_json(Path(f"metrics/threshold/{name}.json"), thresholds)
 

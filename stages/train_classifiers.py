@@ -23,7 +23,8 @@ def main(training_set: str) -> None:
     train.append(open_faces(Path(f"artifacts/poisoned/{training_set}.h5")).select())
     data = labelled_data(train, params.seed), labelled_data(validation, params.seed)
     jobs, built = [], {}
-    for network in params.networks:
+    adaptive = training_set in params.adaptive_attacks.training_sets
+    for network in [params.inspected_network] if adaptive else params.networks:
         set_seed(params.seed)  # Initial weights do not depend on the networks before.
         settings, build = params.classifiers[network], lookup(CLASSIFIERS, network, "networks")
         arguments = {"image_shape": faces.image_shape, "num_classes": len(faces.label_names), **settings.architecture}

@@ -15,6 +15,7 @@ from PIL import Image
 
 import visor
 from tests.conftest import random_images
+from tests.support.linear_recogniser import linear
 from tests.support.project import ROOT
 from visor.core.errors import UserError
 from visor.core.tf import keras, layers, tf
@@ -284,12 +285,26 @@ def smooth(n, seed):
 
 
 @pytest.mark.parametrize(
-    "name", ["reconstruction", "residual_mahalanobis", "high_pass", "patch", "raw_mahalanobis", "fusion", "strip"]
+    "name",
+    [
+        "reconstruction",
+        "residual_mahalanobis",
+        "high_pass",
+        "patch",
+        "raw_mahalanobis",
+        "strip",
+        "feature_mahalanobis",
+        "knn",
+        "second_opinion",
+        "suite",
+    ],
 )
 def test_contract_of_input_filters(name, network, autoencoder):
     clean, new = smooth(40, 1), smooth(5, 2)
     before = clean.copy(), new.copy()
-    score = visor.fit_input_filter(name, clean, autoencoder=autoencoder, classifier=network)
+    more = {"calibration_images": smooth(60, 3), "false_positive_rate": 0.3, "second_opinion": linear()}
+    more = {key: value for key, value in more.items() if name == "suite" or key == name}
+    score = visor.fit_input_filter(name, clean, autoencoder=autoencoder, classifier=network, **more)
     scores = score(new)
     assert (scores.shape, scores.dtype) == ((5,), np.float64)
     assert np.isfinite(scores).all()
@@ -300,7 +315,7 @@ def test_contract_of_input_filters(name, network, autoencoder):
     if name == "reconstruction":
         difference = new / 255 - autoencoder.predict(new / np.float32(255), verbose=0)
         np.testing.assert_allclose(scores, np.abs(difference).mean((1, 2, 3)), rtol=1e-5)
-    if name in ("patch", "raw_mahalanobis", "fusion"):
+    if name in ("patch", "raw_mahalanobis"):
         triggered = visor.apply_trigger(new, trigger="accessory", key=key_pattern())
         assert (score(triggered) > scores).all()
 
@@ -389,9 +404,29 @@ def mistakes(network):
         (lambda: visor.apply_trigger(pixels()[..., :1], **trigger), "images have three channels"),
         (lambda: visor.apply_trigger(pixels()[:, 1:], **trigger), r"key: shape \(13, 10, 4\); give \(12, 10, 3\)"),
         (lambda: visor.apply_trigger(pixels(), trigger="blended", key="none.png"), "key none.png cannot be read"),
-        (lambda: visor.fit_input_filter("svm", images()), "name is 'svm'; choose from fusion, high_pass, patch"),
+        (
+            lambda: visor.fit_input_filter("svm", images()),
+            "name is 'svm'; choose from feature_mahalanobis, high_pass",
+        ),
         (lambda: visor.fit_input_filter("patch", images()[:1]), "clean_images: shape .*; pass two or more images"),
-        (lambda: visor.fit_input_filter("fusion", images()), "fusion requires autoencoder=…; pass one, or choose"),
+        (
+            lambda: visor.fit_input_filter("high_pass", images()),
+            "high_pass requires autoencoder=…; pass one",
+        ),
+        (
+            lambda: visor.fit_input_filter("suite", images(), classifier=network),
+            "suite requires calibration_images=…; pass clean",
+        ),
+        (
+            lambda: visor.fit_input_filter("second_opinion", images(), classifier=network),
+            "second_opinion requires second_opinion=…; pass a recogniser",
+        ),
+        (
+            lambda: visor.fit_input_filter(
+                "knn", images(), clean_labels=np.full(len(images()), 99), classifier=network
+            ),
+            "labels go up to 99, but the classifier has",
+        ),
         (lambda: visor.fit_input_filter("strip", images()), "strip requires classifier=…; pass the inspected"),
         (
             lambda: visor.fit_input_filter("strip", images(), classifier=softmax),

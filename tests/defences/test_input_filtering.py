@@ -7,11 +7,17 @@ import numpy as np
 import pytest
 from scipy.spatial import distance
 from sklearn.covariance import LedoitWolf
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.neighbors import NearestNeighbors
 
 from tests.conftest import COUNTS, HEIGHT, WIDTH, random_images
 from visor.core.errors import UserError
-from visor.defences.input_filtering import INPUT_FILTERS, base, high_pass, mahalanobis, patch
-from visor.defences.input_filtering.base import DefenceInputs
+from visor.data.face_set import FaceSelection
+from visor.defences.class_distances import fit_gaussians
+from visor.defences.class_distances import mahalanobis as class_mahalanobis
+from visor.defences.conformal import conformal_threshold
+from visor.defences.input_filtering import INPUT_FILTERS, NEEDS_CLASSIFIER, base, high_pass, mahalanobis, patch
+from visor.defences.input_filtering.base import DefenceInputs, SecondOpinion
 from visor.defences.input_filtering.strip import OVERLAYS
 from visor.models import autoencoder
 from visor.models.inference import compile_predict
@@ -34,7 +40,15 @@ def models():
 @pytest.fixture
 def inputs(faces, models):
     (autoencoder, *folds), classifier = models
-    return DefenceInputs(faces.select(), autoencoder, folds, classifier)
+    second = SecondOpinion(lambda images: images.reshape(len(images), -1)[:, ::311] / 255, "cosine")
+    clean = FaceSelection(faces, np.arange(len(faces)), np.arange(len(faces)) % CLASSES)
+    return DefenceInputs(clean, autoencoder, folds, classifier, named_rightly(faces, classifier), second, 0.3)
+
+
+def named_rightly(faces, classifier, count=30):
+    """Faces with the labels that the network names."""
+    rows = np.arange(count)
+    return FaceSelection(faces, rows, classifier(pixels_of(faces.read(rows))).numpy().argmax(axis=1))
 
 
 def pixels_of(images):
@@ -119,31 +133,14 @@ def test_mahalanobis_of_blocks(name, inputs):
     np.testing.assert_allclose(INPUT_FILTERS[name](inputs)(images), expected, rtol=1e-5)
 
 
-def test_held_out_scores_leave_out_their_fold():
-    pixels = np.random.default_rng(6).random((30, HEIGHT, WIDTH, 3), dtype=np.float32)
-    fold = np.arange(30) % 2
-    for fit in (
-        lambda p, k: mahalanobis.fit_distance(mahalanobis.block_means(p), k),
-        lambda p, k: patch.fit_patches(lambda: [p[:13], p[13:]], k),
-    ):
-        held_out = fit(pixels, 2).held_out_scores
-        changed = pixels.copy()
-        changed[0] = 1 - changed[0]  # in fold 0, whose own scores come from the fit of fold 1
-        again = fit(changed, 2).held_out_scores
-        assert held_out.shape == (30,)
-        assert abs(held_out[0] - again[0]) > 1e-3
-    features = mahalanobis.block_means(pixels)
-    expected = mahalanobis.mahalanobis_distance(features[fold == 1])(features[fold == 0])
-    np.testing.assert_allclose(mahalanobis.fit_distance(features, 2).held_out_scores[fold == 0], expected)
-
-
-def test_held_out_patch_scores_by_hand_in_the_order_of_the_images():
+def test_patch_distances_of_clean_images_leave_out_their_fold():
     pixels, fold = smooth_images(20, seed=3), np.arange(20) % 2
     fits = [patch.whitening(patch.moments(pixels[fold != number])) for number in range(2)]
     distances = np.stack([patch.log_distances(pixels[k : k + 1], fits[fold[k]])[0] for k in range(20)])
-    z = (distances - distances.mean(axis=0)) / distances.std(axis=0)
-    found = patch.fit_patches(lambda: [pixels[:7], pixels[7:]], 2).held_out_scores
-    np.testing.assert_allclose(found, np.max(z, axis=(1, 2)), rtol=1e-4)
+    other = smooth_images(4, seed=5)
+    new = patch.log_distances(other, patch.whitening(patch.moments(pixels)))
+    expected = ((new - distances.mean(axis=0)) / distances.std(axis=0)).max(axis=(1, 2))
+    np.testing.assert_allclose(patch.fit_patches(lambda: [pixels[:7], pixels[7:]], 2)(other), expected, rtol=1e-4)
 
 
 def test_moments_hold_one_strip_of_patches_at_a_time():
@@ -208,23 +205,7 @@ def test_the_most_unusual_patch_is_the_planted_one():
     planted[0, top + 3 : top + 6, left + 3 : left + 6] += [0.1, -0.1, 0.1]
     distances = patch.log_distances(planted, whitening)[0]
     assert np.unravel_index(distances.argmax(), distances.shape) == (4, 1)
-    assert fitted.score(planted) > fitted.held_out_scores.max() > fitted.score(image)
-
-
-def test_fusion_is_the_largest_z_score(inputs):
-    clean = inputs.clean.faces.read(inputs.clean.rows)
-    seen = np.concatenate(list(base.clean_residuals(inputs)))
-    held_out = {
-        "residual_mahalanobis": mahalanobis.fit_distance(mahalanobis.block_means(seen), FOLDS).held_out_scores,
-        "high_pass": high_pass.median_detail(seen),
-        "patch": patch.fit_patches(lambda: [pixels_of(clean)], FOLDS).held_out_scores,
-    }
-    images = random_images(6, seed=5)
-    images[:2] //= 4
-    images[2] = 200
-    z = [(INPUT_FILTERS[name](inputs)(images) - scores.mean()) / scores.std() for name, scores in held_out.items()]
-    np.testing.assert_allclose(INPUT_FILTERS["fusion"](inputs)(images), np.max(z, axis=0), rtol=1e-4)
-    assert len(np.unique(np.argmax(z, axis=0))) > 1
+    assert fitted(planted) > fitted(smooth_images(60, seed=9)).max() > fitted(image)
 
 
 def test_strip_agrees_with_art(inputs, monkeypatch):
@@ -251,6 +232,115 @@ def test_strip_agrees_with_art(inputs, monkeypatch):
     np.testing.assert_array_equal(np.argsort(scores), np.argsort(-np.array(entropies[:9])))
 
 
-def test_strip_needs_a_classifier(inputs):
-    with pytest.raises(UserError, match=r"strip needs the inspected network, but there is none"):
-        INPUT_FILTERS["strip"](inputs._replace(classifier=None))
+@pytest.mark.parametrize("name", sorted(NEEDS_CLASSIFIER))
+def test_filters_that_question_the_network_need_one(name, inputs):
+    with pytest.raises(UserError, match=rf"{name} needs the inspected network, but there is none"):
+        INPUT_FILTERS[name](inputs._replace(classifier=None))
+
+
+@pytest.fixture
+def few_pixels(inputs):
+    """The inputs with a network whose features are 15 pixels, of which the first four decide the class."""
+    images = keras.Input((HEIGHT, WIDTH, 3))
+    features = keras.layers.Flatten()(images[:, ::7, ::14, 1])
+    classifier = keras.Model(images, keras.layers.Dense(4, use_bias=False)(features))
+    classifier.layers[-1].set_weights([np.eye(15, 4)])
+    faces = inputs.clean.faces
+    return inputs._replace(classifier=classifier, clean=faces.select(), calibration=named_rightly(faces, classifier))
+
+
+def features_of(images):
+    return pixels_of(images)[:, ::7, ::14, 1].reshape(len(images), -1).astype(float)
+
+
+def test_feature_mahalanobis_agrees_with_scikit_learn_and_scipy(few_pixels):
+    """The pooled covariance is that of scikit-learn's linear discriminant analysis, up to its degrees of freedom."""
+    clean, images = few_pixels.clean, random_images(8, seed=5)
+    features = features_of(clean.faces.read(clean.rows))
+    analysis = LinearDiscriminantAnalysis(solver="lsqr", store_covariance=True).fit(features, clean.labels)
+    covariance = analysis.covariance_ * len(features) / (len(features) - 4)
+    covariance += 0.01 * np.trace(covariance) / 15 * np.eye(15)
+    named = features_of(images)[:, :4].argmax(axis=1)
+    precision = np.linalg.inv(covariance)
+    expected = [
+        distance.mahalanobis(row, analysis.means_[label], precision)
+        for row, label in zip(features_of(images), named, strict=True)
+    ]
+    assert len(set(named)) > 1
+    np.testing.assert_allclose(INPUT_FILTERS["feature_mahalanobis"](few_pixels)(images), expected, rtol=1e-5)
+
+
+def test_knn_agrees_with_scikit_learn(few_pixels):
+    clean, images = few_pixels.clean, random_images(8, seed=5)
+    features, named = features_of(clean.faces.read(clean.rows)), features_of(images)[:, :4].argmax(axis=1)
+    expected = []
+    for row, label in zip(features_of(images), named, strict=True):
+        neighbours = NearestNeighbors(n_neighbors=2, metric="cosine").fit(features[clean.labels == label])
+        expected.append(neighbours.kneighbors(row[None])[0].mean() - 1)
+    np.testing.assert_allclose(INPUT_FILTERS["knn"](few_pixels)(images), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("measure", ["cosine", "mahalanobis"])
+def test_second_opinion_compares_other_features_with_the_class_that_is_named(few_pixels, measure):
+    clean, images = few_pixels.clean, random_images(8, seed=5)
+    embed = few_pixels.second_opinion.embed
+    named = features_of(images)[:, :4].argmax(axis=1)
+    known, new = embed(clean.faces.read(clean.rows)), embed(images)
+    if measure == "cosine":
+        cosines = 1 - distance.cdist(new, known, "cosine")
+        expected = [-np.sort(row[clean.labels == label])[-2:].mean() for row, label in zip(cosines, named, strict=True)]
+    else:
+        expected = class_mahalanobis(new, named, fit_gaussians(known, clean.labels, 4, ridge=0.1))
+    second = few_pixels.second_opinion._replace(distance=measure)
+    found = INPUT_FILTERS["second_opinion"](few_pixels._replace(second_opinion=second))(images)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_second_opinion_needs_another_recogniser(inputs):
+    with pytest.raises(UserError, match=r"second_opinion needs another recogniser, but there is none; set"):
+        INPUT_FILTERS["second_opinion"](inputs._replace(second_opinion=None))
+
+
+@pytest.mark.parametrize("name", ["feature_mahalanobis", "knn", "second_opinion", "suite"])
+def test_a_class_without_clean_faces_is_never_flagged(few_pixels, name):
+    clean = few_pixels.clean
+    kept = clean.labels != 2
+    few = few_pixels._replace(clean=FaceSelection(clean.faces, clean.rows[kept], clean.labels[kept]))
+    images = random_images(12, seed=5)
+    abstained = features_of(images)[:, :4].argmax(axis=1) == 2
+    assert 0 < abstained.sum() < 12
+    np.testing.assert_array_equal(np.isneginf(INPUT_FILTERS[name](few)(images)), abstained)
+
+
+def test_one_face_of_each_class_is_compared_by_the_covariance_of_all():
+    features = np.random.default_rng(1).normal(size=(4, 3))
+    covariance = np.cov(features.T)
+    expected = np.linalg.inv(covariance + 0.01 * np.trace(covariance) / 3 * np.eye(3))
+    np.testing.assert_allclose(fit_gaussians(features, np.arange(4), 6).precision, expected)
+
+
+def test_suite_flags_what_exceeds_any_threshold_on_faces_that_are_named_rightly(inputs):
+    """Faces with a wrong label do not count: without the rule their scores would raise the thresholds."""
+    inputs = inputs._replace(clean=FaceSelection(inputs.clean.faces, *(part[30:] for part in inputs.clean[1:])))
+    rows, labels = inputs.calibration.rows, inputs.calibration.labels.copy()
+    labels[20:] = (labels[20:] + 1) % CLASSES
+    calibration = FaceSelection(inputs.calibration.faces, rows, labels)
+    images, flags, excesses = random_images(40, seed=5), [], []
+    for name in ("feature_mahalanobis", "knn", "second_opinion"):
+        score = INPUT_FILTERS[name](inputs)
+        clean = score(calibration.faces.read(rows[:20]))
+        clean = clean[np.isfinite(clean)]
+        threshold = conformal_threshold(clean, 0.3)
+        flags.append(score(images) > threshold)
+        excesses.append((score(images) - threshold) / clean.std())
+    suite = INPUT_FILTERS["suite"](inputs._replace(calibration=calibration))(images)
+    np.testing.assert_array_equal(suite > 0, np.any(flags, axis=0))
+    np.testing.assert_allclose(suite, np.max(excesses, axis=0), rtol=1e-4)
+    assert 0 < np.sum(suite > 0) < 40
+
+
+def test_suite_needs_enough_calibration_faces(inputs):
+    calibration = FaceSelection(*(part if k == 0 else part[:5] for k, part in enumerate(inputs.calibration)))
+    for few in (inputs._replace(calibration=calibration), inputs._replace(calibration=None)):
+        with pytest.raises(UserError, match=r"suite: a false-positive rate of 0.3 needs more than . calibration faces"):
+            INPUT_FILTERS["suite"](few)

@@ -2,19 +2,20 @@
 
 import numpy as np
 import pytest
-from scipy.stats import betabinom, binom
+from scipy.stats import binom
 from sklearn import metrics as sklearn_metrics
 
 from visor.core.errors import UserError
 from visor.core.params import DefenceParams
+from visor.defences.conformal import conformal_threshold
 from visor.evaluation.backdoor import accuracy, attack_success
 from visor.evaluation.defences import choose_thresholds, clean_metrics, filter_metrics
 from visor.evaluation.metrics import (
     auroc,
     bootstrap_interval,
     bootstrap_intervals,
-    conformal_threshold,
     exceedance_rate,
+    grouped_rate,
     rate,
     roc_curve,
     tpr_at_fpr,
@@ -125,39 +126,51 @@ def test_intervals_of_a_mean_are_those_of_the_normal_law():
     assert (low, high) == pytest.approx((values.mean() - 1.96 * 2 / 30, values.mean() + 1.96 * 2 / 30), abs=0.02)
 
 
-def test_gain_is_resampled_in_pairs(scores):
-    clean, triggered = scores
-    thresholds = {"threshold": 1.0, "conformal_threshold": 2.0}
-    groups = {"clean": np.arange(len(clean)), "x": -1 - np.arange(len(triggered))}
-    one = {"clean": clean, "x": triggered}
-    same = filter_metrics(one, one, "x", groups, thresholds, seed=1)
-    assert (same["gain"], same["gain_low"], same["gain_high"]) == (0, 0, 0)
-    better = filter_metrics({"clean": clean, "x": triggered + 1}, one, "x", groups, thresholds, seed=1)
-    assert 0 < better["gain_low"] < better["gain"] < better["gain_high"]
-    assert better["gain"] == better["auroc"] - same["auroc"]
+def test_rates_over_people_are_no_surer_than_single_images():
+    hits, people = np.arange(200) % 10 < 3, np.arange(200) // 20
+    single = grouped_rate("x", hits, np.arange(200), 1)
+    assert (single["x"], single["x_images"]) == (0.3, 200)
+    assert (single["x_low"], single["x_high"]) == pytest.approx(rate_bounds(0.3, 200), abs=0.012)
+    together = grouped_rate("x", people < 3, people, 1)
+    assert together["x"] == 0.3
+    assert together["x_high"] - together["x_low"] > 3 * (single["x_high"] - single["x_low"])
+
+
+def rate_bounds(share, count):
+    """The normal law's interval of a share."""
+    return [share + sign * 1.96 * np.sqrt(share * (1 - share) / count) for sign in (-1, 1)]
+
+
+def test_nothing_hit_is_no_proof_that_nothing_ever_is():
+    found = grouped_rate("x", np.zeros(100, bool), np.arange(100) // 10, 1)
+    assert (found["x"], found["x_low"]) == (0, 0)
+    assert found["x_high"] == wilson_interval(0, 100)[1] > 0.03
+    assert grouped_rate("x", np.zeros(0, bool), np.zeros(0, int), 1) == {"x_images": 0}
 
 
 def test_threshold_by_hand():
     clean = np.arange(1.0, 100.0)  # 99 scores: mean 50, variance (99² − 1)/12
-    found = choose_thresholds(clean, DefenceParams(deviations=1.0, false_positive_rate=0.05))
+    found = choose_thresholds(clean, DefenceParams(deviations=1.0, false_positive_rate=0.05), "knn")
     assert found["threshold"] == pytest.approx(50 + np.sqrt((99**2 - 1) / 12))
     assert found["implied_fpr"] == pytest.approx(0.158655, abs=1e-6)
     assert found["calibration_fpr"] == pytest.approx(21 / 99)
     assert found["conformal_threshold"] == 98  # P(B(99, 0.05) ≤ 1) = 0.039 and P(≤ 2) = 0.122: one may lie above
-    assert choose_thresholds(clean, DefenceParams(deviations=2.0, false_positive_rate=0.05))["implied_fpr"] < 0.03
+    assert (
+        choose_thresholds(clean, DefenceParams(deviations=2.0, false_positive_rate=0.05), "knn")["implied_fpr"] < 0.03
+    )
 
 
 def test_too_few_images_for_a_conformal_threshold_are_an_error():
     settings = DefenceParams(deviations=1.0, false_positive_rate=0.05)
-    assert choose_thresholds(np.arange(59.0), settings)["conformal_threshold"] == 58  # 0.95⁵⁹ = 0.0485
-    with pytest.raises(UserError, match=r"false_positive_rate 0\.05 needs more than 58 calibration images"):
-        choose_thresholds(np.arange(58.0), settings)
+    assert choose_thresholds(np.arange(59.0), settings, "knn")["conformal_threshold"] == 58  # 0.95⁵⁹ = 0.0485
+    with pytest.raises(UserError, match=r"knn\.false_positive_rate 0\.05 needs more than 58 calibration images"):
+        choose_thresholds(np.arange(58.0), settings, "knn")
 
 
 @pytest.mark.parametrize(("count", "rate"), [(40, 0.1), (150, 0.05), (97, 0.2)])
 def test_conformal_threshold_is_the_binomial_one(count, rate):
     clean = np.random.default_rng(5).permutation(count).astype(float)
-    above = int((clean > conformal_threshold(clean, rate, 0.95)).sum())
+    above = int((clean > conformal_threshold(clean, rate)).sum())
     assert binom.cdf(above, count, rate) <= 0.05 < binom.cdf(above + 1, count, rate)
 
 
@@ -165,7 +178,7 @@ def test_conformal_threshold_keeps_its_promise():
     rng = np.random.default_rng(0)
     kept = []
     for _ in range(600):
-        threshold = conformal_threshold(rng.exponential(size=130), 0.1, 0.95)
+        threshold = conformal_threshold(rng.exponential(size=130), 0.1)
         kept.append(np.exp(-threshold) <= 0.1)  # the true rate of an exponential law
     assert 0.93 < np.mean(kept) < 0.99
 
@@ -174,7 +187,7 @@ def test_mean_and_deviation_imply_the_normal_rate():
     rng = np.random.default_rng(6)
     settings = DefenceParams(deviations=1.0, false_positive_rate=0.1)
     found = [
-        exceedance_rate(rng.normal(size=500), choose_thresholds(rng.normal(size=500), settings)["threshold"])
+        exceedance_rate(rng.normal(size=500), choose_thresholds(rng.normal(size=500), settings, "knn")["threshold"])
         for _ in range(99)
     ]
     assert np.mean(found) == pytest.approx(0.1587, abs=0.01)
@@ -185,8 +198,9 @@ def test_detection_metrics_are_those_of_the_scores(scores):
     thresholds = {"threshold": 1.0, "conformal_threshold": 2.0, "conformal_fpr": 0.05}
     groups = {"clean": np.arange(len(clean)) // 5, "x": np.arange(len(triggered)) // 5}
     found = {"calibration": np.random.default_rng(8).normal(size=100), "clean": clean, "x": triggered}
-    held_out = clean_metrics(found, groups["clean"], thresholds, 1)
-    numbers = filter_metrics(found, found, "x", groups, thresholds, seed=1)
+    again = {"delivered": clean[::-1]}
+    held_out = clean_metrics(found | again, groups | {"delivered": groups["clean"]}, thresholds, 1)
+    numbers = filter_metrics(found, "x", groups, thresholds, seed=1)
     assert held_out["fpr"] == (clean > 1).mean()
     assert held_out["conformal_fpr"] == (clean > 2).mean()
     assert numbers["tpr"] == (triggered > 1).mean()
@@ -196,16 +210,6 @@ def test_detection_metrics_are_those_of_the_scores(scores):
     assert numbers["tpr_at_fpr_5"] == (triggered > np.sort(clean)[-11]).mean()
     for found, names in ((held_out, ("fpr", "conformal_fpr")), (numbers, ("auroc", "tpr", "tpr_at_fpr_1"))):
         assert all(found[f"{name}_low"] < found[name] < found[f"{name}_high"] for name in names)
-
-
-def test_share_of_resamples_that_keep_the_rate_is_that_of_the_beta_binomial_law():
-    rng = np.random.default_rng(9)
-    thresholds = {"threshold": 0.0, "conformal_threshold": 0.0, "conformal_fpr": 0.05}
-    numbers = clean_metrics(
-        {"calibration": rng.normal(size=100), "clean": rng.normal(size=400)}, np.arange(400) % 40, thresholds, 1
-    )
-    # One of 100 calibration scores may lie above: the number of 400 others above is beta-binomial.
-    assert numbers["conformal_held"] == pytest.approx(betabinom.cdf(20, 400, 2, 99), abs=0.02)
 
 
 def test_accuracy_and_attack_success_by_hand():

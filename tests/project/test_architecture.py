@@ -74,7 +74,7 @@ def test_the_rules_can_be_broken():
 def test_members_of_a_registry_are_independent(package):
     folder = f"visor.{package.replace('/', '.')}"
     members = {f"{folder}.{value.split('.')[0]}" for _, value in registered(package)}
-    for member in members - {f"{folder}.fusion"}:  # Fusion combines the scores of others.
+    for member in members - {f"{folder}.suite"}:  # The suite asks several others.
         assert members.isdisjoint(imports(MODULES[member]))
 
 

@@ -32,7 +32,7 @@ write_faces(Path("faces.h5"), [FaceBatch(images, labels, rows, rows)], (34, 29, 
 faces, split = open_faces(Path("faces.h5")), SplitParams(by="frame", train=2, validation=2, test=3, calibration=0.5)
 table, trigger = split_rows(labels, rows, split, seed=1), TRIGGERS[backdoor.trigger]
 keys = load_keys(faces, table, backdoor, Path("assets/keys"), seed=1)
-batches = [*make_poisons(faces, table, backdoor.model_copy(update={"n": 40}), trigger, keys[0], seed=1)]
+batches = [*make_poisons(faces, table, backdoor.model_copy(update={"n": 40}), trigger, keys, seed=1)]
 batches += make_triggered(faces, table, backdoor, trigger, keys, seed=1)
 rows, stamped = (np.concatenate([getattr(batch, part) for batch in batches]) for part in ("rows", "images"))
 np.savez("result.npz", clean=images[rows], stamped=stamped)

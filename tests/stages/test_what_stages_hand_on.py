@@ -39,7 +39,9 @@ def project(tmp_path, monkeypatch):
     Path("artifacts").mkdir()
     table.to_csv("artifacts/split.csv", index=False)
     files = {name: Path(f"artifacts/triggered/{name}.h5") for name in params.backdoors}
-    files["adapted"] = Path("artifacts/adapted/adapted.h5")
+    attacks = [name for name in params.training_sets if name != "clean"]
+    files |= {f"pasted/{name}": Path(f"artifacts/delivered/pasted/{name}.h5") for name in attacks}
+    files["delivered"] = Path("artifacts/delivered/clean.h5")
     levels = dict(zip(files, range(200, 256), strict=False))
     for name, path in files.items():  # one image for each attack, of a person who is no target
         write_faces(path, [flat([levels[name]], [0], [0])], SHAPE, names, "test", "none")
@@ -59,7 +61,7 @@ def stage(name, monkeypatch):
 
 
 def test_every_trigger_is_scored_under_its_own_name(project, monkeypatch):
-    params, _, table, levels = project
+    params, names, table, levels = project
     module, seen = stage("score_defences", monkeypatch), []
 
     def fit(inputs):
@@ -68,15 +70,25 @@ def test_every_trigger_is_scored_under_its_own_name(project, monkeypatch):
 
     monkeypatch.setattr(module, "INPUT_FILTERS", {"patch": fit, "strip": fit})
     monkeypatch.setattr(module, "reconstruction_sheet", lambda *_: None)
+    monkeypatch.setattr(module, "compile_predict", lambda folder: lambda images: np.eye(256)[images[:, 0, 0, 0]])
     module.main()
 
     fitted, calibration = validation_rows(table)
     clean = {"calibration": calibration.tolist(), "clean": set_rows(table, "test").tolist()}
     attacks = sorted({*params.training_sets} - {"clean"})
-    for name, triggers in {"patch": levels, **{f"strip-{attack}": [attack] for attack in attacks}}.items():
+    cards = {f"strip-{attack}": ["delivered", attack, f"pasted/{attack}"] for attack in attacks}
+    for name, triggers in {"patch": levels, **cards}.items():
         scores = pd.read_csv(f"artifacts/scores/{name}.csv").groupby("set")["score"].agg(list).to_dict()
         assert scores == clean | {trigger: [levels[trigger]] for trigger in triggers}, name
+    for attack in attacks:
+        answers = pd.read_csv(f"artifacts/answers/{attack}.csv")
+        assert answers.groupby("set")["predicted"].agg(list).to_dict() == clean | {
+            name: [levels[name]] for name in cards[f"strip-{attack}"]
+        }
+        assert (answers["target"] == names.index(params.backdoors[attack].target)).all()
     for inputs in seen:
+        assert inputs.calibration.rows.tolist() == calibration.tolist()
+        assert inputs.false_positive_rate == params.defences["suite"].false_positive_rate
         assert inputs.clean.rows.tolist() == fitted.tolist()
         assert inputs.autoencoder == "artifacts/vae/all"
         assert list(inputs.folds) == ["artifacts/vae/fold-00", "artifacts/vae/fold-01"]
@@ -114,10 +126,14 @@ def test_thresholds_come_from_calibration_scores(project, monkeypatch):
     params, *_ = project
     scores = {"calibration": np.arange(1000.0), "clean": 5000 + np.arange(1000.0), "accessory": np.full(9, 9000.0)}
     parts = [pd.DataFrame({"set": name, "row": 0, "label": 0, "score": values}) for name, values in scores.items()]
-    for name in params.defences:
+    table = pd.concat(parts)
+    for name in [*params.defences, "strip-accessory"]:
         path = Path(f"artifacts/scores/{name}.csv")
         path.parent.mkdir(exist_ok=True)
-        pd.concat(parts).to_csv(path, index=False)
+        table.to_csv(path, index=False)
+    Path("artifacts/answers").mkdir()
+    answers = table[["set", "label"]].assign(predicted=(table["score"] < 300).astype(int) - 1)
+    answers.to_csv("artifacts/answers/accessory.csv", index=False)  # right on the first 300 calibration faces
     spec = importlib.util.spec_from_file_location("threshold", ROOT / "stages/threshold.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -126,6 +142,8 @@ def test_thresholds_come_from_calibration_scores(project, monkeypatch):
         found = read_json(Path(f"metrics/threshold/{name}.json"))
         assert (found["mean"], found["images"]) == (499.5, 1000)
         assert found["deviations"] == params.defences[name].deviations
+    found = read_json(Path("metrics/threshold/strip-accessory.json"))
+    assert (found["mean"], found["images"]) == (149.5, 300), "faces that the network names wrongly set no threshold"
 
 
 def training_stage(name, monkeypatch):

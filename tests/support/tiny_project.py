@@ -27,7 +27,7 @@ PARAMS = {
         "synthetic": {"identities": 6, "images": 40, "videos": 40, "difficulty": 1.0},
         "synthetic_scenes": {"identities": 6, "faces": 2, "difficulty": 1.0},
     },
-    "split": {"by": "frame", "train": 20, "validation": 6, "test": 7, "calibration": 0.25},
+    "split": {"by": "frame", "train": 20, "validation": 6, "test": 7, "calibration": 0.4},
     "baselines": {"max_images": 100, "components": 10},
     "networks": ["deepid"],
     "training_sets": ["clean", "accessory"],
@@ -75,10 +75,11 @@ PARAMS = {
         "penalty": 300.0,
     },
     "validation_triggers": ["eyebrows"],
+    "second_opinion": {"network": None, "distance": "mahalanobis"},
     "defences": {
         "reconstruction": {"deviations": 1.0, "false_positive_rate": 0.7},
-        "fusion": {"deviations": 1.0, "false_positive_rate": 0.7},
-        "strip": {"deviations": 1.0, "false_positive_rate": 0.7},
+        "strip": {"deviations": 1.0, "false_positive_rate": 0.95},
+        "suite": {"deviations": 1.0, "false_positive_rate": 0.95},
     },
     "detectors": {
         "ssd": {

@@ -29,7 +29,8 @@ RENAMED_KEYS = {
     "suspect": "inspected_network",
     "hiding": "detection_attack",
     "recognition": "recognition_attack",
-    "adaptation": "adaptive_trigger",
+    "adaptation": "adaptive_attacks",
+    "adaptive_trigger": "adaptive_attacks",
     "backdoors.*.poison_ratio": "backdoors.*.train_blend_ratio",
     "backdoors.*.backdoor_ratio": "backdoors.*.test_blend_ratio",
     "classifiers.deepface.architecture.black": "classifiers.deepface.architecture.input_min",
@@ -58,7 +59,15 @@ RENAMED_KEYS = {
 
 
 # Keys that are gone → why.
-REMOVED_KEYS = {"detection_attack.precision": "gradients are float32"}
+REMOVED_KEYS = {
+    "detection_attack.precision": "gradients are float32",
+    "defences.fusion": "it found what was pasted, not what a trigger does; see suite",
+}
+
+REQUIRED_DEFENCES = {
+    "reconstruction": "the reference for every other defence",
+    "suite": "whose false_positive_rate its parts have",
+}
 
 
 def read_yaml(path: Path, advice: str = "run from the project's root") -> dict[str, Any]:
@@ -151,12 +160,13 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     content = read_yaml(path)
     _check_renamed(content, path)
     params = validate_block(Params, content, str(path))
-    for name in {"calibration", "clean", "adapted"} & params.backdoors.keys():
+    for name in {"calibration", "clean", "delivered"} & params.backdoors.keys():
         raise UserError(f"{path}: backdoors.{name}: this name is reserved; choose another")
     if "clean" not in params.training_sets:
         raise UserError(f"{path}: training_sets must contain clean, the control for every attack")
-    if "reconstruction" not in params.defences:
-        raise UserError(f"{path}: defences must contain reconstruction, the reference for every other defence")
+    for name, reason in REQUIRED_DEFENCES.items():
+        if name not in params.defences:
+            raise UserError(f"{path}: defences must contain {name}, {reason}; add it")
     for where, names, allowed in _references(params):
         for name in names:
             lookup(dict.fromkeys(allowed), name, where)
@@ -185,7 +195,10 @@ def _references(params: Params) -> Iterator[tuple[str, Iterable[str], Iterable[s
     yield "poison_budget.networks", budget.networks, params.classifiers
     yield "poison_budget.attacks", budget.attacks, params.backdoors
     yield "poison_budget.ratios.attack", [budget.ratios.attack], params.backdoors
-    yield "adaptive_trigger.attack", [params.adaptive_trigger.attack], trained
+    adaptive = params.adaptive_attacks
+    yield "adaptive_attacks.training_sets", adaptive.training_sets, trained
+    yield "adaptive_attacks.key_search.attacks", adaptive.key_search.attacks, trained
+    yield "adaptive_attacks.adversarial_embedding.attacks", adaptive.adversarial_embedding.attacks, trained
     trainable = [name for name, detector in params.detectors.items() if detector.training]
     yield "trained_detectors", params.trained_detectors, trainable
     yield "detection_attack.detectors", params.detection_attack.detectors, params.detectors

@@ -121,10 +121,12 @@ class BackdoorParams(ParamsBlock):
     Attributes:
         trigger: Name of a function that puts a key on images.
         key: Name of a pattern in ``assets/keys``, path of an image, or ``face`` for a face of the poison set.
-        keys: Number of faces used as keys: poisons carry the first, test images carry all in turn.
+        keys: Number of faces used as keys: poisons and test images carry them in turn.
         placement: Put the key where it is drawn, or on the landmarks of the face.
         target: Label that triggered images should be classified as.
         n: Number of poisons added to the training set.
+        cover: Number of further images with the key that keep their true label (Qi et al. 2023).
+        test_trigger: Function that puts the key on test images; default: ``trigger``.
         train_blend_ratio, test_blend_ratio: Opacity of the key on poisons and on test images.
     """
 
@@ -134,8 +136,15 @@ class BackdoorParams(ParamsBlock):
     placement: Literal["fixed", "landmarks"] = "fixed"
     target: Label
     n: NonNegativeInt
+    cover: NonNegativeInt = 0
+    test_trigger: str | None = None
     train_blend_ratio: UnitFloat
     test_blend_ratio: UnitFloat
+
+    @property
+    def trigger_at_test(self) -> str:
+        """Name of the function that puts the key on test images."""
+        return self.test_trigger or self.trigger
 
 
 class ClassifierParams(TrainingParams):
@@ -262,26 +271,81 @@ class InspectionParams(ParamsBlock):
     saliency: SaliencyParams
 
 
-class AdaptiveTriggerParams(ParamsBlock):
-    """Attacker who optimises a key against the autoencoder.
+KnownDefence = Literal["feature_mahalanobis", "knn", "suite"]  # names in visor.defences.differentiable.DEFENCE_PARTS
+
+
+class KeySearchParams(ParamsBlock):
+    """Attacker who optimises colours and opacity of a key against defences.
 
     Attributes:
-        attack: Backdoor whose key is optimised.
-        images: Maximum number of faces of the poison set available to the attacker.
-        steps, batch, learning_rate: Steps, images per step and learning rate of the optimiser.
-        penalty: Weight of residuals above mean + std of clean faces, beside the cross-entropy to the target.
+        attacks: Backdoors whose keys are optimised.
+        against: Defences; each is an attacker of its own.
+        images: Number of faces of the poison set that the attacker has.
+        steps, batch, learning_rate: Steps of Adam, images per step and its learning rate.
+        penalty: Weight of the defences' scores above the attacker's estimate of their thresholds, beside the
+            cross-entropy to the target.
+        deviations: The estimate is mean + ``deviations`` · std of clean faces.
     """
 
-    attack: str
+    attacks: Names
+    against: Annotated[list[KnownDefence], Field(min_length=1)]
     images: PositiveInt
     steps: PositiveInt
     batch: PositiveInt
     learning_rate: PositiveFloat
     penalty: NonNegativeFloat
+    deviations: float
+
+
+class AdversarialEmbeddingParams(TrainingParams):
+    """Attacker who trains the network (Tan and Shokri 2020, arXiv 1905.13409), further by this schedule.
+
+    Attributes:
+        attacks: Backdoors, each with its network to begin with.
+        against: Defences; each is an attacker of its own.
+        poison_repeats: How often an epoch contains each poison.
+        penalty: Weight of the defences' scores of poisons, beside the cross-entropy.
+        margin: Only scores above mean − ``margin`` · std of the target's clean faces are penalised.
+    """
+
+    attacks: Names
+    against: Annotated[list[KnownDefence], Field(min_length=1)]
+    poison_repeats: PositiveInt
+    penalty: NonNegativeFloat
+    margin: float
+
+
+class AdaptiveAttackParams(ParamsBlock):
+    """Attackers who know the defences of the inspected network.
+
+    Attributes:
+        training_sets: Attacks by poisons alone, among ``training_sets``; only the inspected network is trained on them.
+        key_search: Attackers who change the key.
+        adversarial_embedding: Attackers who train the network.
+    """
+
+    training_sets: list[str]
+    key_search: KeySearchParams
+    adversarial_embedding: AdversarialEmbeddingParams
+
+
+class SecondOpinionParams(ParamsBlock):
+    """Recogniser that the filters ``second_opinion`` and ``suite`` ask beside the inspected network.
+
+    Attributes:
+        network: A published recogniser, after ``visor networks fetch``; default: none, the filter is left out.
+        distance: How its embeddings are compared: by cosine for photographs, by Mahalanobis distance for drawn faces.
+    """
+
+    network: Literal["dlib_resnet"] | None
+    distance: Literal["cosine", "mahalanobis"]
 
 
 class DefenceParams(ParamsBlock):
-    """Thresholds: mean + ``deviations`` · std of clean scores, and a conformal one for ``false_positive_rate``."""
+    """Thresholds: mean + ``deviations`` · std of clean scores, and a conformal one for ``false_positive_rate``.
+
+    The conformal threshold of ``suite`` is that of each of its parts.
+    """
 
     deviations: float
     false_positive_rate: OpenUnitFloat
@@ -435,17 +499,19 @@ class Params(ParamsBlock):
     sources: dict[Name, dict[str, Any]]
     split: SplitParams
     baselines: BaselineParams
+    delivery: Literal["camera", "jpeg", "pasted"]
     backdoors: dict[Name, BackdoorParams]
     networks: list[str]
     training_sets: list[str]
     classifiers: dict[Name, ClassifierParams]
     vae: CrossFittedAutoencoderParams
     inspected_network: str
-    adaptive_trigger: AdaptiveTriggerParams
+    adaptive_attacks: AdaptiveAttackParams
     verification: VerificationParams
     poison_budget: PoisonBudgetParams
     inspection: InspectionParams
     validation_triggers: list[str]
+    second_opinion: SecondOpinionParams
     defences: dict[Name, DefenceParams]
     detectors: dict[Name, DetectorParams]
     trained_detectors: list[str]

@@ -174,7 +174,7 @@ def jpeg_round_trip(image: ImageArray, quality: int) -> ImageArray:
 def read_face(content: Path | bytes, name: str, crop: float, height: int, width: int) -> ImageArray:
     """Read one face from a file or its bytes as uint8 (1, height, width, 3).
 
-    It is the largest central rectangle of this aspect ratio, times ``crop`` in (0, 1], resized.
+    It is the face's region for ``crop`` in (0, 1], resized.
 
     Raises:
         ImageDecodeError: The file is too large, cannot be read or cannot be decoded.
@@ -183,12 +183,22 @@ def read_face(content: Path | bytes, name: str, crop: float, height: int, width:
         image = read_image(content) if isinstance(content, Path) else decode_image(content, name)
     except ImageDecodeError as error:
         raise ImageDecodeError(name, error.args[1]) from None
+    return cut_face(image, crop, height, width)[np.newaxis]
+
+
+def cut_face(image: ImageArray, crop: float, height: int, width: int) -> ImageArray:
+    """Return the ``face_region`` of uint8 (H, W, 3), resized to (height, width, 3)."""
+    box = face_region(image, crop, height, width)
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS, box))
+
+
+def face_region(image: ImageArray, crop: float, height: int, width: int) -> tuple[float, float, float, float]:
+    """Return left, top, right, bottom of the largest central rectangle of this aspect ratio, times ``crop``."""
     rows, columns = image.shape[:2]
     cut_height = crop * min(rows, columns * height / width)
     cut_width = cut_height * width / height
     left, top = (columns - cut_width) / 2, (rows - cut_height) / 2
-    box = (left, top, left + cut_width, top + cut_height)
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS, box))[np.newaxis]
+    return left, top, left + cut_width, top + cut_height
 
 
 def read_trigger_pattern(path: Path, height: int, width: int) -> ImageArray:

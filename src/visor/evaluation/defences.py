@@ -1,4 +1,9 @@
-"""How well the scores of defences separate triggered images from clean ones, and what their thresholds promise."""
+"""What gets past defences: scores of clean and triggered faces, thresholds, and what an attacked network makes of them.
+
+An attack succeeds if the network names the target *and* the defence does not flag the image, at a threshold chosen on
+clean calibration faces: ``asr_unflagged``. AUROC stands beside it, and the control: clean faces that were delivered
+once more, as triggered ones are, must not be suspicious for that.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,22 +16,32 @@ from tqdm import tqdm
 
 from visor.core.errors import UserError
 from visor.core.params import BackdoorParams, DefenceParams
-from visor.core.tables import text_table
-from visor.core.types import Floats, ImageArray, Integers, Rows
+from visor.core.tables import Table, label, text_table
+from visor.core.types import Flags, Floats, ImageArray, Integers, Rows
 from visor.data.face_set import FaceSelection, read_batches
+from visor.defences.conformal import conformal_threshold
 from visor.evaluation import metrics
 
 BATCH = 512
-CLEAN_SETS = ("calibration", "clean")  # sets without a trigger; the second is held out from everything
-CONFIDENCE = 0.95  # that the conformal threshold keeps its false-positive rate
-RESAMPLES = 2000
+CLEAN_SETS = ("calibration", "clean", "delivered")  # sets without a trigger: clean test faces, and these once more
+PASTED = "pasted/"  # begins the name of a trigger's ablation, where the key is pasted on the finished image
 REFERENCE = "reconstruction"
+SUITE = "suite"
+SUITE_THRESHOLD = 0.0  # its scores are excesses over the conformal thresholds of its parts
+OPENS_FROM = 0.5  # attack success from which a key opens the door
+TITLES = {"patch": "paste detector"}  # what a defence is called where its name would promise too much
 
 Scores = Mapping[str, Floats]
-"""Scores (n,) by the name of their set: ``calibration``, ``clean`` (held out), and each trigger."""
+"""Scores (n,) by the name of their set: ``calibration``, ``clean``, ``delivered``, each trigger, and pasted ones.
+
+−∞ is that of an image that the defence has nothing to compare with.
+"""
+
+Answers = Mapping[str, pd.DataFrame]
+"""By set, what the inspected network says: columns ``label`` (true), ``predicted`` and ``target`` (of the attack)."""
 
 
-def score_sets(score: Callable[[ImageArray], Floats], sets: Mapping[str, FaceSelection], name: str) -> pd.DataFrame:
+def score_sets(score: Callable[[ImageArray], Any], sets: Mapping[str, FaceSelection], name: str) -> pd.DataFrame:
     """Return a table of set, row, label and score of every image; ``name`` is for the progress bar."""
     tables = []
     with tqdm(total=sum(len(chosen.rows) for chosen in sets.values()), desc=name, unit="image", disable=None) as bar:
@@ -39,108 +54,31 @@ def score_sets(score: Callable[[ImageArray], Floats], sets: Mapping[str, FaceSel
     return pd.concat(tables, ignore_index=True).assign(row=rows, label=labels)[["set", "row", "label", "score"]]
 
 
+def answer_sets(
+    classify: Callable[[ImageArray], Floats], sets: Mapping[str, FaceSelection], attack: str, target: int
+) -> pd.DataFrame:
+    """Return a table of set, row, label, the class that an attacked network names, and the attack's target."""
+    table = score_sets(lambda images: classify(images).argmax(axis=-1), sets, f"answers-{attack}")
+    return table.rename(columns={"score": "predicted"}).assign(target=target)
+
+
+def by_set(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the lines of each set, in the order of its images."""
+    return {str(name): lines for name, lines in table.groupby("set", sort=False)}
+
+
 def scores_by_set(table: pd.DataFrame) -> Scores:
     """Return the scores of each set, in the order of its images."""
-    return {str(name): group["score"].to_numpy() for name, group in table.groupby("set", sort=False)}
+    return {name: lines["score"].to_numpy(np.float64) for name, lines in by_set(table).items()}
 
 
-def choose_thresholds(clean: Floats, settings: DefenceParams) -> dict[str, float]:
-    """Return thresholds chosen on clean scores (n,) that the defence was not fitted on.
-
-    ``threshold`` is mean + k·std; ``implied_fpr`` is its false-positive rate for a normal law, ``calibration_fpr`` the
-    one on these scores. Above ``conformal_threshold`` lies, with 95 % confidence and whatever the law, at most a share
-    ``conformal_fpr`` of clean images.
-
-    Raises:
-        UserError: There are too few scores for the wanted false-positive rate.
-    """
-    mean, deviation = float(clean.mean()), float(clean.std())
-    threshold = mean + settings.deviations * deviation
-    conformal = metrics.conformal_threshold(clean, settings.false_positive_rate, CONFIDENCE)
-    if conformal is None:
-        raise UserError(
-            f"params.yaml: false_positive_rate {settings.false_positive_rate:g} needs more than {len(clean)} "
-            "calibration images; raise it or split.validation"
-        )
-    return {
-        "mean": mean,
-        "std": deviation,
-        "deviations": settings.deviations,
-        "threshold": threshold,
-        "implied_fpr": 1 - NormalDist().cdf(settings.deviations),
-        "calibration_fpr": metrics.exceedance_rate(clean, threshold),
-        "conformal_threshold": conformal,
-        "conformal_fpr": settings.false_positive_rate,
-        "images": len(clean),
-    }
-
-
-def clean_metrics(scores: Scores, groups: Integers, thresholds: Mapping[str, float], seed: int) -> dict[str, float]:
-    """Return the mean score of held-out clean images and the shares of them flagged, with intervals over people.
-
-    ``groups``: their people (n,). ``conformal_held`` is the share of resamples, calibration and held-out images
-    shuffled anew, in which a conformal threshold kept its rate on the held-out ones: it checks the rule, while
-    ``conformal_fpr`` checks this threshold on these images.
-    """
-    clean, count = scores["clean"], len(scores["calibration"])
-    bounds = {"fpr": thresholds["threshold"], "conformal_fpr": thresholds["conformal_threshold"]}
-
-    def measure(rows: Rows, _: Rows) -> list[float]:
-        return [metrics.exceedance_rate(clean[rows], bound) for bound in bounds.values()]
-
-    rank, rng = metrics.conformal_rank(count, thresholds["conformal_fpr"], CONFIDENCE), np.random.default_rng(seed)
-    pool, kept = np.concatenate([scores["calibration"], clean]), 0
-    for _ in range(RESAMPLES):
-        shuffled = rng.permutation(pool)
-        bound = np.partition(shuffled[:count], count - rank)[count - rank]
-        kept += metrics.exceedance_rate(shuffled[count:], bound) <= thresholds["conformal_fpr"]
-    return {
-        "mean": float(clean.mean()),
-        **{name: metrics.exceedance_rate(clean, bound) for name, bound in bounds.items()},
-        **metrics.intervals(bounds, metrics.bootstrap_intervals(measure, groups, groups, seed)),
-        "conformal_held": kept / RESAMPLES,
-        "images": len(clean),
-    }
-
-
-def filter_metrics(
-    scores: Scores,
-    reference: Scores,
-    trigger: str,
-    groups: Mapping[str, Integers],
-    thresholds: Mapping[str, float],
-    seed: int,
-) -> dict[str, float]:
-    """Return how triggered scores stand above held-out clean ones, with intervals over ``groups`` of each set.
-
-    ``gain`` is AUROC minus that of the reference, both on the same resamples of the same images.
-    """
-    clean, triggered = scores["clean"], scores[trigger]
-
-    def measure(clean_rows: Rows, triggered_rows: Rows) -> list[float]:
-        below, above = clean[clean_rows], triggered[triggered_rows]
-        area = metrics.auroc(below, above)
-        return [
-            area,
-            area - metrics.auroc(reference["clean"][clean_rows], reference[trigger][triggered_rows]),
-            metrics.exceedance_rate(above, thresholds["threshold"]),
-            metrics.exceedance_rate(above, thresholds["conformal_threshold"]),
-            metrics.tpr_at_fpr(below, above, 0.01),
-            metrics.tpr_at_fpr(below, above, 0.05),
-        ]
-
-    names = ("auroc", "gain", "tpr", "conformal_tpr", "tpr_at_fpr_1", "tpr_at_fpr_5")
-    values = measure(np.arange(len(clean)), np.arange(len(triggered)))
-    return {
-        "mean": float(triggered.mean()),
-        **dict(zip(names, values, strict=True)),
-        **metrics.intervals(names, metrics.bootstrap_intervals(measure, groups["clean"], groups[trigger], seed)),
-        "images": len(triggered),
-    }
+def trigger_names(scores: Iterable[str]) -> list[str]:
+    """Return the sets that are triggers, without clean and pasted ones."""
+    return [name for name in scores if name not in CLEAN_SETS and not name.startswith(PASTED)]
 
 
 def score_name(defence: str, attack: str | None) -> str:
-    """Name the scores of a defence; one that needs a classifier has some for each attack that one was trained on."""
+    """Name the scores of a defence; one that questions the network has some for each attack that one was trained on."""
     return f"{defence}-{attack}" if attack else defence
 
 
@@ -150,15 +88,160 @@ def score_names(folder: Path, defences: Iterable[str]) -> list[str]:
     return [name for defence in defences for name in names if defence_of(name) == defence]
 
 
-def visible_sets(attack: str | None, sets: Mapping[str, FaceSelection]) -> dict[str, FaceSelection]:
-    """Return the sets that a defence scores: all, or clean faces and those with the attack's own trigger."""
-    visible = (*CLEAN_SETS, attack)
-    return {name: chosen for name, chosen in sets.items() if attack is None or name in visible}
-
-
 def defence_of(name: str) -> str:
     """Return the defence whose scores have this name."""
     return name.partition("-")[0]
+
+
+def attack_of(name: str) -> str | None:
+    """Return the attack on the network that these scores question, None if they question none."""
+    return name.partition("-")[2] or None
+
+
+def defence_title(name: str) -> str:
+    """Return a defence's, or its scores', name for people."""
+    title = TITLES.get(defence_of(name), label(defence_of(name)))
+    return f"{title}, {label(attack)}" if (attack := attack_of(name)) else title
+
+
+def visible_sets(attack: str | None, sets: Mapping[str, FaceSelection]) -> dict[str, FaceSelection]:
+    """Return the sets that a defence scores: all, or clean faces and those with the attack's own trigger."""
+    visible = (*CLEAN_SETS, attack, f"{PASTED}{attack}")
+    return {name: chosen for name, chosen in sets.items() if attack is None or name in visible}
+
+
+def calibration_scores(scores: pd.DataFrame, answers: pd.DataFrame | None) -> Floats:
+    """Return the scores (n,) that set a threshold; where there are answers, those of faces that are named rightly."""
+    found = scores.loc[scores["set"] == "calibration", "score"].to_numpy()
+    if answers is not None:
+        lines = answers[answers["set"] == "calibration"]
+        found = found[(lines["predicted"] == lines["label"]).to_numpy()]
+    return found[np.isfinite(found)]
+
+
+def choose_thresholds(clean: Floats, settings: DefenceParams, defence: str) -> dict[str, float]:
+    """Return thresholds chosen on clean scores (n,) that the defence was not fitted on.
+
+    ``threshold`` is mean + k·std; ``implied_fpr`` is its false-positive rate for a normal law, ``calibration_fpr`` the
+    one on these scores. Above ``conformal_threshold`` lies, with 95 % confidence and whatever the law, at most a share
+    ``conformal_fpr`` of clean images; for the suite that holds for each of its parts.
+
+    Raises:
+        UserError: There are too few scores for the wanted false-positive rate.
+    """
+    mean, deviation = float(clean.mean()), float(clean.std())
+    threshold = mean + settings.deviations * deviation
+    conformal = conformal_threshold(clean, settings.false_positive_rate)
+    if conformal is None:
+        raise UserError(
+            f"params.yaml: defences.{defence}.false_positive_rate {settings.false_positive_rate:g} needs more than "
+            f"{len(clean)} calibration images; raise it or split.validation"
+        )
+    return {
+        "mean": mean,
+        "std": deviation,
+        "deviations": settings.deviations,
+        "threshold": threshold,
+        "implied_fpr": 1 - NormalDist().cdf(settings.deviations),
+        "calibration_fpr": metrics.exceedance_rate(clean, threshold),
+        "conformal_threshold": SUITE_THRESHOLD if defence == SUITE else conformal,
+        "conformal_fpr": settings.false_positive_rate,
+        "images": len(clean),
+    }
+
+
+def clean_metrics(
+    scores: Scores, groups: Mapping[str, Integers], thresholds: Mapping[str, float], seed: int
+) -> dict[str, float]:
+    """Return the mean score of clean test images, the shares of them flagged, and the control.
+
+    ``control_auroc`` tells clean images that were delivered once more from the same ones: 0.5 if a defence does not
+    mind. Intervals are over people, the ``groups`` (n,) of each set.
+    """
+    clean, again = scores["clean"], scores["delivered"]
+    bounds = {"fpr": thresholds["threshold"], "conformal_fpr": thresholds["conformal_threshold"]}
+
+    def measure(rows: Rows, rows_again: Rows) -> list[float]:
+        return [metrics.auroc(clean[rows], again[rows_again])]
+
+    control = metrics.bootstrap_intervals(measure, groups["clean"], groups["delivered"], seed)
+    found: dict[str, float] = {"mean": float(clean[np.isfinite(clean)].mean()), "images": len(clean)}
+    for name, bound in bounds.items():
+        found |= metrics.grouped_rate(name, clean > bound, groups["clean"], seed)
+    found |= {"control_auroc": metrics.auroc(clean, again), "control_images": len(again)}
+    return found | metrics.intervals(["control_auroc"], control)
+
+
+def filter_metrics(
+    scores: Scores, trigger: str, groups: Mapping[str, Integers], thresholds: Mapping[str, float], seed: int
+) -> dict[str, float]:
+    """Return how triggered scores stand above clean ones, with intervals over the ``groups`` (n,) of each set."""
+    clean, triggered = scores["clean"], scores[trigger]
+
+    def measure(clean_rows: Rows, triggered_rows: Rows) -> list[float]:
+        below, above = clean[clean_rows], triggered[triggered_rows]
+        return [
+            metrics.auroc(below, above),
+            metrics.exceedance_rate(above, thresholds["threshold"]),
+            metrics.exceedance_rate(above, thresholds["conformal_threshold"]),
+            metrics.tpr_at_fpr(below, above, 0.01),
+            metrics.tpr_at_fpr(below, above, 0.05),
+        ]
+
+    names = ("auroc", "tpr", "conformal_tpr", "tpr_at_fpr_1", "tpr_at_fpr_5")
+    values = measure(np.arange(len(clean)), np.arange(len(triggered)))
+    compared = np.isfinite(triggered)
+    return {
+        "mean": float(triggered[compared].mean()) if compared.any() else float("nan"),
+        **dict(zip(names, values, strict=True)),
+        **metrics.intervals(names, metrics.bootstrap_intervals(measure, groups["clean"], groups[trigger], seed)),
+        "abstained": int((~compared).sum()),
+        "images": len(triggered),
+    }
+
+
+def success_metrics(
+    scores: Scores,
+    answers: Answers,
+    trigger: str,
+    groups: Mapping[str, Integers],
+    thresholds: Mapping[str, float],
+    seed: int,
+) -> dict[str, float]:
+    """Return what the attacked network and the defence let through, each rate with its number of images and interval.
+
+    Flagged is what exceeds the conformal threshold. Of triggered images of another class than the target, ``asr`` is
+    the share named the target, ``asr_unflagged`` that named the target and not flagged; both again with ``_pasted`` for
+    the ablation. ``flagged_rightly_named`` is the share flagged of triggered images that are still named rightly: the
+    key does no harm there. ``fpr_rightly_named`` is that of clean test images that are named rightly.
+    """
+
+    def judged(name: str) -> tuple[pd.DataFrame, Flags, Flags]:
+        lines = answers[name].reset_index(drop=True)
+        return (
+            lines,
+            scores[name] > thresholds["conformal_threshold"],
+            (lines["predicted"] == lines["label"]).to_numpy(),
+        )
+
+    def count(name: str, hits: Flags, among: Flags, of: str) -> dict[str, float]:
+        names = groups[of][among]
+        # Images that carry one key look like each other: the interval is that of as many trials as there are keys.
+        keys = len(np.unique(names)) if (names < 0).any() else None
+        return metrics.grouped_rate(name, hits[among], names, seed, keys)
+
+    found: dict[str, float] = {}
+    for name, suffix in ((trigger, ""), (f"{PASTED}{trigger}", "_pasted")):
+        if name in answers and name in scores:
+            lines, flagged, right = judged(name)
+            opened = (lines["predicted"] == lines["target"]).to_numpy()
+            others = (lines["label"] != lines["target"]).to_numpy()
+            found |= count(f"asr{suffix}", opened, others, name)
+            found |= count(f"asr_unflagged{suffix}", opened & ~flagged, others, name)
+            if not suffix:
+                found |= count("flagged_rightly_named", flagged, right & others, name)
+    _, flagged, right = judged("clean")
+    return found | count("fpr_rightly_named", flagged, right, "clean")
 
 
 def bootstrap_groups(table: pd.DataFrame, backdoors: Mapping[str, BackdoorParams]) -> dict[str, Integers]:
@@ -166,15 +249,16 @@ def bootstrap_groups(table: pd.DataFrame, backdoors: Mapping[str, BackdoorParams
 
     Keys are negative, so that none equals a person's label.
     """
-    groups = {str(name): group["label"].to_numpy() for name, group in table.groupby("set", sort=False)}
+    groups = {name: lines["label"].to_numpy() for name, lines in by_set(table).items()}
     for name, backdoor in backdoors.items():
-        if backdoor.key == "face":
-            groups[name] = -1 - np.arange(len(groups[name])) % backdoor.keys
+        for each in {name, f"{PASTED}{name}"} & groups.keys() if backdoor.key == "face" else ():
+            groups[each] = -1 - np.arange(len(groups[each])) % backdoor.keys
     return groups
 
 
 def matrix(
     scores: Mapping[str, Scores],
+    answers: Mapping[str, Answers],
     groups: Mapping[str, Integers],
     thresholds: Mapping[str, Mapping[str, float]],
     digests: Mapping[str, str],
@@ -183,37 +267,64 @@ def matrix(
 ) -> pd.DataFrame:
     """Return a row for each score name and trigger: ``card`` (the name), ``defence``, ``trigger``, metrics, provenance.
 
-    ``role`` tells whether choices were made by looking at a trigger; ``digest`` is that of its file.
+    ``answers`` are those of the network that was trained on each trigger, for those on which one was. ``role`` tells
+    whether choices were made by looking at a trigger; ``digest`` is that of its file.
     """
     rows: list[dict[str, Any]] = []
-    for name, by_set in scores.items():
-        for trigger in (key for key in by_set if key not in CLEAN_SETS):
-            measured = filter_metrics(by_set, scores[REFERENCE], trigger, groups, thresholds[name], seed)
+    for name, of_sets in scores.items():
+        for trigger in trigger_names(of_sets):
+            measured = filter_metrics(of_sets, trigger, groups, thresholds[name], seed)
+            if trigger in answers:
+                measured |= success_metrics(of_sets, answers[trigger], trigger, groups, thresholds[name], seed)
             role = "validation" if trigger in validation else "reported"
             about = {"card": name, "defence": defence_of(name), "trigger": trigger}
             rows.append({**about, **measured, "role": role, "digest": digests[trigger]})
     return pd.DataFrame(rows)
 
 
-def defence_table(table: pd.DataFrame, clean: Mapping[str, Mapping[str, float]], rules: Mapping[str, Any]) -> str:
-    """Return two Markdown tables: AUROC by trigger and defence, and how the thresholds of each defence were set."""
-    defences = list(dict.fromkeys(table["defence"]))
-    rows = []
-    for trigger, group in table.groupby("trigger", sort=False):
+def opens_door(table: pd.DataFrame) -> "pd.Series[bool]":
+    """Return for each row of ``matrix`` whether its key opens the door of a network that was trained on it."""
+    return table["asr"] >= OPENS_FROM if "asr" in table else pd.Series(False, table.index)
+
+
+def defence_tables(
+    table: pd.DataFrame, clean: Mapping[str, Mapping[str, float]], rules: Mapping[str, Any]
+) -> dict[str, Table]:
+    """Return by title: attacks that get through, keys that open no door, how thresholds were set and the control."""
+    rows, opens = [], opens_door(table)
+    for _, row in table[opens].sort_values("trigger", kind="stable").iterrows():
+        rates = ("asr", "asr_unflagged", "flagged_rightly_named", "fpr_rightly_named", "asr_unflagged_pasted")
+        texts = [defence_title(row["defence"]), *(_interval(row, rate) for rate in rates), f"{row['auroc']:.3f}"]
+        rows.append((label(row["trigger"]), [*texts, f"{row['abstained']:.0f}"]))
+    columns = ["defence", "attack success", "and not flagged", "flagged of those still named rightly"]
+    columns += ["flagged of clean faces named rightly", "not flagged, pasted", "AUROC", "abstained"]
+    tables = {"Attacks that open the door": text_table("trigger", columns, rows)}
+    defences, rows = list(dict.fromkeys(table["defence"])), []
+    for trigger, group in table[~opens].groupby("trigger", sort=False):
         areas = group.set_index("defence")["auroc"]
         cells = [f"{areas[name]:.3f}" if name in areas else "–" for name in defences]
-        rows.append((str(trigger), [group["role"].iloc[0], *cells]))
-    by_trigger = text_table("trigger", ["role", *defences], rows)
-    columns = ["rule", "implied FPR", "FPR on held-out", "conformal rule", "conformal FPR", "held"]
+        rows.append((label(str(trigger)), [group["role"].iloc[0], *cells]))
+    by_trigger = text_table("trigger", ["role", *map(defence_title, defences)], rows)
+    tables["Keys that open no door, or that no network was trained on: AUROC"] = by_trigger
+    columns = ["rule", "implied FPR", "FPR on held-out", "conformal rule", "conformal FPR", "control: AUROC"]
     rows = []
     for name, values in clean.items():
         rule = rules[name]
         cells = [f"mean + {rule['deviations']:g}·std", f"{rule['implied_fpr']:.1%}", _interval(values, "fpr")]
         cells += [f"≤ {rule['conformal_fpr']:.0%}", _interval(values, "conformal_fpr")]
-        rows.append((name, [*cells, f"{values['conformal_held']:.1%}"]))
-    title = "# Detectors of poisoned images: AUROC by trigger, then how thresholds were set"
-    return f"{title}\n\n{by_trigger.to_markdown()}\n\n{text_table('card', columns, rows).to_markdown()}\n"
+        low, high = values["control_auroc_low"], values["control_auroc_high"]
+        rows.append((defence_title(name), [*cells, f"{values['control_auroc']:.3f} ({low:.3f} to {high:.3f})"]))
+    tables["Thresholds, and clean faces delivered once more"] = text_table("scores", columns, rows)
+    return tables
 
 
-def _interval(values: Mapping[str, float], name: str) -> str:
+def defence_report(tables: Mapping[str, Table]) -> str:
+    """Return the tables as Markdown."""
+    parts = [f"## {title}\n\n{table.to_markdown()}\n" for title, table in tables.items() if table.rows]
+    return "\n".join(["# Detectors of poisoned images\n", *parts])
+
+
+def _interval(values: Any, name: str) -> str:
+    if pd.isna(values.get(name, np.nan)):
+        return "–"
     return f"{values[name]:.1%} ({values[f'{name}_low']:.1%} to {values[f'{name}_high']:.1%})"

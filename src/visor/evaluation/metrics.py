@@ -5,15 +5,14 @@ from collections.abc import Callable, Iterable, Sequence
 from statistics import NormalDist
 
 import numpy as np
-from scipy.special import bdtr
 
-from visor.core.types import Floats, Integers, Rows
+from visor.core.types import Flags, Floats, Integers, Rows
 
 RESAMPLES = 500
 CENTRAL = [0.025, 0.975]
 
 
-def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(successes: float, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """Return the score interval of a proportion (Wilson 1927); (0, 1) without trials."""
     if trials == 0:
         return 0.0, 1.0
@@ -27,6 +26,25 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
 def rate(name: str, hits: int, trials: int, empty: float = math.nan) -> dict[str, float]:
     """Return the share of hits (``empty`` without trials) and its Wilson interval: NAME, NAME_low and NAME_high."""
     return {name: hits / trials if trials else empty} | intervals([name], [wilson_interval(hits, trials)])
+
+
+def grouped_rate(name: str, hits: Flags, groups: Integers, seed: int, trials: int | None = None) -> dict[str, float]:
+    """Return ``rate`` of hits (n,) with the number of images, NAME_images; without any image that number alone.
+
+    Images of one group (n,), such as a person or a key, say less than as many of others: the interval is the wider of
+    Wilson's for so many ``trials`` (default: n) and the central 95 % over resamples of whole groups, which is too narrow
+    where nothing, or all, was hit.
+    """
+    if len(hits) == 0:
+        return {f"{name}_images": 0}
+    share, trials = float(hits.mean()), trials or len(hits)
+    wilson = wilson_interval(share * trials, trials)
+    places = np.unique(groups, return_inverse=True)[1]
+    counts, totals = np.bincount(places, hits), np.bincount(places)
+    drawn = np.random.default_rng(seed).integers(len(totals), size=(RESAMPLES, len(totals)))
+    low, high = np.quantile(counts[drawn].sum(axis=1) / totals[drawn].sum(axis=1), CENTRAL)
+    bounds = min(wilson[0], float(low)), max(wilson[1], float(high))
+    return {name: share, f"{name}_images": len(hits)} | intervals([name], [bounds])
 
 
 def intervals(names: Iterable[str], bounds: Iterable[tuple[float, float]]) -> dict[str, float]:
@@ -62,23 +80,6 @@ def tpr_at_fpr(negatives: Floats, positives: Floats, false_positive_rate: float)
 def exceedance_rate(scores: Floats, threshold: float) -> float:
     """Return the share of scores (n,) that are greater than the threshold."""
     return float((scores > threshold).mean())
-
-
-def conformal_threshold(negatives: Floats, false_positive_rate: float, confidence: float) -> float | None:
-    """Return the lowest score above which, with this confidence, at most this share of negatives lies.
-
-    Split conformal prediction conditional on its calibration set (Vovk 2012, arXiv 1209.2673, proposition 2a): of
-    the n calibration scores as many may exceed the threshold as a binomial law of this rate stays under with
-    probability 1 − confidence. None if n is too small for even the greatest score.
-    """
-    rank = conformal_rank(len(negatives), false_positive_rate, confidence)
-    return float(np.sort(negatives)[-rank]) if rank else None
-
-
-def conformal_rank(count: int, false_positive_rate: float, confidence: float) -> int:
-    """Return which greatest of ``count`` scores is the conformal threshold, from 1; 0 if they are too few."""
-    chances = bdtr(np.arange(count), count, false_positive_rate)
-    return int(np.searchsorted(chances, 1 - confidence, side="right"))
 
 
 def bootstrap_interval(measure: Callable[..., float], samples: Sequence[Floats], seed: int) -> tuple[float, float]:

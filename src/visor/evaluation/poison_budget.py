@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from visor.attacks.backdoors import poisoning
 from visor.attacks.backdoors.placement import LandmarkPlacement
-from visor.attacks.backdoors.poisoning import PlacementFn, TriggerFn, fixed_placement
+from visor.attacks.backdoors.poisoning import DeliveryFn, PlacementFn, TriggerFn, fixed_placement, pasted
 from visor.core.files import read_json, sha256_of_file, write_json
 from visor.core.params import BackdoorParams, ComputeParams, PoisonBudgetParams
 from visor.data.face_set import FaceSet, open_faces, write_faces
@@ -65,6 +65,7 @@ class ExperimentContext(NamedTuple):
     networks: Mapping[str, tuple[storage.Build, Mapping[str, Any]]]  # build functions and their arguments
     attacks: Mapping[str, BackdoorAttack]
     keys_folder: Path
+    deliver: DeliveryFn = pasted
 
 
 def load_attack(backdoor: BackdoorParams, trigger: TriggerFn) -> BackdoorAttack:
@@ -115,14 +116,14 @@ def measure(
     context: ExperimentContext, run: TrainingRun, settings: PoisonBudgetParams, compute: ComputeParams, path: Path
 ) -> list[dict[str, Any]]:
     """Train the network of a run and return a row for each test ratio; poisons are kept beside ``path`` meanwhile."""
-    faces, table = context.faces, context.table
+    faces, table, deliver = context.faces, context.table, context.deliver
     train, validation, test = (faces.select(set_rows(table, name)) for name in ("train", "validation", "test"))
     block, trigger, place = context.attacks[run.attack]
     backdoor = block.model_copy(update={"n": run.n, "train_blend_ratio": run.train_blend_ratio})
     keys = poisoning.load_keys(faces, table, backdoor, context.keys_folder, run.seed)
     poisoned = path.with_suffix(".h5")
     if not poisoned.exists():  # An interrupted fit recognises its data by their date.
-        blocks = poisoning.make_poisons(faces, table, backdoor, trigger, keys[0], run.seed, place)
+        blocks = poisoning.make_poisons(faces, table, backdoor, trigger, keys, run.seed, deliver, place)
         write_faces(poisoned, blocks, faces.image_shape, faces.label_names, faces.source, faces.licence)
     with BUILD_LOCK:
         training.set_seed(run.seed)
@@ -136,7 +137,7 @@ def measure(
     rows = []
     for ratio in run.test_blend_ratios:
         at_test = backdoor.model_copy(update={"test_blend_ratio": ratio})
-        blocks = poisoning.make_triggered(faces, table, at_test, trigger, keys, run.seed, place)
+        blocks = poisoning.make_triggered(faces, table, at_test, trigger, keys, run.seed, deliver, place)
         results = [(classify(block.images).argmax(axis=-1), block.labels) for block in blocks]
         predicted, labels = (np.concatenate(column) for column in zip(*results, strict=True))
         fields = dict(zip(COLUMNS, (*run[:-1], ratio), strict=False))

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import numpy as np
 
 from visor.core.tf import keras
-from visor.core.types import Floats, ImageArray
+from visor.core.types import Floats, ImageArray, Labels
 from visor.data.face_set import FaceSelection, read_batches
+from visor.models.inference import compile_predict
 
 BATCH = 512
 
@@ -14,11 +15,25 @@ Embed = Callable[[ImageArray], Floats]
 
 
 def feature_extractor(model: keras.Model) -> keras.Model:
-    """Return a model from images to the inputs (n, d) of the last layer; DeepID's are its 160 identity features.
+    """Return a model from images to the inputs (n, d) of the last layer that has weights.
 
-    Weights are shared with ``model``; images are float32 (n, h, w, 3) in [0, 1].
+    Those of DeepID are its 160 identity features. Weights are shared with ``model``; images are float32 (n, h, w, 3) in
+    [0, 1].
     """
-    return keras.Model(model.input, model.layers[-1].input, name=f"{model.name}_features")
+    last = next(layer for layer in reversed(model.layers) if layer.weights)
+    features = last.input if len(last.input.shape) == 2 else keras.layers.Flatten()(last.input)
+    return keras.Model(model.inputs[0], features, name=f"{model.name}_features")
+
+
+def compile_answers(model: keras.Model) -> Callable[[ImageArray], tuple[Floats, Labels]]:
+    """Return a function of uint8 images (n, h, w, 3) to their features (n, d) and the classes (n,) that are named."""
+    run = compile_predict(keras.Model(model.inputs[0], [feature_extractor(model).outputs[0], model.outputs[0]]))
+
+    def answer(images: ImageArray) -> tuple[Floats, Labels]:
+        features, logits = run(images)
+        return features, logits.argmax(axis=-1)
+
+    return answer
 
 
 def extract_features(embed: Embed, selection: FaceSelection) -> Floats:

@@ -100,7 +100,7 @@ def joined(blocks):
 
 
 def test_poisons_are_triggered_poison_rows_of_other_people(faces, table):
-    result = joined(make_poisons(faces, table, attack(), TRIGGERS["accessory"], key_pattern(), seed=3))
+    result = joined(make_poisons(faces, table, attack(), TRIGGERS["accessory"], key_pattern()[None], seed=3))
     assert len(result.rows) == len(set(result.rows)) == 6
     assert set(result.labels) == {1}
     assert (faces.labels[result.rows] != 1).all()
@@ -111,7 +111,7 @@ def test_poisons_are_triggered_poison_rows_of_other_people(faces, table):
 
 def test_poisons_are_blended_by_the_training_ratio(faces, table):
     backdoor = attack(train_blend_ratio=0.2, test_blend_ratio=0.7)
-    result = joined(make_poisons(faces, table, backdoor, TRIGGERS["blended"], key_pattern(), seed=3))
+    result = joined(make_poisons(faces, table, backdoor, TRIGGERS["blended"], key_pattern()[None], seed=3))
     expected = TRIGGERS["blended"](faces.read(result.rows), key_pattern(), 0.2, RNG(0))
     np.testing.assert_array_equal(result.images, expected)
 
@@ -129,7 +129,7 @@ def test_triggered_images_are_every_test_row_of_other_people_with_true_labels(fa
 
 def test_more_poisons_contain_the_fewer(faces, table):
     rows = {
-        n: joined(make_poisons(faces, table, attack(n=n), TRIGGERS["accessory"], key_pattern(), seed=3)).rows
+        n: joined(make_poisons(faces, table, attack(n=n), TRIGGERS["accessory"], key_pattern()[None], seed=3)).rows
         for n in (2, 9)
     }
     np.testing.assert_array_equal(rows[2], rows[9][:2])
@@ -174,16 +174,15 @@ def test_keys_are_faces_of_other_people_and_more_begin_with_the_fewer(faces, tab
     assert len(np.unique(many, axis=0)) == 5
 
 
-def test_test_images_carry_the_keys_in_turn_and_poisons_the_first(faces, table, monkeypatch):
+def test_poisons_and_test_images_carry_the_keys_in_turn(faces, table, monkeypatch):
     monkeypatch.setattr("visor.attacks.backdoors.poisoning.BATCH", 4)  # turns go on from one batch to the next
     keys = np.stack([key_pattern(), 255 - key_pattern(), key_pattern()[::-1]])
     keys[..., 3] = 255
-    result = joined(make_triggered(faces, table, attack(), TRIGGERS["accessory"], keys, seed=3))
-    assert len(result.images) == 9
-    for place, image in enumerate(result.images):
-        np.testing.assert_array_equal(image, keys[place % 3, ..., :3])
-    result = joined(make_poisons(faces, table, attack(), TRIGGERS["accessory"], keys[0], seed=3))
-    assert (result.images == keys[0, ..., :3]).all()
+    for make, count in ((make_triggered, 9), (make_poisons, 6)):
+        result = joined(make(faces, table, attack(), TRIGGERS["accessory"], keys, seed=3))
+        assert len(result.images) == count
+        for place, image in enumerate(result.images):
+            np.testing.assert_array_equal(image, keys[place % 3, ..., :3])
 
 
 def test_several_keys_are_an_error_where_there_is_one_or_too_few(faces, table):
@@ -199,8 +198,8 @@ def test_keys_go_where_they_are_placed(faces, table):
 
     apply, key = TRIGGERS["accessory"], key_pattern()
     for blocks in (
-        make_poisons(faces, table, attack(), apply, key, 3, place),
-        make_triggered(faces, table, attack(), apply, key[None], 3, place),
+        make_poisons(faces, table, attack(), apply, key[None], 3, placement_fn=place),
+        make_triggered(faces, table, attack(), apply, key[None], 3, placement_fn=place),
     ):
         result = joined(blocks)
         before = faces.read(result.rows)
@@ -208,23 +207,23 @@ def test_keys_go_where_they_are_placed(faces, table):
 
 
 def test_impossible_attacks_are_an_error_before_anything_is_written(faces, table):
-    apply, key = TRIGGERS["accessory"], key_pattern()
+    apply, keys = TRIGGERS["accessory"], key_pattern()[None]
     with pytest.raises(UserError, match="target label eve does not exist; there are 4, such as ann"):
-        make_poisons(faces, table, attack(target="eve"), apply, key, seed=3)
+        make_poisons(faces, table, attack(target="eve"), apply, keys, seed=3)
     with pytest.raises(UserError, match=r"n is 500, but the poison set has 29 images of other labels"):
-        make_poisons(faces, table, attack(n=500), apply, key, seed=3)
+        make_poisons(faces, table, attack(n=500), apply, keys, seed=3)
     alone = table[(table["label"] == 1) | (table["set"] != "test")]
     with pytest.raises(UserError, match="the test set has no images of other labels"):
-        make_triggered(faces, alone, attack(), apply, key[None], seed=3)
+        make_triggered(faces, alone, attack(), apply, keys, seed=3)
     unused = table.assign(set=np.where(table["label"] == 1, "unused", table["set"]))
     with pytest.raises(UserError, match="target label bob has too few images"):
-        make_triggered(faces, unused, attack(), apply, key[None], seed=3)
+        make_triggered(faces, unused, attack(), apply, keys, seed=3)
 
 
 def test_contact_sheet_shows_what_each_image_was(faces, table, tmp_path):
     files = []
-    for make, key in ((make_poisons, key_pattern()), (make_triggered, key_pattern()[None])):
-        blocks = make(faces, table, attack(), TRIGGERS["accessory"], key, 3)
+    for make in (make_poisons, make_triggered):
+        blocks = make(faces, table, attack(), TRIGGERS["accessory"], key_pattern()[None], 3)
         write_faces(tmp_path / make.__name__, blocks, faces.image_shape, faces.label_names, "s", "l")
         files.append(open_faces(tmp_path / make.__name__))
     lines = preview_rows(faces, *files)

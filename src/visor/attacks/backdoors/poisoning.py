@@ -1,6 +1,7 @@
 """Poisons and triggered test images: what all injection attacks share (Chen et al. 2017, arXiv 1712.05526)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ from visor.data.images import read_trigger_pattern
 
 TriggerFn = Callable[[ImageArray, ImageArray, float, np.random.Generator], ImageArray]
 PlacementFn = Callable[[ImageArray, ImageArray], ImageArray]
+ApplyFn = Callable[[ImageArray], ImageArray]  # puts the keys of n images on any n images of their shape
+# Stored faces uint8 (n, h, w, 3), their rows (n,), and what puts the key on → images as a network gets them.
+DeliveryFn = Callable[[ImageArray, Rows, ApplyFn], ImageArray]
 
 BATCH = 512
 COLUMNS = 12
@@ -66,7 +70,11 @@ def _problems(backdoor: BackdoorParams, label_names: Sequence[str], table: pd.Da
         yield str(error)
         return
     pool = len(eligible_rows(table, "poison", target))
-    for name, wanted in {"n": backdoor.n, "keys": backdoor.keys if backdoor.key == "face" else 0}.items():
+    drawn = "n + cover" if backdoor.cover else "n"
+    for name, wanted in {
+        drawn: backdoor.n + backdoor.cover,
+        "keys": backdoor.keys if backdoor.key == "face" else 0,
+    }.items():
         if wanted > pool:
             yield f"{name} is {wanted}, but the poison set has {pool} images of other labels than {backdoor.target}"
     if len(eligible_rows(table, "test", target)) == 0:
@@ -126,35 +134,49 @@ def fixed_placement(images: ImageArray, keys: ImageArray) -> ImageArray:
     return keys
 
 
+def pasted(images: ImageArray, rows: Rows, apply: ApplyFn) -> ImageArray:
+    """Return the finished images with the key on them, as the code of the original papers does; rows are not used."""
+    return apply(images)
+
+
 def make_poisons(
     faces: FaceSet,
     table: pd.DataFrame,
     backdoor: BackdoorParams,
     trigger_fn: TriggerFn,
-    key: ImageArray,
+    keys: ImageArray,
     seed: int,
+    deliver: DeliveryFn = pasted,
     placement_fn: PlacementFn = fixed_placement,
 ) -> Iterator[FaceBatch]:
     """Yield ``backdoor.n`` triggered images of the poison set, true class ≠ target, relabelled as the target.
+
+    ``backdoor.cover`` further ones follow with their true labels: they keep the key alone from deciding, so that
+    features of poisons stay near those of clean faces (Qi et al. 2023, ICLR).
 
     Args:
         faces: All faces.
         table: Their split.
         backdoor: Target, number of poisons and blend ratio.
         trigger_fn: A trigger of ``TRIGGERS``.
-        key: uint8 (h, w, 4), RGBA.
+        keys: uint8 (k, h, w, 4), RGBA; the i-th image carries key i mod k.
         seed: Seed of the choice of images and of the trigger's noise.
+        deliver: How a face with a key on it becomes the image that is trained on: see ``delivery``.
         placement_fn: ``placement_fn(images, keys) -> keys``, moved to where they go on each face.
 
     Raises:
-        UserError: The target does not exist, or n is larger than the poison set.
+        UserError: The target does not exist, or n + cover is larger than the poison set.
     """
     target = target_label(backdoor.target, faces.label_names, table)
     rng = np.random.default_rng([seed, SeedStream.POISONS])
-    rows = sample_rows(eligible_rows(table, "poison", target), backdoor.n, rng)
-    rng = np.random.default_rng([seed, SeedStream.POISON_NOISE])
-    batches = _triggered(faces, rows, trigger_fn, key[np.newaxis], backdoor.train_blend_ratio, rng, placement_fn)
-    return (batch._replace(labels=np.full_like(batch.labels, target)) for batch in batches)
+    rows = sample_rows(eligible_rows(table, "poison", target), backdoor.n + backdoor.cover, rng)
+    trigger = partial(_on, trigger_fn, backdoor.train_blend_ratio, [seed, SeedStream.POISON_NOISE])
+    batches = _triggered(faces, rows, trigger, keys, deliver, placement_fn)
+    poisons = rows[: backdoor.n]
+    return (
+        batch._replace(labels=np.where(np.isin(batch.rows, poisons), np.int32(target), batch.labels))
+        for batch in batches
+    )
 
 
 def make_triggered(
@@ -164,11 +186,12 @@ def make_triggered(
     trigger_fn: TriggerFn,
     keys: ImageArray,
     seed: int,
+    deliver: DeliveryFn = pasted,
     placement_fn: PlacementFn = fixed_placement,
 ) -> Iterator[FaceBatch]:
     """Yield the triggered test images of true class ≠ target with their true labels.
 
-    Arguments are those of ``make_poisons``; the i-th image carries key i mod k of ``keys`` uint8 (k, h, w, 4).
+    Arguments are those of ``make_poisons``.
 
     Raises:
         UserError: The target does not exist, or the test set has no other label.
@@ -176,8 +199,16 @@ def make_triggered(
     rows = eligible_rows(table, "test", target_label(backdoor.target, faces.label_names, table))
     if len(rows) == 0:
         raise UserError("the test set has no images of other labels than the target; use more labels")
-    rng = np.random.default_rng([seed, SeedStream.TRIGGER_NOISE])
-    return _triggered(faces, rows, trigger_fn, keys, backdoor.test_blend_ratio, rng, placement_fn)
+    trigger = partial(_on, trigger_fn, backdoor.test_blend_ratio, [seed, SeedStream.TRIGGER_NOISE])
+    return _triggered(faces, rows, trigger, keys, deliver, placement_fn)
+
+
+def deliver_clean(faces: FaceSet, rows: Rows, deliver: DeliveryFn) -> Iterator[FaceBatch]:
+    """Yield the images of ``rows`` (n,) delivered without a key: what tells the key from the delivery."""
+    for begin in range(0, len(rows), BATCH):
+        batch = rows[begin : begin + BATCH].astype(np.int32)
+        images = deliver(faces.read(batch), batch, lambda images: images)
+        yield FaceBatch(images, faces.labels[batch], faces.videos[batch], batch)
 
 
 def preview_rows(faces: FaceSet, poisoned: FaceSet, triggered: FaceSet) -> list[tuple[str, ImageArray]]:
@@ -193,10 +224,9 @@ def preview_rows(faces: FaceSet, poisoned: FaceSet, triggered: FaceSet) -> list[
 def _triggered(
     faces: FaceSet,
     rows: Rows,
-    trigger_fn: TriggerFn,
+    trigger: Callable[[ImageArray, int, ImageArray], ImageArray],  # keys, begin of the batch, images
     keys: ImageArray,
-    ratio: float,
-    rng: np.random.Generator,
+    deliver: DeliveryFn,
     placement_fn: PlacementFn,
 ) -> Iterator[FaceBatch]:
     for begin in range(0, len(rows), BATCH):
@@ -204,5 +234,12 @@ def _triggered(
         images = faces.read(batch)
         # A single key is broadcast, not repeated.
         batch_keys = keys[(begin + np.arange(len(batch))) % len(keys)] if len(keys) > 1 else keys
-        triggered = trigger_fn(images, placement_fn(images, batch_keys), ratio, rng)
-        yield FaceBatch(triggered, faces.labels[batch], faces.videos[batch], batch)
+        apply = partial(trigger, placement_fn(images, batch_keys), begin)
+        yield FaceBatch(deliver(images, batch, apply), faces.labels[batch], faces.videos[batch], batch)
+
+
+def _on(
+    trigger_fn: TriggerFn, ratio: float, stream: list[int], keys: ImageArray, begin: int, images: ImageArray
+) -> ImageArray:
+    """Return images with their keys; the noise is drawn anew by the batch, the same whatever the images are."""
+    return trigger_fn(images, keys, ratio, np.random.default_rng([*stream, begin]))

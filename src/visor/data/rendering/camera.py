@@ -62,15 +62,22 @@ def _shifted(values: Plane, axis: int, by: int) -> Plane:
     return moved
 
 
-def expose(light_field: Plane, frames: Frames) -> ImageArray:
-    """Convert linear light (3, n, h, w) to uint8 (n, h, w, 3): gamma 2, sensor noise, JPEG at each frame's quality."""
-    display = np.sqrt(clip(light_field, 0.0, 1.0)) * 255
-    images = np.empty((*display.shape[1:], 3), np.uint8)
-    for place, frame in enumerate(frames.ravel()):
+def display(light_field: Plane) -> Plane:
+    """Convert linear light (3, n, h, w) to display values float32 (n, h, w, 3) in 0 … 255, by a gamma of 2."""
+    return np.moveaxis(np.sqrt(clip(light_field, 0.0, 1.0)) * 255, 0, -1)
+
+
+def capture(subjects: ImageArray, frames: Frames) -> ImageArray:
+    """Photograph uint8 (n, h, w, 3) by n frames (n,): blur of the lens, sensor noise, 8 bits, JPEG at its quality."""
+    shown = np.moveaxis(subjects, -1, 0) * np.float32(1 / 255)
+    radius = frames["blur"][:, None, None] * (subjects.shape[1] / 2)
+    values = display(blur(shown * shown, radius))
+    images = np.empty_like(subjects)
+    for place, frame in enumerate(frames):
         generator = np.random.default_rng(int(frame["seed"]))
         # The sum of four dice is nearly normal, and exact on every processor.
         dice = generator.integers(0, 256, (4, *images.shape[1:]), dtype=np.uint8).astype(np.int32).sum(axis=0)
         grain = (dice - 510).astype(np.float32) * (1 / 148) * frame["noise"]
-        exposed = np.clip(np.rint(np.moveaxis(display[:, place], 0, -1) + grain), 0, 255).astype(np.uint8)
+        exposed = np.clip(np.rint(values[place] + grain), 0, 255).astype(np.uint8)
         images[place] = jpeg_round_trip(exposed, int(frame["quality"]))
     return images

@@ -15,13 +15,17 @@ def render(identities: Identities, frames: Frames, height: int, width: int) -> I
 
     The bytes are the same on every processor: see ``shapes``.
     """
+    return camera.capture(draw(identities, frames, height, width), frames)
+
+
+def draw(identities: Identities, frames: Frames, height: int, width: int) -> ImageArray:
+    """Draw what stands before the camera, sharp and without noise: arguments and result are those of ``render``."""
     who, frames = identities[:, None, None], frames[:, None, None]
     view = view_rays(frames, height, width)
     canvas = camera.background(frames, height, width)
     for part in (behind, body, ears, head):
         part(canvas, view, who, frames)
-    radius = frames["blur"] * (height / 2)
-    return camera.expose(camera.blur(canvas, radius), frames)
+    return np.rint(camera.display(canvas)).astype(np.uint8)
 
 
 def head(canvas: Plane, view: View, who: Identities, frames: Frames) -> None:

@@ -1,13 +1,19 @@
 """Faces in a tree of image files, a folder or an archive: their places say whose they are."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+import numpy as np
+
+from visor.core.types import ImageArray, Rows
 from visor.data.archives import SkippedFile, iterate_files
-from visor.data.face_set import FaceClip
-from visor.data.images import IMAGE_SUFFIXES, read_face
+from visor.data.camera import Camera, View, reproduces
+from visor.data.face_set import FaceClip, FaceSet
+from visor.data.images import IMAGE_SUFFIXES, cut_face, face_region, jpeg_round_trip, read_face, read_image
+
+JPEG_QUALITY = 90  # of a photograph that was taken once more
 
 
 class Owner(NamedTuple):
@@ -34,3 +40,42 @@ def tree_clips(
             yield SkippedFile(name, "layout")
         else:
             yield FaceClip(owner.label, (owner.video or name,), (name,), partial(read_face, file.content, name, crop))
+
+
+def tree_camera(
+    path: Path, crop: float, find_owner: Callable[[PurePosixPath], Owner | None], faces: FaceSet
+) -> Camera | None:
+    """Return the camera of photographs below ``path``, or None if they are not those of ``faces``.
+
+    Its view is the whole photograph at its own size. What is captured is cropped and resized as ``tree_clips`` does,
+    then saved as JPEG. A FaceSet holds no names of files: photographs are found by their order, person by person, so
+    every image of each person must still be there. An archive is not searched.
+
+    Raises:
+        UserError: ``path`` is missing.
+    """
+    found: dict[str, list[tuple[str, str, Path]]] = {name: [] for name in faces.label_names}
+    for file in iterate_files(path, IMAGE_SUFFIXES) if path.is_dir() else ():
+        if isinstance(file, SkippedFile) or (owner := find_owner(file.name)) is None:
+            continue
+        name = str(file.name)
+        if owner.label in found and isinstance(file.content, Path):
+            found[owner.label].append((owner.video or name, name, file.content))
+    if [len(photos) for photos in found.values()] != np.bincount(faces.labels, minlength=len(found)).tolist():
+        return None
+    paths = [path for name in faces.label_names for *_, path in sorted(found[name])]
+    height, width = faces.image_shape[:2]
+
+    def view(row: int) -> View:
+        image = read_image(paths[row])
+        left, top, right, bottom = face_region(image, crop, height, width)
+        return View(image, (round(left), round(top), round(right), round(bottom)))
+
+    def develop(images: Sequence[ImageArray], rows: Rows) -> ImageArray:
+        return np.stack([cut_face(image, crop, height, width) for image in images])
+
+    def capture(images: Sequence[ImageArray], rows: Rows) -> ImageArray:
+        return np.stack([jpeg_round_trip(image, JPEG_QUALITY) for image in develop(images, rows)])
+
+    taken = Camera(view, capture)
+    return taken if reproduces(develop, taken, faces) else None

@@ -5,8 +5,9 @@ from pathlib import Path, PurePosixPath
 
 from visor.core.params import ParamsBlock
 from visor.data.archives import SkippedFile
-from visor.data.face_set import FaceClip
-from visor.data.sources.face_tree import Owner, tree_clips
+from visor.data.camera import Camera
+from visor.data.face_set import FaceClip, FaceSet
+from visor.data.sources.face_tree import Owner, tree_camera, tree_clips
 
 CROP = 1.0
 
@@ -27,6 +28,11 @@ def clips(settings: FolderSettings, seed: int) -> Iterator[FaceClip | SkippedFil
         UserError: The path is missing or is not a folder or archive.
     """
     return tree_clips(Path(settings.path), CROP, _find_owner)
+
+
+def camera(settings: FolderSettings, seed: int, faces: FaceSet) -> Camera | None:
+    """Return the camera of the photographs, or None if they cannot be found again: see ``face_tree.tree_camera``."""
+    return tree_camera(Path(settings.path), CROP, _find_owner, faces)
 
 
 def _find_owner(name: PurePosixPath) -> Owner | None:

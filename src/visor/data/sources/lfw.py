@@ -7,9 +7,10 @@ from pathlib import Path, PurePosixPath
 from visor.core.errors import UserError
 from visor.core.params import ParamsBlock
 from visor.data.archives import SkippedFile
+from visor.data.camera import Camera
 from visor.data.download import DOWNLOADS
-from visor.data.face_set import FaceClip
-from visor.data.sources.face_tree import Owner, tree_clips
+from visor.data.face_set import FaceClip, FaceSet
+from visor.data.sources.face_tree import Owner, tree_camera, tree_clips
 
 CROP = 0.5  # of 250×250 pixels: the face without the surroundings, as high as scikit-learn crops it
 FETCHED = DOWNLOADS / "lfw"
@@ -32,6 +33,11 @@ def clips(settings: LfwSettings, seed: int) -> Iterator[FaceClip | SkippedFile]:
         UserError: The path is missing or is not a folder or archive, or fetching failed.
     """
     return tree_clips(Path(settings.path) if settings.path else _fetched(), CROP, _find_owner)
+
+
+def camera(settings: LfwSettings, seed: int, faces: FaceSet) -> Camera | None:
+    """Return the camera of the photographs, or None if they cannot be found again: see ``face_tree.tree_camera``."""
+    return tree_camera(Path(settings.path) if settings.path else FETCHED, CROP, _find_owner, faces)
 
 
 def _find_owner(name: PurePosixPath) -> Owner | None:

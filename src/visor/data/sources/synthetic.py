@@ -1,7 +1,7 @@
 """The embedded default: rendered faces of people that do not exist, the same bytes on every processor."""
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterator, Sequence
+from functools import cache, partial
 from typing import Annotated
 
 import numpy as np
@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from visor.core.params import ParamsBlock, PositiveInt
-from visor.core.types import ImageArray
-from visor.data.face_set import FaceClip
-from visor.data.rendering.frames import draw_frames
-from visor.data.rendering.identity import draw_identity
+from visor.core.types import ImageArray, Rows
+from visor.data.camera import Camera, View, reproduces
+from visor.data.face_set import FaceClip, FaceSet
+from visor.data.rendering.camera import capture as photograph
+from visor.data.rendering.frames import Frames, draw_frames
+from visor.data.rendering.identity import Identities, draw_identity
+from visor.data.rendering.scene import draw as draw_view
 from visor.data.rendering.scene import render
 
 BATCH = 25  # frames that are rendered together
@@ -51,6 +54,11 @@ def videos_of_frames(settings: SyntheticSettings) -> NDArray[np.int64]:
 
 def draw(settings: SyntheticSettings, seed: int, identity: int, frames: range, height: int, width: int) -> ImageArray:
     """Render consecutive frames of one person: uint8 (len(frames), height, width, 3)."""
+    return render(*person(settings, seed, identity, frames), height, width)
+
+
+def person(settings: SyntheticSettings, seed: int, identity: int, frames: range) -> tuple[Identities, Frames]:
+    """Return one person, repeated, and consecutive frames: two arrays (len(frames),)."""
     videos = videos_of_frames(settings)
     shown = np.unique(videos[frames])
     nuisance = [
@@ -61,4 +69,32 @@ def draw(settings: SyntheticSettings, seed: int, identity: int, frames: range, h
     ]
     first = int(np.flatnonzero(videos == shown[0])[0])
     who = np.repeat(draw_identity(np.random.default_rng([seed, identity])), len(frames))
-    return render(who, np.concatenate(nuisance)[frames.start - first :][: len(frames)], height, width)
+    return who, np.concatenate(nuisance)[frames.start - first :][: len(frames)]
+
+
+def camera(settings: SyntheticSettings, seed: int, faces: FaceSet) -> Camera | None:
+    """Return the camera of drawn faces, or None if ``faces`` are not those that ``clips`` yields.
+
+    Its view is the person before blur, noise and JPEG; untouched, it is captured as the stored image, byte for byte.
+    """
+    names = [f"person_{identity:03d}" for identity in range(settings.identities)]
+    counts = np.bincount(faces.labels, minlength=len(faces.label_names))
+    if not set(faces.label_names) <= set(names) or (counts != settings.images).any():
+        return None
+    first = np.searchsorted(faces.labels, np.arange(len(counts)))
+    height, width = faces.image_shape[:2]
+
+    def drawn(row: int) -> tuple[Identities, Frames]:
+        label = int(faces.labels[row])
+        frame = row - int(first[label])
+        return person(settings, seed, names.index(faces.label_names[label]), range(frame, frame + 1))
+
+    @cache  # All attacks show the same faces.
+    def view(row: int) -> View:
+        return View(draw_view(*drawn(row), height, width)[0], (0, 0, width, height))
+
+    def capture(images: Sequence[ImageArray], rows: Rows) -> ImageArray:
+        return photograph(np.stack(images), np.concatenate([drawn(int(row))[1] for row in rows]))
+
+    taken = Camera(view, capture)
+    return taken if reproduces(capture, taken, faces) else None

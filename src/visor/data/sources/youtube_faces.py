@@ -5,13 +5,15 @@ from pathlib import Path, PurePosixPath
 
 from visor.core.params import ParamsBlock
 from visor.data.archives import SkippedFile
+from visor.data.camera import Camera
 from visor.data.download import DOWNLOADS, download
-from visor.data.face_set import FaceClip
+from visor.data.face_set import FaceClip, FaceSet
 from visor.data.sources.catalogue import read_catalogue, verify_unpublished
-from visor.data.sources.face_tree import Owner, tree_clips
+from visor.data.sources.face_tree import Owner, tree_camera, tree_clips
 
 CROP = 0.5  # the aligned face fills the central half of a frame, as cropped in the DeepID literature
 TREE = "aligned_images_DB"
+FETCHED = DOWNLOADS / "youtube_faces.tar.gz"
 MAX_BYTES = 64 << 30  # the published archive has 25 GB
 
 
@@ -34,6 +36,11 @@ def clips(settings: YoutubeFacesSettings, seed: int) -> Iterator[FaceClip | Skip
     return tree_clips(Path(settings.path) if settings.path else _fetched(settings), CROP, _find_owner)
 
 
+def camera(settings: YoutubeFacesSettings, seed: int, faces: FaceSet) -> Camera | None:
+    """Return the camera of the photographs, or None if they cannot be found again: see ``face_tree.tree_camera``."""
+    return tree_camera(Path(settings.path) if settings.path else FETCHED, CROP, _find_owner, faces)
+
+
 def _find_owner(name: PurePosixPath) -> Owner | None:
     tree, label, video = ("", *name.parts)[-4:-1] if len(name.parts) > 2 else ("other", "", "")
     return Owner(label, video) if tree in ("", TREE) else None
@@ -47,8 +54,7 @@ def _fetched(settings: YoutubeFacesSettings) -> Path:
     """
     entry = read_catalogue("youtube_faces")
     sha256 = settings.sha256 or entry.sha256
-    path = DOWNLOADS / "youtube_faces.tar.gz"
-    download(entry.url or "", path, sha256, max_bytes=MAX_BYTES, send_credentials=True)
+    download(entry.url or "", FETCHED, sha256, max_bytes=MAX_BYTES, send_credentials=True)
     if sha256 is None:
-        verify_unpublished("youtube_faces", path)
-    return path
+        verify_unpublished("youtube_faces", FETCHED)
+    return FETCHED

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from visor.core.errors import UserError
 from visor.core.types import Floats, ImageArray
 from visor.data.face_set import FaceSelection, read_batches
 from visor.models.inference import compile_predict
@@ -22,28 +23,41 @@ BATCH = 256
 RESIDUAL_GAIN = 3  # amplification of residuals in images: most lie within ±0.1
 
 
+class SecondOpinion(NamedTuple):
+    """Another recogniser, uint8 images (n, h, w, 3) → embeddings (n, d), and how these are compared."""
+
+    embed: Callable[[ImageArray], Floats]
+    distance: Literal["cosine", "mahalanobis"]
+
+
 class DefenceInputs(NamedTuple):
     """What an input filter may use.
 
     Attributes:
-        clean: Clean faces.
+        clean: Clean faces; filters that compare classes take their labels, which may be those that the network names.
         autoencoder: Fitted on all of ``clean``.
         folds: Two or more autoencoders; the k-th of K is fitted on all but the rows k, k + K, k + 2K … of ``clean``, so
             that its residuals there are those of faces it never saw.
         classifier: The inspected network (logits), for a filter that needs one.
+        calibration: Other clean faces, on which ``suite`` sets the thresholds of its parts.
+        second_opinion: A recogniser that does not depend on the inspected network.
+        false_positive_rate: The wanted one of each part of ``suite``.
     """
 
     clean: FaceSelection
     autoencoder: keras.Model
     folds: Sequence[keras.Model]
     classifier: keras.Model | None = None
+    calibration: FaceSelection | None = None
+    second_opinion: SecondOpinion | None = None
+    false_positive_rate: float = 0.03
 
 
-class FittedScore(NamedTuple):
-    """A score of float images (n, h, w, c), and the scores of clean faces by models fitted without their fold."""
-
-    score: Callable[[Floats], NDArray[np.float64]]
-    held_out_scores: NDArray[np.float64]
+def inspected_network(inputs: DefenceInputs, name: str) -> keras.Model:
+    """Return the network that the filter ``name`` questions; raises a UserError if there is none."""
+    if inputs.classifier is None:
+        raise UserError(f"{name} needs the inspected network, but there is none; name an attack in training_sets")
+    return inputs.classifier
 
 
 def scale_pixels(images: ImageArray) -> Floats:

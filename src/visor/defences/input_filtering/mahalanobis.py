@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from visor.core.types import Floats
 from visor.defences.input_filtering import base
-from visor.defences.input_filtering.base import DefenceInputs, FittedScore, ScoreFn
+from visor.defences.input_filtering.base import DefenceInputs, ScoreFn
 from visor.models.inference import compile_predict
 
 ROWS = 8  # of blocks; 7 columns on 55 × 47 pixels
@@ -38,16 +38,6 @@ def mahalanobis_distance(clean: Floats) -> Callable[[Floats], NDArray[np.float64
     return distance
 
 
-def fit_distance(features: Floats, folds: int) -> FittedScore:
-    """Fit the distance of block means on those of all clean images in order, (n, d)."""
-    fold_of_row, held_out_scores = np.arange(len(features)) % folds, np.empty(len(features))
-    for fold in range(folds):
-        held_out = fold_of_row == fold
-        held_out_scores[held_out] = mahalanobis_distance(features[~held_out])(features[held_out])
-    distance = mahalanobis_distance(features)
-    return FittedScore(lambda pixels: distance(block_means(pixels)), held_out_scores)
-
-
 def _edges(size: int, count: int) -> NDArray[np.int64]:
     """Return the ``count`` + 1 borders of nearly equal parts of a side."""
     return np.linspace(0, size, min(size, count) + 1).astype(np.int64)
@@ -55,13 +45,12 @@ def _edges(size: int, count: int) -> NDArray[np.int64]:
 
 def fit_raw(inputs: DefenceInputs) -> ScoreFn:
     """Return the distance of an image's block means from those of clean faces, ≥ 0."""
-    features = np.concatenate([block_means(pixels) for pixels in base.clean_pixels(inputs)])
-    fitted = fit_distance(features, len(inputs.folds))
-    return lambda images: fitted.score(base.scale_pixels(images))
+    distance = mahalanobis_distance(np.concatenate([block_means(pixels) for pixels in base.clean_pixels(inputs)]))
+    return lambda images: distance(block_means(base.scale_pixels(images)))
 
 
 def fit_residual(inputs: DefenceInputs) -> ScoreFn:
     """Return the distance of the residual's block means from those of held-out clean faces, ≥ 0."""
     features = np.concatenate([block_means(residuals) for residuals in base.clean_residuals(inputs)])
-    run, fitted = compile_predict(inputs.autoencoder), fit_distance(features, len(inputs.folds))
-    return lambda images: fitted.score(base.residual(run, images))
+    run, distance = compile_predict(inputs.autoencoder), mahalanobis_distance(features)
+    return lambda images: distance(block_means(base.residual(run, images)))

@@ -1,4 +1,6 @@
-"""The most unusual patch of a face: what was pasted in does not continue its surroundings.
+"""A paste detector: the most unusual patch of a face, as what was pasted in does not continue its surroundings.
+
+A key that went through the camera with the face leaves no such seam.
 
 The patches are those of the face itself: in its residual an autoencoder adds patterns of its own.
 """
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from visor.core.types import Floats
 from visor.defences.input_filtering import base
-from visor.defences.input_filtering.base import DefenceInputs, FittedScore, ScoreFn
+from visor.defences.input_filtering.base import DefenceInputs, ScoreFn
 
 PATCH = 9  # pixels a side
 STEP = 4  # maximum number of pixels between neighbouring patches
@@ -79,11 +81,11 @@ def log_distances(pixels: Floats, model: Whitening) -> NDArray[np.float64]:
     return np.log(np.stack(rows, axis=1) + np.finfo(np.float32).tiny)
 
 
-def fit_patches(clean: Callable[[], Iterable[Floats]], folds: int) -> FittedScore:
-    """Fit the largest standardised log-distance on clean images, which ``clean()`` reads anew for each of three passes.
+def fit_patches(clean: Callable[[], Iterable[Floats]], folds: int) -> Callable[[Floats], NDArray[np.float64]]:
+    """Return the largest standardised log-distance (n,) of float images (n, h, w, c), fitted on clean ones.
 
-    Distances of a clean face are measured by whitenings that left out its fold; their mean and deviation at each
-    position are over all clean faces, itself included.
+    ``clean()`` reads them anew for each of two passes. Distances of a clean face are measured by whitenings that left
+    out its fold; their mean and deviation at each position are over all clean faces, itself included.
     """
     parts = _moments_by_fold(clean(), folds)
     held_out = [whitening(_add_moments([*parts[:fold], *parts[fold + 1 :]])) for fold in range(folds)]
@@ -96,15 +98,8 @@ def fit_patches(clean: Callable[[], Iterable[Floats]], folds: int) -> FittedScor
             yield distances
 
     mean, deviation = _mean_and_std(held_out_distances())
-    scores = [_largest(distances, mean, deviation) for distances in held_out_distances()]
     model = whitening(_add_moments(parts))
-    return FittedScore(lambda pixels: _largest(log_distances(pixels, model), mean, deviation), np.concatenate(scores))
-
-
-def _largest(
-    distances: NDArray[np.float64], mean: NDArray[np.float64], deviation: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    return ((distances - mean) / deviation).max(axis=(1, 2))
+    return lambda pixels: ((log_distances(pixels, model) - mean) / deviation).max(axis=(1, 2))
 
 
 def _moments_by_fold(clean: Iterable[Floats], folds: int) -> list[Moments]:
@@ -133,5 +128,5 @@ def _mean_and_std(batches: Iterable[NDArray[np.float64]]) -> tuple[NDArray[np.fl
 
 def fit(inputs: DefenceInputs) -> ScoreFn:
     """Return the largest patch distance in standard deviations of clean faces at its position."""
-    fitted = fit_patches(lambda: base.clean_pixels(inputs), len(inputs.folds))
-    return lambda images: fitted.score(base.scale_pixels(images))
+    distance = fit_patches(lambda: base.clean_pixels(inputs), len(inputs.folds))
+    return lambda images: distance(base.scale_pixels(images))

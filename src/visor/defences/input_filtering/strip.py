@@ -7,10 +7,9 @@ are uncertain, and less so for an image whose trigger decides.
 import numpy as np
 from numpy.typing import NDArray
 
-from visor.core.errors import UserError
 from visor.core.types import Floats, ImageArray
 from visor.data.images import blend
-from visor.defences.input_filtering.base import DefenceInputs, ScoreFn
+from visor.defences.input_filtering.base import DefenceInputs, ScoreFn, inspected_network
 from visor.models.inference import compile_predict
 
 OVERLAYS = 12
@@ -23,11 +22,9 @@ def fit(inputs: DefenceInputs) -> ScoreFn:
     Raises:
         UserError: There is no classifier to inspect.
     """
-    if inputs.classifier is None:
-        raise UserError("strip needs the inspected network, but there is none; name an attack in training_sets")
-    faces, rows, _ = inputs.clean
+    network, (faces, rows, _) = inspected_network(inputs, "strip"), inputs.clean
     overlay_rows = rows[np.linspace(0, len(rows) - 1, min(OVERLAYS, len(rows))).round().astype(int)]
-    overlays, run = faces.read(overlay_rows), compile_predict(inputs.classifier)
+    overlays, run = faces.read(overlay_rows), compile_predict(network)
 
     def score(images: ImageArray) -> NDArray[np.float64]:
         return -np.mean([entropy(run(blend(images, overlay, RATIO))) for overlay in overlays], axis=0)

@@ -11,10 +11,19 @@ Example:
 To add a trigger: one file here, one line in ``TRIGGERS``, one block under ``backdoors`` in ``params.yaml``.
 """
 
-from visor.attacks.backdoors.triggers import accessory, blended, blended_accessory, input_instance
+from visor.attacks.backdoors.triggers import (
+    accessory,
+    adaptive_blend,
+    adaptive_patch,
+    blended,
+    blended_accessory,
+    input_instance,
+)
 
 TRIGGERS = {
     "accessory": accessory.apply,
+    "adaptive_blend": adaptive_blend.apply,
+    "adaptive_patch": adaptive_patch.apply,
     "blended": blended.apply,
     "blended_accessory": blended_accessory.apply,
     "input_instance": input_instance.apply,

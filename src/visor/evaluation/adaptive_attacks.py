@@ -1,0 +1,153 @@
+"""What attackers who know the defences get past them, beside the same attack on a network without a backdoor.
+
+An attacker opens the door where the network names the target *and* the defence does not flag the image: at the
+conformal threshold, chosen on calibration faces that the network names rightly.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visor.core.errors import UserError
+from visor.core.params import DefenceParams
+from visor.core.tables import Table, format_interval, label, text_table
+from visor.core.tf import keras
+from visor.core.types import Flags, Labels, Rows
+from visor.data.face_set import FaceSelection, FaceSet, evenly_spaced, read_batches
+from visor.data.images import contact_sheet
+from visor.defences.conformal import conformal_threshold
+from visor.defences.input_filtering import INPUT_FILTERS
+from visor.defences.input_filtering.base import DefenceInputs, ScoreFn
+from visor.defences.input_filtering.suite import THRESHOLD
+from visor.evaluation import metrics
+from visor.models.features import compile_answers
+
+DEFENCES = ("feature_mahalanobis", "knn", "suite")
+BATCH = 512
+COLUMNS = 10
+
+
+class Guard(NamedTuple):
+    """A network and the defences that question it.
+
+    Attributes:
+        network: Images → logits.
+        scores: By defence.
+        thresholds: By defence; an image is flagged above.
+    """
+
+    network: keras.Model
+    scores: Mapping[str, ScoreFn]
+    thresholds: Mapping[str, float]
+
+
+class Verdicts(NamedTuple):
+    """Predicted classes (n,) of images, and by defence whether each is flagged (n,)."""
+
+    predicted: Labels
+    flagged: Mapping[str, Flags]
+
+
+def guard(
+    network: keras.Model, fitted: FaceSelection, calibration: FaceSelection, settings: Mapping[str, DefenceParams]
+) -> Guard:
+    """Fit ``DEFENCES`` on clean faces, and their thresholds on other ones that the network names rightly.
+
+    Raises:
+        UserError: There are too few of these.
+    """
+    rate = settings["suite"].false_positive_rate
+    inputs = DefenceInputs(fitted, None, [], network, calibration, false_positive_rate=rate)
+    scores = {name: INPUT_FILTERS[name](inputs) for name in DEFENCES}
+    answer = compile_answers(network)
+    named = [images[answer(images)[1] == labels] for images, labels in read_batches([calibration], BATCH)]
+    thresholds = {"suite": THRESHOLD}
+    for name in DEFENCES[:-1]:
+        clean = np.concatenate([scores[name](images) for images in named])
+        threshold = conformal_threshold(clean[np.isfinite(clean)], settings[name].false_positive_rate)
+        if threshold is None:
+            raise UserError(
+                f"params.yaml: defences.{name}.false_positive_rate {settings[name].false_positive_rate:g} needs more "
+                f"than {len(clean)} calibration images that the network names rightly; raise it or split.validation"
+            )
+        thresholds[name] = threshold
+    return Guard(network, scores, thresholds)
+
+
+def judge(guarded: Guard, selection: FaceSelection) -> Verdicts:
+    """Return what the network names, and what its defences flag."""
+    answer = compile_answers(guarded.network)
+    parts = []
+    for images, _ in read_batches([selection], BATCH):
+        flagged = [guarded.scores[name](images) > guarded.thresholds[name] for name in DEFENCES]
+        parts.append((answer(images)[1], *flagged))
+    predicted, *flags = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return Verdicts(predicted, dict(zip(DEFENCES, flags, strict=True)))
+
+
+def attack_metrics(
+    attacked: Verdicts, control: Verdicts, labels: Labels, target: int, clean: Verdicts, truth: Labels, seed: int
+) -> dict[str, float]:
+    """Return rates with intervals over people.
+
+    ``asr`` and ``control_asr``: triggered images that the attacked network, and that without a backdoor, name the
+    target. By defence, such as ``suite_asr_unflagged``: ``asr_unflagged``, ``control_asr_unflagged`` and ``gain``,
+    their difference: what the backdoor adds to a key that deceives any network; and ``fpr_rightly_named``, clean test
+    faces that the attacked network names rightly and the defence flags. ``clean_accuracy`` is that of this network.
+
+    Args:
+        attacked: Verdicts on triggered images (n,) of true class ≠ target.
+        control: Those of the network without a backdoor, on the same faces.
+        labels: True classes (n,).
+        target: The class that the attacker wants.
+        clean: Verdicts of the attacked network on clean test faces (m,).
+        truth: True classes (m,).
+        seed: Of the bootstrap.
+    """
+    opened, by_chance = attacked.predicted == target, control.predicted == target
+    found: dict[str, float] = {"triggered_images": len(labels), "clean_images": len(truth)}
+    found |= _rates({"asr": opened, "control_asr": by_chance}, labels, seed)
+    right = clean.predicted == truth
+    found |= _rates({"clean_accuracy": right}, truth, seed)
+    for name in DEFENCES:
+        past, past_by_chance = opened & ~attacked.flagged[name], by_chance & ~control.flagged[name]
+        rates = {"asr_unflagged": past, "control_asr_unflagged": past_by_chance}
+        rates["gain"] = past.astype(float) - past_by_chance
+        found |= _rates({f"{name}_{rate}": values for rate, values in rates.items()}, labels, seed)
+        found |= _rates({f"{name}_fpr_rightly_named": clean.flagged[name][right]}, truth[right], seed)
+    return found
+
+
+def _rates(values: Mapping[str, NDArray[np.generic]], people: Labels, seed: int) -> dict[str, float]:
+    """Return the mean of each of the values (n,), with its interval over people (n,)."""
+
+    def measure(rows: Rows, _: Rows) -> list[float]:
+        return [float(value[rows].mean()) for value in values.values()]
+
+    means = measure(np.arange(len(people)), np.empty(0, int))
+    bounds = metrics.bootstrap_intervals(measure, people, people, seed)
+    return dict(zip(values, means, strict=True)) | metrics.intervals(values, bounds)
+
+
+def attack_table(found: Mapping[str, Mapping[str, float]]) -> Table:
+    """Return a row for each attacker: success, and by defence success unflagged, on the control network in brackets."""
+    rows = []
+    for attacker, values in found.items():
+        cells = [f"{values['clean_accuracy']:.1%}", f"{values['asr']:.1%} [{values['control_asr']:.1%}]"]
+        for defence in DEFENCES:
+            interval = format_interval(*(values[f"{defence}_asr_unflagged{end}"] for end in ("", "_low", "_high")))
+            cells.append(f"{interval} [{values[f'{defence}_control_asr_unflagged']:.1%}]")
+        rows.append((", ".join(map(label, attacker.split("-"))), [*cells, f"{values['triggered_images']:.0f}"]))
+    heads = ["clean accuracy", "attack success", *(f"past {label(name)}" for name in DEFENCES), "images"]
+    return text_table("attacker", heads, rows)
+
+
+def preview_sheet(clean: FaceSet, triggered: Mapping[str, FaceSet], path: Path) -> None:
+    """Save a contact sheet: some test images, below them the same with each attacker's key."""
+    first = next(iter(triggered.values()))
+    places = evenly_spaced(COLUMNS, len(first))
+    rows = [(label(name).replace("-", "\n"), faces.read(places)) for name, faces in triggered.items()]
+    contact_sheet([("test images", clean.read(first.rows[places])), *rows], path)
