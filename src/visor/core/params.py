@@ -13,6 +13,7 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 PairCount = Annotated[int, Field(ge=2)]
+Levels = Annotated[int, Field(ge=0, le=255)]
 ImageSide = Annotated[int, Field(ge=16, le=512)]
 Names = Annotated[list[str], Field(min_length=1)]
 # What a user names becomes a part of file names and of commands.
@@ -287,6 +288,9 @@ class DefenceParams(ParamsBlock):
     false_positive_rate: OpenUnitFloat
 
 
+DetectorLoss = Literal["suppress", "near_faces", "near_faces_by_area", "training_loss"]
+
+
 class DetectorTrainingParams(TrainingParams):
     """Training of ``layers``, all or those that predict, from the file ``weights`` (default: random weights)."""
 
@@ -305,15 +309,15 @@ class DetectorParams(ParamsBlock):
     """
 
     threshold: UnitFloat
-    loss: Literal["suppress", "near_faces", "near_faces_by_area", "training_loss"] | None = None
+    loss: DetectorLoss | None = None
     options: Annotated[dict[str, int | float | str | None], Field(default_factory=dict)]
     training: DetectorTrainingParams | None = None
 
 
 class AttackStrengthParams(ParamsBlock):
-    """L∞ bound ``eps`` of the perturbation, for pixels in [0, 1], and number of gradient steps."""
+    """L∞ bound ``eps`` of the perturbation in levels of 255, and number of gradient steps."""
 
-    eps: UnitFloat
+    eps: Levels
     iterations: PositiveInt
 
 
@@ -346,12 +350,14 @@ class DetectionAttackParams(GradientAttackParams):
         momentum: Decay factor of MI-FGSM; 0: none.
         early_stop: Images that reached the goal leave the batch.
         mask: Perturb the whole image, or only face boxes enlarged by ``margin``.
+        objectives: Losses that are compared with the detector's own ``loss`` at the last strength.
     """
 
     detectors: Names
     momentum: NonNegativeFloat
     early_stop: bool
     mask: Literal["none", "faces"]
+    objectives: list[DetectorLoss]
     transfer_detectors: list[str]
 
 

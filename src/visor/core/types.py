@@ -39,3 +39,4 @@ class SeedStream(IntEnum):
     IDENTITIES = 8
     ENROLMENT = 9
     NEURAL_CLEANSE = 11
+    SCENES = 41

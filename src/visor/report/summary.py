@@ -73,7 +73,7 @@ def _defences(run: RunData) -> Table:
 
 def _detection(run: RunData) -> Table:
     last = run.params.detection_attack.strengths[-1]
-    attack, size = f"pgd_{last.eps:g}x{last.iterations}", f"{conditions.format_eps(last.eps)} × {last.iterations}"
+    attack, size = f"pgd_{last.eps}x{last.iterations}", f"{last.eps}/255 × {last.iterations}"
     rows = []
     for name in run.params.detection_attack.detectors:
         published = published_values(run, 0) if name == ORIGINAL_DETECTOR else {}
@@ -91,7 +91,7 @@ def _recognition(run: RunData) -> Table:
     def add_rows(head: str, prefix: str, method: str, place: int, suffix: str) -> None:
         """Add a row of an attack's success and one of noise of its size."""
         each = settings.strengths[place]
-        for condition in (f"{method}_{each.eps:g}x{each.iterations}", f"noise_{each.eps:g}"):
+        for condition in (f"{method}_{each.eps}x{each.iterations}", f"noise_{each.eps}"):
             metric = f"{prefix}{condition}{suffix}.success_{rate:g}"
             rows.append(_row(run, f"{head}, {titles[condition]}", metric, "percent"))
 
