@@ -109,12 +109,12 @@ def precision_recall(pooled: DetectionMatches, level: int, weights: Integers | N
     Precision is the envelope: the best at this recall or a greater one. ``weights`` (n,): how often each image counts,
     by default once.
     """
-    weights = np.ones(len(pooled.faces)) if weights is None else weights
+    weights = np.ones(len(pooled.faces), int) if weights is None else weights
     counted = pooled.counted[level]
     seen = weights[pooled.images[counted]]
     true_positives = np.cumsum(seen * pooled.hits[level][counted], dtype=np.float64)
     precision = true_positives / np.maximum(np.cumsum(seen), 1)
-    return np.maximum.accumulate(precision[::-1])[::-1], true_positives / max(1, weights @ pooled.faces)
+    return np.maximum.accumulate(precision[::-1])[::-1], true_positives / max(1, int(weights @ pooled.faces))
 
 
 def average_precision(precision: Floats, recall: Floats, points: int | None = None) -> float:
@@ -133,9 +133,9 @@ def recall_at(pooled: DetectionMatches, threshold: float, level: int, weights: I
 
     ``weights`` as for ``precision_recall``.
     """
-    weights = np.ones(len(pooled.faces)) if weights is None else weights
+    weights = np.ones(len(pooled.faces), int) if weights is None else weights
     hits = pooled.hits[level] & (pooled.scores >= threshold)
-    return float(weights[pooled.images] @ hits / max(1, weights @ pooled.faces))
+    return float(weights[pooled.images] @ hits / max(1, int(weights @ pooled.faces)))
 
 
 def ap_and_recall(pooled: DetectionMatches, threshold: float, ious: Sequence[float] = IOUS) -> dict[str, float]:

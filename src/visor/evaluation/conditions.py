@@ -3,7 +3,14 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from visor.core.params import AttackStrengthParams, DetectionAttackParams, Params, RecognitionAttackParams
+from visor.core.errors import UserError
+from visor.core.params import (
+    AttackStrengthParams,
+    DetectionAttackParams,
+    MethodsAttackParams,
+    Params,
+    RecognitionAttackParams,
+)
 from visor.core.tables import label
 
 ATTACKED_CLEAN = "clean_attacked"  # the scenes that are attacked, before that
@@ -47,12 +54,30 @@ def detection_conditions(settings: DetectionAttackParams) -> list[Condition]:
     return [test_set, clean._replace(name=ATTACKED_CLEAN, title="clean, those attacked"), *others, *objectives]
 
 
-def recognition_conditions(settings: RecognitionAttackParams) -> list[Condition]:
+TARGET_RULES = ("nearest", "furthest")
+DODGE = "dodge"
+
+
+def verification_goals(settings: RecognitionAttackParams) -> dict[str, str]:
+    """Return the goals of attacks on embeddings, ``impersonate_RULE`` and ``dodge``, and the target of each.
+
+    A target by name is that of the goal ``impersonate_named``.
+
+    Raises:
+        UserError: There are two targets by name.
+    """
+    rules = {target if target in TARGET_RULES else "named": target for target in settings.targets}
+    if len(rules) < len(settings.targets):
+        raise UserError("params.yaml: recognition_attack.targets has a rule twice, or two names; keep one of them")
+    return {f"impersonate_{rule}": target for rule, target in rules.items()} | {DODGE: ""}
+
+
+def recognition_conditions(settings: MethodsAttackParams) -> list[Condition]:
     """Return the conditions of a recogniser: clean, noise of each size, each method × strength, JPEG of the last."""
     return _conditions(settings, {method: label(method) for method in settings.methods})
 
 
-def _conditions(settings: DetectionAttackParams | RecognitionAttackParams, methods: dict[str, str]) -> list[Condition]:
+def _conditions(settings: DetectionAttackParams | MethodsAttackParams, methods: dict[str, str]) -> list[Condition]:
     """Return the conditions of some methods, given their titles."""
     sizes = dict.fromkeys(strength.eps for strength in settings.strengths)
     conditions = [Condition("clean", "clean", "clean")]
@@ -84,8 +109,14 @@ def detection_titles(params: Params) -> dict[str, str]:
 
 
 def recognition_titles(params: Params) -> dict[str, str]:
-    """Return the report's title of each condition of a recogniser, by name."""
+    """Return the report's title of each condition of a recogniser's embeddings, by name."""
     return {condition.name: _report_title(condition) for condition in recognition_conditions(params.recognition_attack)}
+
+
+def classification_titles(params: Params) -> dict[str, str]:
+    """Return the report's title of each condition of a recogniser's classes, by name."""
+    conditions = recognition_conditions(params.classification_attack)
+    return {condition.name: _report_title(condition) for condition in conditions}
 
 
 def _report_title(condition: Condition) -> str:

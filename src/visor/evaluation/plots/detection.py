@@ -106,7 +106,7 @@ def by_eps(table: pd.DataFrame, name: str, path: Path) -> None:
     figure = Figure(figsize=(3.6 * len(BY_EPS), 3.8), layout="constrained")
     clean, attacked = table[table["kind"] == "clean"], table[table["kind"] == "attack"]
     counts = sorted(attacked["iterations"].unique())
-    lines = [(table[table["kind"] == "noise"], "s--", "tab:green", "noise")]
+    lines: list[tuple[pd.DataFrame, str, Any, str]] = [(table[table["kind"] == "noise"], "s--", "tab:green", "noise")]
     for iterations, colour in zip(counts, _shades("Reds", len(counts)), strict=True):
         lines.append((attacked[attacked["iterations"] == iterations], "o-", colour, f"PGD, {iterations} steps"))
     for axis, (key, title) in zip(figure.subplots(1, len(BY_EPS)), BY_EPS.items(), strict=True):
