@@ -21,10 +21,11 @@ def main(name: str) -> None:
     detector = module.load(detector_settings, Path(f"artifacts/detector/{name}"))
     scenes = open_scenes(Path("data/scenes.h5"), untrusted=True)
     side = input_side(detector_settings, params.scenes.max_side)
-    clean = load_test_scenes(scenes, settings.images, side, settings.batch)
+    test = load_test_scenes(scenes, side, settings.batch)
+    clean = load_test_scenes(scenes, side, settings.batch, settings.images)
     folder, plots = Path(f"artifacts/hidden/{name}"), Path(f"plots/detection/{name}")
 
-    findings = evaluate(detector, detector_settings.loss, clean, settings, params.seed, folder)
+    findings = evaluate(detector, detector_settings.loss, test, clean, settings, params.seed, folder)
 
     for condition, metrics in metrics_of(findings.table).items():
         write_json(Path(f"metrics/detection/{name}/{condition}.json"), metrics)

@@ -1,4 +1,4 @@
-"""Attack one recogniser and evaluate it and all others.  dvc repro evaluate_recognition@facenet"""
+"""Attack the embeddings of one recogniser and evaluate it and all others.  dvc repro evaluate_recognition@facenet"""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from visor.core.config import load_params
 from visor.core.files import write_json, write_text
 from visor.core.stage import run_stage
 from visor.data.face_set import open_faces
-from visor.evaluation.recognition.evaluate import curves_of, draw, evaluate_surrogate, metrics_of, texts_of, top_of
+from visor.evaluation.recognition.evaluate import curves_of, draw, evaluate_surrogate, metrics_of, texts_of
 from visor.models.detectors import DETECTORS
 from visor.models.recognisers.base import load
 from visor.models.training import PARALLEL_JOBS, configure_tensorflow
@@ -32,8 +32,7 @@ def main(name: str) -> None:
     write_text(Path(f"metrics/recognition_curves/{name}.csv"), curves)
     for file, text in texts_of(findings).items():
         write_text(artifacts / "recognition" / name / file, text)
-    write_json(artifacts / "recognition" / name / "top.json", {"faces": top_of(findings)})
-    draw(findings, params.seed, Path(f"plots/recognition/{name}"))
+    draw(findings, Path(f"plots/recognition/{name}"))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def main() -> None:
         for name in settings.transfer_detectors
     }
     sides = {name: input_side(params.detectors[name], params.scenes.max_side) for name in settings.detectors}
-    clean = {name: load_test_scenes(scenes, settings.images, side, settings.batch) for name, side in sides.items()}
+    clean = {name: load_test_scenes(scenes, side, settings.batch, settings.images) for name, side in sides.items()}
 
     table = evaluate(detectors, clean, Path("artifacts/hidden"), settings, params.seed)
 

@@ -45,7 +45,7 @@ def face_row(result: "EvadedPhoto", number: int, rank: RankFn | None) -> FaceRow
         "verdict": outcome.label,
         "reached": is_success(goal, outcome),
         "found": outcome.label != "not found",
-        "linf": round(distances["linf"] * 255),
+        "linf": distances["linf"],
         "ssim": distances["ssim"],
         "psnr": distances.get("psnr"),
         "top_before": rank(before)[:TOP] if rank else None,

@@ -53,14 +53,15 @@ def _check_faces(params: "Params") -> None:
         typer.echo(f"{path} holds other faces than params.yaml names: targets and n are not checked", err=True)
         return
     table = split_rows(faces.labels, faces.videos, params.split, params.seed)
-    settings, target = params.split, params.recognition_attack.target
+    settings = params.split
     sizes = f"{settings.train} train, {settings.validation} validation and {settings.test} test images a label"
     check_backdoors(_uses(params), faces.label_names, table, f"{path}, split by {settings.by} into {sizes}")
-    if target not in ("nearest", "furthest", *faces.label_names):
-        raise errors.UserError(
-            f"params.yaml: recognition_attack.target is {target}, which is no label of {path}; "
-            "choose nearest, furthest or a label"
-        )
+    for target in params.recognition_attack.targets:
+        if target not in ("nearest", "furthest", *faces.label_names):
+            raise errors.UserError(
+                f"params.yaml: recognition_attack.targets has {target}, which is no label of {path}; "
+                "choose nearest, furthest or a label"
+            )
 
 
 def _are_current(source: str, params: "Params") -> bool:

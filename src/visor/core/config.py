@@ -51,7 +51,9 @@ RENAMED_KEYS = {
     "recognition_attack.unseen": "recognition_attack.held_out_share",
     "recognition_attack.step": "recognition_attack.relative_step",
     "recognition_attack.in_front": "recognition_attack.cropping_detectors",
-    "recognition_attack.top": "recognition_attack.top_k",
+    "recognition_attack.target": "recognition_attack.targets",
+    "recognition_attack.top": "classification_attack.top_k",
+    "recognition_attack.top_k": "classification_attack.top_k",
     "recognition_attack.shown": "recognition_attack.report_faces",
     "recognition_attack.methods.*.search": "recognition_attack.methods.*.algorithm",
     "recognition_attack.methods.*.samples": "recognition_attack.methods.*.eot_samples",
@@ -206,6 +208,7 @@ def _references(params: Params) -> Iterator[tuple[str, Iterable[str], Iterable[s
     recognition = params.recognition_attack
     yield "recognition_attack.networks", recognition.networks, params.recognisers
     yield "recognition_attack.white_box", recognition.white_box, recognition.networks
+    yield "classification_attack.networks", params.classification_attack.networks, recognition.networks
     yield "recognition_attack.cropping_detectors", recognition.cropping_detectors, ["none", *params.detectors]
     for name, block in params.inspection:
         yield f"inspection.{name}.attacks", block.attacks, trained

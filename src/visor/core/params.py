@@ -13,6 +13,7 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 PairCount = Annotated[int, Field(ge=2)]
+Levels = Annotated[int, Field(ge=0, le=255)]
 ImageSide = Annotated[int, Field(ge=16, le=512)]
 Names = Annotated[list[str], Field(min_length=1)]
 # What a user names becomes a part of file names and of commands.
@@ -47,6 +48,8 @@ class TrainingParams(ParamsBlock):
         epochs, batch: Passes over the training images, and images per step.
         learning_rate: Initial rate; it falls to zero along a cosine unless ``decay`` is set.
         optimizer: Adam, or SGD with momentum 0.9.
+        clip_norm: Longer gradients, over all weights, are scaled to this length; default: never. Large first losses
+            would fill Adam's mean square, which then keeps steps small for a thousand steps.
         decay: Factor applied to the learning rate after each epoch, instead of the cosine.
     """
 
@@ -54,6 +57,7 @@ class TrainingParams(ParamsBlock):
     batch: PositiveInt
     learning_rate: PositiveFloat
     optimizer: Literal["adam", "sgd"] = "adam"
+    clip_norm: PositiveFloat | None = None
     decay: UnitFloat | None = None
 
 
@@ -351,6 +355,9 @@ class DefenceParams(ParamsBlock):
     false_positive_rate: OpenUnitFloat
 
 
+DetectorLoss = Literal["suppress", "near_faces", "near_faces_by_area", "training_loss"]
+
+
 class DetectorTrainingParams(TrainingParams):
     """Training of ``layers``, all or those that predict, from the file ``weights`` (default: random weights)."""
 
@@ -369,15 +376,15 @@ class DetectorParams(ParamsBlock):
     """
 
     threshold: UnitFloat
-    loss: Literal["suppress", "near_faces", "near_faces_by_area", "training_loss"] | None = None
+    loss: DetectorLoss | None = None
     options: Annotated[dict[str, int | float | str | None], Field(default_factory=dict)]
     training: DetectorTrainingParams | None = None
 
 
 class AttackStrengthParams(ParamsBlock):
-    """L∞ bound ``eps`` of the perturbation, for pixels in [0, 1], and number of gradient steps."""
+    """L∞ bound ``eps`` of the perturbation in levels of 255, and number of gradient steps."""
 
-    eps: UnitFloat
+    eps: Levels
     iterations: PositiveInt
 
 
@@ -388,7 +395,6 @@ class GradientAttackParams(ParamsBlock):
         strengths: Bounds and steps; detectors are evaluated after JPEG for the last one only.
         relative_step: Step size as a multiple of eps / iterations; AutoPGD chooses its own.
         random_start: Start from random noise within the bound.
-        margin: Share of each side of a face box that is added at both of its ends.
         images, batch: Maximum number of attacked test images, and images per step.
         jpeg: JPEG qualities to evaluate after the attack.
     """
@@ -396,7 +402,6 @@ class GradientAttackParams(ParamsBlock):
     strengths: Annotated[list[AttackStrengthParams], Field(min_length=1)]
     relative_step: PositiveFloat
     random_start: bool
-    margin: NonNegativeFloat
     images: PositiveInt
     batch: PositiveInt
     jpeg: list[Annotated[int, Field(ge=1, le=95)]]
@@ -409,13 +414,17 @@ class DetectionAttackParams(GradientAttackParams):
         detectors, transfer_detectors: Attacked detectors, and those evaluated on the attacked scenes.
         momentum: Decay factor of MI-FGSM; 0: none.
         early_stop: Images that reached the goal leave the batch.
-        mask: Perturb the whole image, or only face boxes enlarged by ``margin``.
+        mask: Perturb the whole image, or only face boxes.
+        margin: Share of each side of a face box that is added at both of its ends.
+        objectives: Losses that are compared with the detector's own ``loss`` at the last strength.
     """
 
     detectors: Names
     momentum: NonNegativeFloat
     early_stop: bool
     mask: Literal["none", "faces"]
+    margin: NonNegativeFloat
+    objectives: list[DetectorLoss]
     transfer_detectors: list[str]
 
 
@@ -455,18 +464,29 @@ class AttackMethodParams(ParamsBlock):
     eot_samples: PositiveInt = 1
 
 
-class RecognitionAttackParams(GradientAttackParams):
-    """Attacks on recognisers.
+class MethodsAttackParams(GradientAttackParams):
+    """Attacks by several methods.
+
+    Attributes:
+        methods: Attack methods by name.
+        report_faces: Faces in tables and contact sheets.
+    """
+
+    methods: Annotated[dict[Name, AttackMethodParams], Field(min_length=1)]
+    report_faces: NonNegativeInt
+
+
+class RecognitionAttackParams(MethodsAttackParams):
+    """Attacks on the embeddings of recognisers.
 
     Attributes:
         networks, white_box: Evaluated recognisers, and those of them that give gradients.
         held_out_share: Share of people held out from training; used for verification and attacks.
-        false_accept_rates: Rates that thresholds are set for, on half of the images of these people.
+        false_accept_rates: Rates that thresholds are set for, on a third of the videos of these people.
         pairs: Maximum number of pairs.
-        target: Person to impersonate: the nearest or furthest other person, or a name.
-        methods: Attack methods by name.
+        targets: Whom to impersonate, each by itself: the nearest and the furthest other person, or a name.
         cropping_detectors: Detectors that crop the face before recognition; ``none``: the crop that was attacked.
-        top_k, report_faces: Classes listed in tables, and faces in tables and contact sheets.
+        margin: Share of each side of a detected box that is added at both of its ends.
     """
 
     networks: Names
@@ -474,11 +494,23 @@ class RecognitionAttackParams(GradientAttackParams):
     held_out_share: OpenUnitFloat
     false_accept_rates: Annotated[list[UnitFloat], Field(min_length=1)]
     pairs: PairCount
-    target: Label
-    methods: Annotated[dict[Name, AttackMethodParams], Field(min_length=1)]
+    targets: Annotated[list[Label], Field(min_length=1)]
     cropping_detectors: list[str]
+    margin: NonNegativeFloat
+
+
+class ClassificationAttackParams(MethodsAttackParams):
+    """Attacks on the classes of recognisers, by cross-entropy.
+
+    Attributes:
+        networks: Attacked recognisers, of those that are trained here or loaded.
+        target: Class to reach: of the wrong ones the nearest (most likely) or furthest, or a name.
+        top_k: Classes listed in tables.
+    """
+
+    networks: list[str]
+    target: Label
     top_k: Annotated[int, Field(ge=1, le=20)]
-    report_faces: NonNegativeInt
 
 
 class GateParams(ParamsBlock):
@@ -518,4 +550,5 @@ class Params(ParamsBlock):
     detection_attack: DetectionAttackParams
     recognisers: dict[Name, RecogniserParams]
     recognition_attack: RecognitionAttackParams
+    classification_attack: ClassificationAttackParams
     gates: dict[str, GateParams]

@@ -40,3 +40,4 @@ class SeedStream(IntEnum):
     ENROLMENT = 9
     NEURAL_CLEANSE = 11
     JPEG_QUALITY = 12
+    SCENES = 13

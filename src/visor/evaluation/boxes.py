@@ -26,9 +26,10 @@ class DetectionMatches(NamedTuple):
     """
 
     scores: Floats  # (k,)
+    images: Integers  # (k,) of n
     hits: Flags  # (t, k)
     counted: Flags  # (t, k)
-    faces: int
+    faces: Integers  # (n,) in each image
 
 
 class FaceOutcomes(NamedTuple):
@@ -76,7 +77,7 @@ def match_boxes(
     overlaps, region = iou(boxes, true_boxes[kinds == FACE]), iou(boxes, true_boxes[kinds == IGNORE], crowd=True)
     hits = _greedy(overlaps, min_ious)
     excused = region.max(axis=1, initial=0.0)[None] >= min_ious[:, None]
-    return DetectionMatches(scores, hits, hits | ~excused, overlaps.shape[1])
+    return DetectionMatches(scores, np.zeros(len(scores), int), hits, hits | ~excused, np.array([overlaps.shape[1]]))
 
 
 def _greedy(overlaps: Floats, min_ious: Floats) -> Flags:
@@ -95,21 +96,25 @@ def _greedy(overlaps: Floats, min_ious: Floats) -> Flags:
 
 def concatenate(images: Iterable[DetectionMatches]) -> DetectionMatches:
     """Return the matches of all images as one, by descending score, equal scores in the order of the images."""
-    scores, hits, counted, faces = zip(*images, strict=True)
+    scores, _, hits, counted, faces = zip(*images, strict=True)
     order = np.argsort(-np.concatenate(scores), kind="stable")
+    numbers = np.repeat(np.arange(len(scores)), list(map(len, scores)))
     all_hits, all_counted = (np.concatenate(parts, axis=1)[:, order] for parts in (hits, counted))
-    return DetectionMatches(np.concatenate(scores)[order], all_hits, all_counted, sum(faces))
+    return DetectionMatches(np.concatenate(scores)[order], numbers[order], all_hits, all_counted, np.concatenate(faces))
 
 
-def precision_recall(pooled: DetectionMatches, level: int) -> tuple[Floats, Floats]:
+def precision_recall(pooled: DetectionMatches, level: int, weights: Integers | None = None) -> tuple[Floats, Floats]:
     """Return precision and recall after each counted detection, at the ``level``-th IoU; both 0 without faces.
 
-    Precision is the envelope: the best at this recall or a greater one.
+    Precision is the envelope: the best at this recall or a greater one. ``weights`` (n,): how often each image counts,
+    by default once.
     """
-    hits = pooled.hits[level][pooled.counted[level]]
-    true_positives = np.cumsum(hits, dtype=np.float64)
-    precision = true_positives / np.arange(1, len(hits) + 1)
-    return np.maximum.accumulate(precision[::-1])[::-1], true_positives / max(1, pooled.faces)
+    weights = np.ones(len(pooled.faces), int) if weights is None else weights
+    counted = pooled.counted[level]
+    seen = weights[pooled.images[counted]]
+    true_positives = np.cumsum(seen * pooled.hits[level][counted], dtype=np.float64)
+    precision = true_positives / np.maximum(np.cumsum(seen), 1)
+    return np.maximum.accumulate(precision[::-1])[::-1], true_positives / max(1, int(weights @ pooled.faces))
 
 
 def average_precision(precision: Floats, recall: Floats, points: int | None = None) -> float:
@@ -123,10 +128,14 @@ def average_precision(precision: Floats, recall: Floats, points: int | None = No
     return float(np.append(precision, 0.0)[places].mean())
 
 
-def recall_at(pooled: DetectionMatches, threshold: float, level: int) -> float:
-    """Return the share of faces that a detection of at least this score took at the ``level``-th IoU."""
+def recall_at(pooled: DetectionMatches, threshold: float, level: int, weights: Integers | None = None) -> float:
+    """Return the share of faces that a detection of at least this score took at the ``level``-th IoU.
+
+    ``weights`` as for ``precision_recall``.
+    """
+    weights = np.ones(len(pooled.faces), int) if weights is None else weights
     hits = pooled.hits[level] & (pooled.scores >= threshold)
-    return float(hits.sum() / max(1, pooled.faces))
+    return float(weights[pooled.images] @ hits / max(1, int(weights @ pooled.faces)))
 
 
 def ap_and_recall(pooled: DetectionMatches, threshold: float, ious: Sequence[float] = IOUS) -> dict[str, float]:

@@ -3,11 +3,19 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from visor.core.params import AttackStrengthParams, DetectionAttackParams, Params, RecognitionAttackParams
+from visor.core.errors import UserError
+from visor.core.params import (
+    AttackStrengthParams,
+    DetectionAttackParams,
+    MethodsAttackParams,
+    Params,
+    RecognitionAttackParams,
+)
 from visor.core.tables import label
 
+ATTACKED_CLEAN = "clean_attacked"  # the scenes that are attacked, before that
 NO_DETECTOR = "none"  # crops reach the recogniser as they were attacked, no detector in front of it
-KINDS = ("clean", "noise", "attack", "jpeg")
+KINDS = ("test_set", "clean", "noise", "attack", "jpeg", "objective")
 
 
 class Condition(NamedTuple):
@@ -15,40 +23,73 @@ class Condition(NamedTuple):
 
     name: str  # in metrics and tables
     title: str  # in tables and figures
-    kind: str  # one of KINDS; jpeg: the images of an attack, saved as JPEG
-    method: str = ""  # of recognition_attack.methods; empty for detectors, which are attacked by PGD
-    eps: float = 0.0  # L∞ bound of noise or attack, pixels in [0, 1]
+    kind: str  # one of KINDS; test_set: all test images, clean: those attacked; jpeg: attacked ones, saved as JPEG
+    method: str = ""  # how images were attacked; for kind objective a loss of detectors; empty for a detector's own
+    eps: int = 0  # L∞ bound of noise or attack, in levels of 255
     iterations: int = 0  # gradient steps
     quality: int = 0  # of JPEG
 
     @property
+    def bound(self) -> float:
+        """``eps`` for pixels in [0, 1]."""
+        return self.eps / 255
+
+    @property
     def file_name(self) -> str:
         """Name of the file of the attacked images."""
-        return f"{self.method}{'_' if self.method else ''}{self.eps:g}x{self.iterations}.h5"
+        return f"{self.method}{'_' if self.method else ''}{self.eps}x{self.iterations}.h5"
 
 
 def detection_conditions(settings: DetectionAttackParams) -> list[Condition]:
-    """Return the conditions of a detector: clean, noise of each size, PGD of each strength, JPEG of the last."""
-    return _conditions(settings, {"": "PGD"})
+    """Return the conditions of a detector: all test scenes, those attacked, noise of each size, PGD of each strength.
+
+    The last strength also saved as JPEG, and with each of the other objectives.
+    """
+    clean, *others = _conditions(settings, {"": "PGD"})
+    last, objectives = settings.strengths[-1], []
+    for loss in settings.objectives:
+        name, title = f"{loss}_{last.eps}x{last.iterations}", f"{label(loss)} {last.eps}/255, {last.iterations} steps"
+        objectives.append(Condition(name, title, "objective", loss, last.eps, last.iterations))
+    test_set = Condition("clean", "clean, all test scenes", "test_set")
+    return [test_set, clean._replace(name=ATTACKED_CLEAN, title="clean, those attacked"), *others, *objectives]
 
 
-def recognition_conditions(settings: RecognitionAttackParams) -> list[Condition]:
+TARGET_RULES = ("nearest", "furthest")
+DODGE = "dodge"
+
+
+def verification_goals(settings: RecognitionAttackParams) -> dict[str, str]:
+    """Return the goals of attacks on embeddings, ``impersonate_RULE`` and ``dodge``, and the target of each.
+
+    A target by name is that of the goal ``impersonate_named``.
+
+    Raises:
+        UserError: There are two targets by name.
+    """
+    rules = {target if target in TARGET_RULES else "named": target for target in settings.targets}
+    if len(rules) < len(settings.targets):
+        raise UserError("params.yaml: recognition_attack.targets has a rule twice, or two names; keep one of them")
+    return {f"impersonate_{rule}": target for rule, target in rules.items()} | {DODGE: ""}
+
+
+def recognition_conditions(settings: MethodsAttackParams) -> list[Condition]:
     """Return the conditions of a recogniser: clean, noise of each size, each method × strength, JPEG of the last."""
     return _conditions(settings, {method: label(method) for method in settings.methods})
 
 
-def _conditions(settings: DetectionAttackParams | RecognitionAttackParams, methods: dict[str, str]) -> list[Condition]:
+def _conditions(settings: DetectionAttackParams | MethodsAttackParams, methods: dict[str, str]) -> list[Condition]:
     """Return the conditions of some methods, given their titles."""
     sizes = dict.fromkeys(strength.eps for strength in settings.strengths)
     conditions = [Condition("clean", "clean", "clean")]
-    conditions += [Condition(f"noise_{eps:g}", f"noise {eps:g}", "noise", eps=eps) for eps in sizes]
+    conditions += [Condition(f"noise_{eps}", f"noise {eps}/255", "noise", eps=eps) for eps in sizes]
     for method, title in methods.items():
         for eps, steps in ((strength.eps, strength.iterations) for strength in settings.strengths):
-            about = f"{title} {eps:g}" if method else f"{title} {eps:g}, {steps} steps"
-            conditions.append(Condition(f"{method or 'pgd'}_{eps:g}x{steps}", about, "attack", method, eps, steps))
+            about = f"{title} {eps}/255" if method else f"{title} {eps}/255, {steps} steps"
+            conditions.append(Condition(f"{method or 'pgd'}_{eps}x{steps}", about, "attack", method, eps, steps))
         last = conditions[-1]
         for quality in settings.jpeg:
-            name, about = f"jpeg{quality}_{last.file_name.removesuffix('.h5')}", f"{title} {last.eps:g}, JPEG {quality}"
+            name = f"jpeg{quality}_{last.file_name.removesuffix('.h5')}"
+            about = f"{title} {last.eps}/255, JPEG {quality}"
             conditions.append(last._replace(name=name, title=about, kind="jpeg", quality=quality))
     return list(dict.fromkeys(conditions))
 
@@ -57,7 +98,7 @@ def strongest_conditions(
     conditions: Iterable[Condition], strengths: Sequence[AttackStrengthParams], kinds: Collection[str] = KINDS
 ) -> list[Condition]:
     """Return the conditions of these kinds that are clean or of the last strength."""
-    sizes, steps = (0.0, strengths[-1].eps), (0, strengths[-1].iterations)
+    sizes, steps = (0, strengths[-1].eps), (0, strengths[-1].iterations)
     chosen = (condition for condition in conditions if condition.kind in kinds)
     return [condition for condition in chosen if condition.eps in sizes and condition.iterations in steps]
 
@@ -68,22 +109,21 @@ def detection_titles(params: Params) -> dict[str, str]:
 
 
 def recognition_titles(params: Params) -> dict[str, str]:
-    """Return the report's title of each condition of a recogniser, by name."""
+    """Return the report's title of each condition of a recogniser's embeddings, by name."""
     return {condition.name: _report_title(condition) for condition in recognition_conditions(params.recognition_attack)}
 
 
+def classification_titles(params: Params) -> dict[str, str]:
+    """Return the report's title of each condition of a recogniser's classes, by name."""
+    conditions = recognition_conditions(params.classification_attack)
+    return {condition.name: _report_title(condition) for condition in conditions}
+
+
 def _report_title(condition: Condition) -> str:
-    """Return a title with eps in levels and the steps, such as ``PGD 8/255 × 30, JPEG 90``."""
-    size = format_eps(condition.eps)
-    attack = f"{label(condition.method) or 'PGD'} {size} × {condition.iterations}"
-    titles = {"clean": "clean", "noise": f"noise {size}", "attack": attack}
-    return titles.get(condition.kind, f"{attack}, JPEG {condition.quality}")
-
-
-def format_eps(eps: float) -> str:
-    """Return eps as levels of 255 where it is a whole number of them."""
-    levels = round(255 * eps)
-    return f"{levels}/255" if levels and abs(255 * eps - levels) < 0.01 else f"{eps:g}"
+    """Return a title with the steps, such as ``PGD 8/255 × 30, JPEG 90``."""
+    attack = f"{label(condition.method) or 'PGD'} {condition.eps}/255 × {condition.iterations}"
+    titles = {"attack": attack, "objective": attack, "jpeg": f"{attack}, JPEG {condition.quality}"}
+    return titles.get(condition.kind, condition.title)
 
 
 def measured_conditions(titles: Mapping[str, str], numbers: Mapping[str, float], prefix: str) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,8 +19,9 @@ from visor.attacks.evasion.quantise import quantise_within_eps, random_sign_nois
 from visor.core.errors import UserError
 from visor.core.params import DetectionAttackParams, DetectorParams
 from visor.core.tables import label, text_table
-from visor.core.types import Boxes, Floats, ImageArray, Integers, Rows
+from visor.core.types import Boxes, Floats, ImageArray, Integers, Rows, SeedStream
 from visor.data import scene_set
+from visor.data.face_set import evenly_spaced
 from visor.data.images import jpeg_round_trip
 from visor.data.scene_set import FACE, IGNORE, PADDING, GroundTruth, Scene, SceneSet
 from visor.evaluation.boxes import (
@@ -28,19 +29,23 @@ from visor.evaluation.boxes import (
     DetectionMatches,
     FaceOutcomes,
     ap_and_recall,
+    average_precision,
     concatenate,
     count_outcomes,
     match_boxes,
     precision_recall,
+    recall_at,
 )
-from visor.evaluation.conditions import Condition, detection_conditions
+from visor.evaluation.conditions import ATTACKED_CLEAN, Condition, detection_conditions
 from visor.evaluation.image_distances import distance_summary, image_distances
+from visor.evaluation.metrics import CENTRAL, RESAMPLES, intervals
 
 if TYPE_CHECKING:
     from visor.models.detectors import Detector
 
 Batch = tuple[ImageArray, GroundTruth]  # uint8 (k, side, side, 3) and its boxes and kinds
-AT_HALF = IOUS.index(0.5)
+AT_THIRTY, AT_HALF = IOUS.index(0.3), IOUS.index(0.5)
+ATTACKS = ("attack", "objective")  # kinds of conditions that run a search
 
 
 class LetterboxedScenes(NamedTuple):
@@ -61,13 +66,14 @@ class LetterboxedScenes(NamedTuple):
             yield self.rows[number * self.batch :][: len(images)], images, truth
 
 
-def load_test_scenes(scenes: SceneSet, count: int, side: int, batch: int) -> LetterboxedScenes:
-    """Return the first ``count`` test scenes.
+def load_test_scenes(scenes: SceneSet, side: int, batch: int, count: int | None = None) -> LetterboxedScenes:
+    """Return all test scenes, or ``count`` evenly spaced ones, so that they show as many people as they can.
 
     Raises:
         UserError: There is no face in them.
     """
-    rows = scenes.rows("test")[:count]
+    rows = scenes.rows("test")
+    rows = rows[evenly_spaced(len(rows) if count is None else count, len(rows))]
     if not any((scenes.ground_truth(row)[1] == FACE).any() for row in rows):
         raise UserError(f"{scenes.path}: no face in its test scenes; raise scenes.test or detection_attack.images")
     return LetterboxedScenes(scenes, rows, side, batch)
@@ -78,10 +84,8 @@ def input_side(settings: DetectorParams, max_side: int) -> int:
     return int(settings.options.get("input_size") or max_side)
 
 
-def compile_condition_attack(
-    detector: Detector, loss: str | None, condition: Condition, settings: DetectionAttackParams, seed: int
-) -> Attack:
-    """Compile PGD against a detector.
+def attacked_conditions(detector: Detector, loss: str | None, settings: DetectionAttackParams) -> list[Condition]:
+    """Return the conditions of a detector that ``loss`` attacks: not twice, nor with a loss that it has not.
 
     Raises:
         UserError: The detector gives no gradient, or params name no loss for it.
@@ -91,10 +95,18 @@ def compile_condition_attack(
             f"params.yaml: detection_attack.detectors: {detector.name} has no gradient, or detectors.{detector.name} "
             "has no loss; remove the detector or add a loss"
         )
+    left_out = {loss} if detector.loss else {loss, "training_loss"}
+    return [condition for condition in detection_conditions(settings) if condition.method not in left_out]
+
+
+def compile_condition_attack(
+    detector: Detector, loss: str, condition: Condition, settings: DetectionAttackParams, seed: int
+) -> Attack:
+    """Compile PGD against a detector."""
     search = AttackSettings(
-        eps=condition.eps,
+        eps=condition.bound,
         iterations=condition.iterations,
-        step=settings.relative_step * condition.eps / condition.iterations,
+        step=settings.relative_step * condition.bound / condition.iterations,
         momentum=settings.momentum,
         random_start=settings.random_start,
         early_stop=settings.early_stop,
@@ -104,7 +116,7 @@ def compile_condition_attack(
 
 
 def write_attacked(
-    attack: Attack, clean: LetterboxedScenes, eps: float, settings: DetectionAttackParams, path: Path
+    attack: Attack, clean: LetterboxedScenes, bound: float, settings: DetectionAttackParams, path: Path
 ) -> tuple[Integers, float]:
     """Write the attacked scenes as 8-bit images.
 
@@ -119,7 +131,7 @@ def write_attacked(
             result = attack(images, truth, rows, _attack_mask(clean, rows, truth, settings))
             seconds.append(perf_counter() - start)
             steps.append(result.steps)
-            quantised = quantise_within_eps(result.images, images, eps)
+            quantised = quantise_within_eps(result.images, images, bound)
             yield from (_scene(clean, *parts) for parts in zip(rows, quantised, *truth, strict=True))
 
     scene_set.write_scenes(path, attacked(), clean.scenes.source, clean.scenes.licence)
@@ -130,11 +142,11 @@ def condition_images(
     condition: Condition, clean: LetterboxedScenes, settings: DetectionAttackParams, seed: int, folder: Path
 ) -> Iterator[Batch]:
     """Yield the scenes of a condition, in the batches of the clean ones; attacked ones are read from ``folder``."""
-    if condition.kind == "clean":
+    if condition.kind in ("test_set", "clean"):
         yield from clean.stream()
     elif condition.kind == "noise":
         for rows, images, truth in clean.with_rows():
-            noise = random_sign_noise(images, condition.eps, seed, rows)
+            noise = random_sign_noise(images, condition.bound, seed, rows)
             mask = _attack_mask(clean, rows, truth, settings)
             yield noise if mask is None else np.where(mask > 0, noise, images), truth
     else:
@@ -176,20 +188,25 @@ def _scene(clean: LetterboxedScenes, row: int, image: ImageArray, boxes: Boxes, 
 
 
 COLUMNS = {
-    "AP@.3": ("ap_30", ".3f"),
-    "AP@.5": ("ap_50", ".3f"),
-    "AP@.7": ("ap_70", ".3f"),
-    "recall@.5": ("recall_50", ".3f"),
+    "scenes": ("images", "d"),
+    "found when clean": ("found_before", "d"),
     "vanished": ("vanished", ".1%"),
+    "recall@.3": ("recall_30", ".3f"),
     "moved": ("moved", ".1%"),
     "still there": ("still_there", ".1%"),
     "false an image": ("hallucinations_per_image", ".2f"),
-    "L∞": ("linf", ".4f"),
+    "AP@.3": ("ap_30", ".3f"),
+    "AP@.5": ("ap_50", ".3f"),
+    "AP@.7": ("ap_70", ".3f"),
+    "L∞, levels of 255": ("linf", "d"),
     "L2": ("l2", ".2f"),
     "SSIM": ("ssim", ".3f"),
     "PSNR": ("psnr", ".1f"),
     "steps": ("steps", ".1f"),
 }
+
+
+WITH_INTERVAL = ("vanished", "recall_30", "ap_30", "ap_50")
 
 
 class DetectionResults(NamedTuple):
@@ -207,47 +224,48 @@ class DetectionFindings(NamedTuple):
     table: pd.DataFrame  # a row per condition: its fields and its metrics
     scenes: pd.DataFrame  # a row per condition and scene: outcomes of its faces, and the gradient steps taken
     curves: dict[str, tuple[Floats, Floats]]  # precision and recall at IoU 0.5
-    boxes: dict[str, list[Boxes]]  # of at least the threshold, by scene: clean and attacked
+    boxes: dict[str, list[Boxes]]  # of at least the threshold, by attacked scene: clean and attacked
 
 
 def evaluate(
     detector: Detector,
     loss: str | None,
+    test: LetterboxedScenes,
     clean: LetterboxedScenes,
     settings: DetectionAttackParams,
     seed: int,
     folder: Path,
 ) -> DetectionFindings:
-    """Measure a detector under every condition; attacked scenes are written to ``folder`` and read back.
+    """Measure a detector on all scenes ``test``, and on those of them in ``clean`` under every other condition.
+
+    Attacked scenes are written to ``folder`` and read back.
 
     Raises:
         UserError: The detector cannot be attacked.
     """
-    conditions, rows, tables, curves = detection_conditions(settings), [], [], {}
+    conditions, rows, tables, curves = attacked_conditions(detector, loss, settings), [], [], {}
     boxes: dict[str, list[Boxes]] = {}
-    count = len(clean.rows)
-    steps: Integers = np.zeros(count, np.int32)
-    attacks = {
-        condition: compile_condition_attack(detector, loss, condition, settings, seed)
-        for condition in conditions
-        if condition.kind == "attack"
-    }
-    with tqdm(total=count * len(conditions), desc=detector.name, unit="scene", disable=None) as bar:
+    steps: Integers = np.zeros(len(clean.rows), np.int32)
+    total = len(test.rows) + len(clean.rows) * (len(conditions) - 1)
+    with tqdm(total=total, desc=detector.name, unit="scene", disable=None) as bar:
         for condition in conditions:
-            seconds = 0.0
-            if condition.kind == "attack":
+            seconds, shown = 0.0, test if condition.kind == "test_set" else clean
+            if condition.kind in ATTACKS:
+                attack = compile_condition_attack(detector, condition.method or str(loss), condition, settings, seed)
                 path = folder / condition.file_name
-                steps, seconds = write_attacked(attacks.pop(condition), clean, condition.eps, settings, path)
+                steps, seconds = write_attacked(attack, clean, condition.bound, settings, path)
             distances: list[Floats] = []
-            batches = _compare(clean, condition_images(condition, clean, settings, seed, folder), distances)
-            results = run_detector(detector, batches, boxes.get("clean"), bar.update)
-            metrics = detection_metrics(results, detector.threshold) | {"steps": float(steps.mean())}
-            rows.append({**condition._asdict(), **metrics, **distance_summary(np.concatenate(distances))})
-            tables.append(_outcome_table(condition.name, clean, results, steps))
+            batches = _compare(shown, condition_images(condition, shown, settings, seed, folder), distances)
+            results = run_detector(detector, batches, boxes.get(ATTACKED_CLEAN), bar.update)
+            metrics = detection_metrics(results, detector.threshold, seed)
+            taken = steps if condition.iterations else np.zeros(len(shown.rows), np.int32)
+            distance = distance_summary(np.concatenate(distances))
+            rows.append({**condition._asdict(), **metrics, "steps": float(taken.mean()), **distance})
+            tables.append(_outcome_table(condition.name, shown, results, taken))
             curves[condition.name] = precision_recall(results.pooled, AT_HALF)
             if condition.kind in ("clean", "attack"):
                 boxes[condition.name] = results.boxes
-            attack_time, detection_time = seconds / count, results.seconds / count
+            attack_time, detection_time = (time / len(shown.rows) for time in (seconds, results.seconds))
             message = f"{attack_time:.3f} s per image to attack, {detection_time:.3f} s to detect"
             tqdm.write(f"{detector.name} {condition.name}: {message}", file=sys.stderr)
     return DetectionFindings(pd.DataFrame(rows), pd.concat(tables, ignore_index=True), curves, boxes)
@@ -281,18 +299,42 @@ def run_detector(
     return DetectionResults(concatenate(matches), kept, outcomes, seconds)
 
 
-def detection_metrics(results: DetectionResults, threshold: float) -> dict[str, float]:
-    """Return AP and recall by IoU, and the outcomes as shares of the faces ``found_before``."""
+def detection_metrics(results: DetectionResults, threshold: float, seed: int) -> dict[str, float]:
+    """Return AP and recall by IoU, and the outcomes as shares of the faces ``found_before``, with intervals of some."""
     found, vanished, moved, still_there, hallucinations = np.sum(results.outcomes, axis=0).tolist()
     shares = {"vanished": vanished, "moved": moved, "still_there": still_there}
     return {
         **ap_and_recall(results.pooled, threshold),
         **{name: count / max(1, found) for name, count in shares.items()},
+        **scene_intervals(results, threshold, seed),
         "found_before": found,
         "hallucinations_per_image": hallucinations / len(results.boxes),
-        "faces": results.pooled.faces,
+        "faces": int(results.pooled.faces.sum()),
         "images": len(results.boxes),
     }
+
+
+def scene_intervals(results: DetectionResults, threshold: float, seed: int) -> dict[str, float]:
+    """Return the central 95 % of the metrics ``WITH_INTERVAL`` over resamples of the scenes: NAME_low and NAME_high.
+
+    Scenes are drawn as wholes, because faces of one scene say less than as many of others. A scene that is drawn twice
+    counts twice in every sum.
+    """
+    pooled, count = results.pooled, len(results.boxes)
+    outcomes = np.array(results.outcomes)
+    rng = np.random.default_rng([seed, SeedStream.SCENES])
+    values = []
+    for _ in range(RESAMPLES):
+        weights = rng.multinomial(count, np.full(count, 1 / count))
+        found, vanished, *_ = weights @ outcomes
+        values.append(
+            [
+                vanished / max(1, found),
+                recall_at(pooled, threshold, AT_THIRTY, weights),
+                *(average_precision(*precision_recall(pooled, level, weights)) for level in (AT_THIRTY, AT_HALF)),
+            ]
+        )
+    return intervals(WITH_INTERVAL, np.quantile(values, CENTRAL, axis=0).T.tolist())
 
 
 def metrics_of(table: pd.DataFrame) -> dict[str, dict[str, float]]:
@@ -317,12 +359,18 @@ def by_iou(table: pd.DataFrame) -> pd.DataFrame:
 def detection_table(table: pd.DataFrame, name: str) -> str:
     """Return the metrics of all conditions as a Markdown table."""
     rows = [
-        (row["title"], [format(row[key], form) if np.isfinite(row[key]) else "–" for key, form in COLUMNS.values()])
-        for row in table.to_dict("records")
+        (row["title"], [_cell(row, key, form) for key, form in COLUMNS.values()]) for row in table.to_dict("records")
     ]
-    scenes, faces, found = (table[column][0] for column in ("images", "faces", "found_before"))
-    title = f"# Hiding faces from {label(name)}: {scenes} scenes, {faces} faces, {found} of them found when clean"
+    title = f"# Hiding faces from {label(name)}; in brackets the central 95 % over resamples of the scenes"
     return f"{title}\n\n{text_table('condition', list(COLUMNS), rows).to_markdown()}\n"
+
+
+def _cell(row: Mapping[Any, Any], key: str, form: str) -> str:
+    """Return a metric and its interval as text, a dash where it has no value."""
+    if not np.isfinite(row[key]):
+        return "–"
+    low, high = (format(row[f"{key}_{end}"], form) if key in WITH_INTERVAL else "" for end in ("low", "high"))
+    return format(row[key], form) + (f" ({low} to {high})" if low else "")
 
 
 def _compare(clean: LetterboxedScenes, batches: Iterable[Batch], distances: list[Floats]) -> Iterator[Batch]:

@@ -12,13 +12,17 @@ from tqdm import tqdm
 
 from visor.core.params import DetectionAttackParams
 from visor.core.tables import text_table
-from visor.evaluation.boxes import ap_and_recall
 from visor.evaluation.conditions import detection_conditions, strongest_conditions
-from visor.evaluation.detection import Batch, LetterboxedScenes, condition_images, run_detector
+from visor.evaluation.detection import Batch, LetterboxedScenes, condition_images, detection_metrics, run_detector
 from visor.models.training import run_in_threads
 
 if TYPE_CHECKING:
     from visor.models.detectors import Detector
+
+METRICS = (
+    *("vanished", "vanished_low", "vanished_high", "found_before", "recall_30", "recall_30_low", "recall_30_high"),
+    *("ap_50", "ap_50_low", "ap_50_high", "faces", "images"),
+)
 
 
 def evaluate(
@@ -33,8 +37,8 @@ def evaluate(
     ``clean`` are the scenes of each attacked detector, at its own input size; ``folder/NAME`` has the attacked ones.
 
     Returns:
-        A row for each pair of ``scenes`` and ``detector``: ``ap_50`` and ``recall_50``, and ``kept`` and
-        ``recall_kept``, their shares of what the detector reaches on clean scenes of the same size.
+        A row for each pair of ``scenes`` and ``detector``: the ``METRICS``, and ``kept``, the share of the AP that the
+        detector reaches on clean scenes of the same size.
     """
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in detectors}
     count = sum(len(scenes.rows) for scenes in [*clean.values(), *2 * list(_by_side(clean).values())])
@@ -42,12 +46,15 @@ def evaluate(
 
         def run(name: str, detector: Detector) -> None:
             for group in _streams(clean, folder, settings, seed):
-                reference: dict[str, float] = {}
+                clean_ap, before = 0.0, None
                 for scenes, batches in group:
-                    results = run_detector(detector, batches, report_progress=bar.update)
-                    metrics = ap_and_recall(results.pooled, detector.threshold)
-                    reference = reference or metrics
-                    rows[name].append({"scenes": scenes, "detector": name, **_kept(metrics, reference)})
+                    results = run_detector(detector, batches, before, bar.update)
+                    metrics = detection_metrics(results, detector.threshold, seed)
+                    if before is None:
+                        clean_ap, before = metrics["ap_50"], results.boxes
+                    kept = metrics["ap_50"] / clean_ap if clean_ap else 0.0
+                    shown = {key: metrics[key] for key in METRICS}
+                    rows[name].append({"scenes": scenes, "detector": name, **shown, "kept": kept})
 
         run_in_threads([partial(run, name, detector) for name, detector in detectors.items()])
     return pd.DataFrame([row for name in detectors for row in rows[name]])
@@ -74,19 +81,15 @@ def _streams(
         ]
 
 
-def _kept(metrics: Mapping[str, float], clean: Mapping[str, float]) -> dict[str, float]:
-    """Return AP and recall, and their shares of the clean ones, 0 where these are 0."""
-    ap, recall = (metrics[name] / clean[name] if clean[name] else 0.0 for name in ("ap_50", "recall_50"))
-    return {"ap_50": metrics["ap_50"], "recall_50": metrics["recall_50"], "kept": ap, "recall_kept": recall}
-
-
 def transfer_table(table: pd.DataFrame) -> str:
-    """Return AP at IoU 0.5, and in brackets its share of the clean AP, as a Markdown table."""
+    """Return the share of vanished faces, the number found when clean, and AP at IoU 0.5, as a Markdown table."""
     scenes, detectors = (list(dict.fromkeys(table[column])) for column in ("scenes", "detector"))
-    cells = table.set_index(["scenes", "detector"])
-    texts = (cells["ap_50"].map("{:.3f}".format) + cells["kept"].map(" ({:.0%})".format)).unstack()
-    rows = [(row, texts.loc[row, detectors].tolist()) for row in scenes]
-    title = "# Scenes (rows) shown to detectors (columns): AP at IoU 0.5, and what that is of clean"
+    texts = {
+        (row["scenes"], row["detector"]): f"{row['vanished']:.1%} of {row['found_before']}, AP {row['ap_50']:.3f}"
+        for row in table.to_dict("records")
+    }
+    rows = [(row, [texts[row, detector] for detector in detectors]) for row in scenes]
+    title = "# Scenes (rows) shown to detectors (columns): vanished of the faces found when clean, and AP at IoU 0.5"
     return f"{title}\n\n{text_table('scenes', detectors, rows).to_markdown()}\n"
 
 

@@ -19,12 +19,12 @@ def image_distances(clean: ImageArray, changed: ImageArray) -> Floats:
 
 
 def distance_summary(distances: Floats) -> dict[str, float]:
-    """Return the greatest ``linf`` of images (n, 4), their mean ``l2`` and ``ssim``, and the ``psnr`` in dB.
+    """Return the greatest ``linf`` of images (n, 4) in levels of 255, their mean ``l2`` and ``ssim``, ``psnr`` in dB.
 
     PSNR is that of the mean squared error over all images, and absent where nothing was changed.
     """
     linf, l2, mse, similar = distances.T
-    summary = {"linf": float(linf.max()), "l2": float(l2.mean()), "ssim": float(similar.mean())}
+    summary = {"linf": round(255 * float(linf.max())), "l2": float(l2.mean()), "ssim": float(similar.mean())}
     return summary | ({"psnr": float(-10 * np.log10(mse.mean()))} if mse.any() else {})
 
 

@@ -124,7 +124,9 @@ def make_optimizer(schedule: TrainingParams, steps: int) -> keras.Optimizer:
         rate = schedules.CosineDecay(schedule.learning_rate, schedule.epochs * steps)
     else:
         rate = schedules.ExponentialDecay(schedule.learning_rate, steps, schedule.decay, staircase=True)
-    return keras.optimizers.SGD(rate, momentum=0.9) if schedule.optimizer == "sgd" else keras.optimizers.Adam(rate)
+    if schedule.optimizer == "sgd":
+        return keras.optimizers.SGD(rate, momentum=0.9, global_clipnorm=schedule.clip_norm)
+    return keras.optimizers.Adam(rate, global_clipnorm=schedule.clip_norm)
 
 
 def compile_steps(

@@ -55,7 +55,7 @@ def read_run_data(root: Path) -> RunData:
     for name, lines in rows.items():
         for place, line in enumerate(lines):
             metrics |= {f"metrics/{name}.csv:{place}:{key}": value for key, value in _numbers(line).items()}
-    top = {name: _read_top(root, name, metrics) for name in params.recognition_attack.white_box}
+    top = {name: _read_top(root, name, metrics) for name in params.classification_attack.networks}
     histories = sorted((folder / "history").rglob("*.csv"))
     try:
         requirements = sha256_of_file(root / "requirements.lock")
@@ -77,7 +77,7 @@ def read_run_data(root: Path) -> RunData:
 
 def _read_top(root: Path, name: str, metrics: dict[str, float]) -> list[dict[str, Any]]:
     """Read the top classes of some faces, and add their confidences to the metrics."""
-    path = f"artifacts/recognition/{name}/top.json"
+    path = f"artifacts/classification/{name}/top.json"
     faces: list[dict[str, Any]] = read_json(root / path)["faces"]
     for place, face in enumerate(faces):
         ranks = {when: dict(enumerate(best)) for when, best in face.items() if isinstance(best, list)}

@@ -1,5 +1,7 @@
 """Section on attacks on recognisers: verification, impersonation and dodging, transfer."""
 
+from itertools import product
+
 from visor.core.tables import EMPTY, MERGE_LEFT, CellGroup, Row, Table, label
 from visor.evaluation import conditions
 from visor.evaluation.conditions import NO_DETECTOR
@@ -8,7 +10,12 @@ from visor.report.inputs import RunData
 
 ORIGINAL_TRANSFER = "35 %"
 ORIGINAL_SETUP = "original system, on services, photographs"
-GOAL_TITLES = {"impersonate": "accepted as the target", "dodge": "no longer accepted as oneself"}
+GOAL_TITLES = {
+    "impersonate_nearest": "accepted as the nearest other person",
+    "impersonate_furthest": "accepted as the furthest other person",
+    "impersonate_named": "accepted as the named person",
+    conditions.DODGE: "no longer accepted as oneself",
+}
 
 
 def recognition_section(run: RunData) -> Section:
@@ -21,7 +28,7 @@ def recognition_section(run: RunData) -> Section:
     tables += [
         _transfer(run, goal, name, detector)
         for name in networks
-        for goal in GOAL_TITLES
+        for goal in conditions.verification_goals(settings)
         for detector in settings.cropping_detectors
     ]
     transfer = Figure(
@@ -67,35 +74,37 @@ def _verification(run: RunData, white_box: str, rate: float) -> Table:
         for detector in settings.cropping_detectors:
             prefix = f"recognition/{white_box}/verification:{name}.{detector}"
             groups = (
-                metric_cell(run.metrics, f"{prefix}.auc", "three"),
+                interval_cells(run.metrics, f"{prefix}.auc", "three"),
                 metric_cell(run.metrics, f"{prefix}.threshold_{rate:g}", "three"),
                 interval_cells(run.metrics, f"{prefix}.far_{rate:g}", "percent"),
                 interval_cells(run.metrics, f"{prefix}.tar_{rate:g}", "percent"),
+                metric_cell(run.metrics, f"{prefix}.pairs_same", "whole"),
                 metric_cell(run.metrics, f"{prefix}.not_found", "percent"),
             )
             rows.append(Row(f"{'' if detector == NO_DETECTOR else f'{label(detector)} → '}{label(name)}", groups))
-    heads = ["AUC", "threshold", "false accepts", "true accepts", "faces not detected"]
+    heads = ["AUC", "threshold", "false accepts", "true accepts (TAR)", "of faces", "faces not detected"]
     note = (
-        "Thresholds come from half of the images, all other numbers from the other half. A → B: detector A crops the "
-        "face for recogniser B."
+        "Enrolment, the images that set the threshold and those of all other numbers share no video. Intervals are "
+        "over people. A → B: detector A crops the face for recogniser B."
     )
     title = f"Verification of people that no recogniser was trained on, threshold for FAR {100 * rate:g} %"
     return table(title, "recogniser", heads, rows, note)
 
 
 def _success(run: RunData, name: str, rate: float) -> Table:
-    rows = []
+    goals, rows = conditions.verification_goals(run.params.recognition_attack), []
     for condition, title in conditions.recognition_titles(run.params).items():
         groups: list[CellGroup] = []
-        for goal in GOAL_TITLES:
+        for goal in goals:
             prefix = f"recognition/{name}/{goal}:{condition}"
             groups += [
                 interval_cells(run.metrics, f"{prefix}.success_{rate:g}", "percent"),
                 metric_cell(run.metrics, f"{prefix}.right_{rate:g}", "whole"),
+                metric_cell(run.metrics, f"{prefix}.linf", "whole"),
                 metric_cell(run.metrics, f"{prefix}.ssim", "three"),
             ]
         rows.append(Row(title, tuple(groups)))
-    heads = [head for title in GOAL_TITLES.values() for head in (title, "of faces", "SSIM")]
+    heads = [head for goal in goals for head in (GOAL_TITLES[goal], "of faces", "L∞", "SSIM")]
     return table(f"White-box attacks on {label(name)}, FAR {100 * rate:g} %", "faces", heads, rows)
 
 
@@ -129,7 +138,7 @@ def _transfer_note(goal: str, white_box: str, detector: str) -> str:
             "services that gave no gradient (BetaFace, Clarifai); it corresponds to no single cell here."
         )
     else:
-        outcome = "no longer accepted as oneself" if goal == "dodge" else "not accepted as the target"
+        outcome = "no longer accepted as oneself" if goal == conditions.DODGE else "not accepted as the target"
         middle = f"A face that {label(detector)} does not detect counts as {outcome}."
     return (
         f"All images were made with the gradient of {label(white_box)} and evaluated on the networks of the columns. "
@@ -140,24 +149,22 @@ def _transfer_note(goal: str, white_box: str, detector: str) -> str:
 def _gains(run: RunData) -> Table:
     settings = run.params.recognition_attack
     rows = []
-    for method in settings.methods:
-        for each in settings.strengths:
-            for name in (*settings.networks, "all"):
-                prefix = f"recognition_transfer:gain.{method}.{each.eps:g}x{each.iterations}.{name}."
-                groups = tuple(
-                    interval_cells(
-                        run.metrics,
-                        f"{prefix}gain_{rate:g}",
-                        "points",
-                        (f"{prefix}low_{rate:g}", f"{prefix}high_{rate:g}"),
-                    )
-                    for rate in settings.false_accept_rates
-                )
-                network = "all others" if name == "all" else label(name)
-                rows.append(Row(f"{label(method)} {conditions.format_eps(each.eps)}, on {network}", groups))
-    heads = [f"FAR {100 * rate:g} %" for rate in settings.false_accept_rates]
+    for goal, method, each in product(conditions.verification_goals(settings), settings.methods, settings.strengths):
+        for name in (*settings.networks, "all"):
+            prefix = f"recognition_transfer:gain.{goal}.{method}.{each.eps}x{each.iterations}.{name}."
+            groups: list[CellGroup] = []
+            for rate in settings.false_accept_rates:
+                ends = f"{prefix}low_{rate:g}", f"{prefix}high_{rate:g}"
+                groups.append(interval_cells(run.metrics, f"{prefix}gain_{rate:g}", "points", ends))
+                groups.append(metric_cell(run.metrics, f"{prefix}faces_{rate:g}", "whole"))
+            groups += [metric_cell(run.metrics, f"{prefix}{key}", "three") for key in ("ssim", "ssim_first")]
+            network = "all others" if name == "all" else label(name)
+            rows.append(Row(f"{label(goal)}: {label(method)} {each.eps}/255, on {network}", tuple(groups)))
+    heads = [head for rate in settings.false_accept_rates for head in (f"FAR {100 * rate:g} %", "of faces")]
+    first = label(next(iter(settings.methods)))
     note = (
-        f"In percentage points (pp) of success, compared with {label(next(iter(settings.methods)))} on the same faces, "
-        "on recognisers that gave no gradient."
+        f"In percentage points (pp) of success, compared with {first} on the same faces, on recognisers that gave no "
+        "gradient. Each goal by itself: dodging transfers more easily than impersonation. SSIM is what is left of the "
+        "image at the same L∞."
     )
-    return table("Gain in transfer by method", "method", heads, rows, note)
+    return table("Gain in transfer by method", "method", [*heads, "SSIM", f"SSIM of {first}"], rows, note)

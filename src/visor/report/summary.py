@@ -19,7 +19,12 @@ from visor.report.elements import metric_cell, reference_cell, table
 from visor.report.inputs import RunData
 
 ORIGINAL_SUCCESS = "above 90 %, around 50 poisons"
-SHORT_GOAL_TITLES = {"impersonate": "impersonation", "dodge": "dodging"}
+SHORT_GOAL_TITLES = {
+    "impersonate_nearest": "impersonation of the nearest person",
+    "impersonate_furthest": "impersonation of the furthest person",
+    "impersonate_named": "impersonation of a named person",
+    conditions.DODGE: "dodging",
+}
 
 
 def summary_tables(run: RunData) -> list[Table]:
@@ -73,7 +78,7 @@ def _defences(run: RunData) -> Table:
 
 def _detection(run: RunData) -> Table:
     last = run.params.detection_attack.strengths[-1]
-    attack, size = f"pgd_{last.eps:g}x{last.iterations}", f"{conditions.format_eps(last.eps)} × {last.iterations}"
+    attack, size = f"pgd_{last.eps}x{last.iterations}", f"{last.eps}/255 × {last.iterations}"
     rows = []
     for name in run.params.detection_attack.detectors:
         published = published_values(run, 0) if name == ORIGINAL_DETECTOR else {}
@@ -91,14 +96,15 @@ def _recognition(run: RunData) -> Table:
     def add_rows(head: str, prefix: str, method: str, place: int, suffix: str) -> None:
         """Add a row of an attack's success and one of noise of its size."""
         each = settings.strengths[place]
-        for condition in (f"{method}_{each.eps:g}x{each.iterations}", f"noise_{each.eps:g}"):
+        for condition in (f"{method}_{each.eps}x{each.iterations}", f"noise_{each.eps}"):
             metric = f"{prefix}{condition}{suffix}.success_{rate:g}"
             rows.append(_row(run, f"{head}, {titles[condition]}", metric, "percent"))
 
+    goals = {goal: SHORT_GOAL_TITLES[goal] for goal in conditions.verification_goals(settings)}
     for name in settings.white_box:
-        for goal, title in SHORT_GOAL_TITLES.items():
+        for goal, title in goals.items():
             add_rows(f"{label(name)}: {title}", f"recognition/{name}/{goal}:", methods[0], 0, "")
-        for goal, title in SHORT_GOAL_TITLES.items():
+        for goal, title in goals.items():
             for network in (each for each in settings.networks if each != name):
                 head, prefix = f"{label(name)}: {title} of {label(network)}", f"recognition_transfer:{goal}.{name}."
                 add_rows(head, prefix, methods[-1], -1, f".{network}.{NO_DETECTOR}")
@@ -106,13 +112,13 @@ def _recognition(run: RunData) -> Table:
 
 
 def _classification(run: RunData) -> Table:
-    settings = run.params.recognition_attack
+    settings = run.params.classification_attack
     last, method = settings.strengths[-1], next(iter(settings.methods))
-    attack, size = f"{method}_{last.eps:g}x{last.iterations}", conditions.format_eps(last.eps)
+    attack, size = f"{method}_{last.eps}x{last.iterations}", f"{last.eps}/255"
     rows = []
-    for name in settings.white_box:
+    for name in settings.networks:
         for goal, title in WHITE_BOX.items():
-            file = f"recognition/{name}/{goal}"
+            file = f"classification/{name}/{goal}"
             rows.append(_row(run, f"{label(name)}: {title}, {size}", f"{file}:{attack}.success", "percent"))
-            rows.append(_row(run, f"{label(name)}: {title}, by noise", f"{file}:noise_{last.eps:g}.success", "percent"))
+            rows.append(_row(run, f"{label(name)}: {title}, by noise", f"{file}:noise_{last.eps}.success", "percent"))
     return _table("Misclassification", rows)

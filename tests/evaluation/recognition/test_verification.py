@@ -1,5 +1,7 @@
 """Enrolment, thresholds and croppers, against loops that count."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -35,35 +37,58 @@ def unit(shape, seed):
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def test_half_of_each_person_enrols_and_half_is_compared():
-    split = split_enrolment(LABELS, ROWS, np.array([2, 6, 9]), pairs=10_000, seed=1)
-    assert not set(split.enrolled) & set(split.probes)
-    np.testing.assert_array_equal(split.people[split.enrolled_of], LABELS[split.enrolled])
-    np.testing.assert_array_equal(split.people[split.probes_of], LABELS[split.probes])
-    assert np.bincount(split.enrolled_of).tolist() == [MAX_ENROLLED, 1, 1]
-    assert np.bincount(split.probes_of).tolist() == [21, 2, 1]
+def face_set(labels, videos):
+    """What the split reads of a FaceSet."""
+    names = tuple(f"label {label}" for label in range(10))
+    return SimpleNamespace(labels=labels, videos=videos, label_names=names)
+
+
+SINGLE = face_set(LABELS, ROWS)  # each image is its own video
+
+
+def split_of(faces=SINGLE, rows=ROWS, people=(2, 5, 6), pairs=10_000, seed=1):
+    return split_enrolment(faces, rows, np.array(people), pairs, seed)
+
+
+def test_a_third_of_each_person_enrols_one_sets_thresholds_and_one_is_compared():
+    split = split_of()
+    assert len(set(np.concatenate([part.rows for part in split.parts]))) == sum(len(part.rows) for part in split.parts)
+    for part in split.parts:
+        np.testing.assert_array_equal(split.people[part.owners], LABELS[part.rows])
+    counts = [np.bincount(part.owners).tolist() for part in split.parts]
+    assert counts == [[MAX_ENROLLED, 3, 1], [14, 2, 1], [13, 2, 1]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_parts_share_no_video(seed):
+    videos = np.random.default_rng(seed).integers(0, 9, len(LABELS)) + 100 * LABELS
+    videos[LABELS == 6] = [600, 601, 602]
+    split = split_of(face_set(LABELS, videos), seed=seed)
+    shown = [set(videos[part.rows].tolist()) for part in split.parts]
+    assert all(shown)
+    assert not shown[0] & shown[1] | shown[0] & shown[2] | shown[1] & shown[2]
+    assert all(set(part.owners) == {0, 1, 2} for part in split.parts)
 
 
 def test_pairs_bound_the_probes_of_each():
-    few = split_enrolment(LABELS, ROWS, np.array([2, 5, 6]), pairs=30, seed=1)
-    assert np.bincount(few.probes_of).tolist() == [3, 3, 2]
-    assert len(few.probes) * 3 <= 30
-    assert np.bincount(split_enrolment(LABELS, ROWS, np.array([2, 5, 6]), 2, 1).probes_of).tolist() == [1, 1, 1]
+    few = split_of(pairs=30)
+    assert [np.bincount(part.owners).tolist() for part in few.parts[1:]] == [[3, 2, 1], [3, 2, 1]]
+    assert np.bincount(split_of(pairs=2).attacked.owners).tolist() == [1, 1, 1]
 
 
 def test_a_draw_depends_on_seed_and_person_alone():
     one, same, other = (
-        split_enrolment(LABELS, ROWS, people, 10_000, seed) for people, seed in (([2, 5], 1), ([5, 6], 1), ([2, 5], 2))
+        split_of(people=people, seed=seed).attacked for people, seed in (([2, 5], 1), ([5, 6], 1), ([2, 5], 2))
     )
-    np.testing.assert_array_equal(one.probes[one.probes_of == 1], same.probes[same.probes_of == 0])
-    assert not np.array_equal(one.probes, other.probes)
+    np.testing.assert_array_equal(one.rows[one.owners == 1], same.rows[same.owners == 0])
+    assert not np.array_equal(one.rows, other.rows)
 
 
 def test_other_rows_are_left_out():
-    split = split_enrolment(LABELS, ROWS[::2], np.array([2, 5]), 10_000, 1)
-    assert not (np.concatenate([split.enrolled, split.probes]) % 2).any()
-    with pytest.raises(UserError, match="label 9 has one image"):
-        split_enrolment(LABELS, ROWS[:-1], np.array([2, 9]), 10_000, 1)
+    split = split_of(rows=ROWS[::2], people=(2, 5))
+    assert not (np.concatenate([part.rows for part in split.parts]) % 2).any()
+    with pytest.raises(UserError, match="label 9 has 2 videos or single images; it takes three to enrol"):
+        split_of(people=(2, 9))
 
 
 def test_templates_are_means_of_the_faces_found():
@@ -104,19 +129,40 @@ def test_too_few_pairs_set_no_threshold():
 
 
 def test_thresholds_come_from_calibration_and_numbers_from_the_attacked():
-    splits = [split_enrolment(LABELS, ROWS, np.array(people), 10_000, 1) for people in ([2, 5], [5, 6, 9])]
-    vectors = [(unit((len(r.enrolled), 3), 10 + k), unit((len(r.probes), 3), 20 + k)) for k, r in enumerate(splits)]
-    vectors[1][1][0] = np.nan
-    known = verifier(splits, vectors, [0.2, 0.001])
-    found = verification_metrics(known, [0.2, 0.001])
+    split = split_of()
+    vectors = [unit((len(part.rows), 3), 10 + place) for place, part in enumerate(split.parts)]
+    vectors[2][0] = np.nan
+    known = verifier(split, vectors, [0.2, 0.001])
+    found = verification_metrics(known, [0.2, 0.001], seed=3)
     assert found["left_out"] == [0.001]
-    assert found["not_found"] == 1 / len(splits[1].probes)
+    assert found["not_found"] == 1 / len(split.attacked.rows)
+    elsewhere = verifier(split, [*vectors[:2], unit(vectors[2].shape, 99)], [0.2, 0.001])
+    assert elsewhere.thresholds == known.thresholds, "attacked probes set no threshold"
+    other = verifier(split, [vectors[0], unit(vectors[1].shape, 99), vectors[2]], [0.2, 0.001])
+    assert other.thresholds != known.thresholds
     assert (known.calibration.different >= known.thresholds[0.2]).mean() <= 0.2
     different, same = known.attacked
     truth = np.repeat([0, 1], [len(different), len(same)])
     assert found["auc"] == pytest.approx(roc_auc_score(truth, np.concatenate([different, same])))
     assert found["far_0.2"] == (different >= known.thresholds[0.2]).mean()
-    assert found["tar_0.2_low"] < found["tar_0.2"] < found["tar_0.2_high"]
+    assert found["tar_0.2"] == (same >= known.thresholds[0.2]).mean()
+    for name in ("auc", "tar_0.2", "far_0.2"):
+        assert found[f"{name}_low"] <= found[name] <= found[f"{name}_high"]
+        assert found[f"{name}_low"] < found[f"{name}_high"]
+    assert (found["people"], found["pairs_same"]) == (3, len(same))
+
+
+def test_intervals_resample_people_with_all_their_probes():
+    """One person of three is never accepted: some resamples hold hardly anybody else."""
+    split = split_of(pairs=36)
+    templates = np.eye(3)
+    enrolled = templates[split.enrolled.owners]
+    probes = templates[split.attacked.owners].copy()
+    probes[split.attacked.owners == 0] = [0.0, 0.6, 0.8]
+    calibration = unit((len(split.calibration.rows), 3), 1) * 0.5
+    found = verification_metrics(verifier(split, [enrolled, calibration, probes], [0.2]), [0.2], seed=3)
+    assert found["tar_0.2_high"] == 1.0
+    assert found["tar_0.2_low"] < 0.2 < found["tar_0.2"], "Wilson's interval of the probes would end far above"
 
 
 def fake(boxes, scores):

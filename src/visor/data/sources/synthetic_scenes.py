@@ -19,7 +19,7 @@ from visor.data.rendering.cut_out import cut_out, from_behind
 from visor.data.rendering.frames import draw_frames
 from visor.data.rendering.identity import draw_identity
 from visor.data.scene_set import ATTRIBUTES, SETS, Scene
-from visor.data.sources.scene_ingest import SceneTask, proportional_sizes
+from visor.data.sources.scene_ingest import SceneTask
 
 PEOPLE, POSES = 6, 5  # the scenes of a task are made of so many people
 TASK_BYTES = 8 << 20
@@ -28,6 +28,7 @@ SMALLEST, LARGEST = 0.12, 0.6
 MAX_BACKS = 2  # people in a scene who turn their backs
 TURNED = 0.2  # tangent of half the yaw
 JPEG_QUALITY = (75, 95)
+VALIDATION_SHARE, TEST_SHARE = 0.1, 1 / 3  # of the people; fewer scenes still show many of them
 
 
 class SyntheticScenesSettings(ParamsBlock):
@@ -45,13 +46,19 @@ def tasks(settings: SyntheticScenesSettings, scenes: params.SceneParams, seed: i
     """Yield functions that draw some scenes of ``max_side`` × ``max_side`` pixels with a few people of their set."""
     counts = (scenes.train, scenes.validation, scenes.test)
     first = 0
-    for name, count, people in zip(SETS, counts, proportional_sizes(settings.identities, counts), strict=True):
+    for name, count, people in zip(SETS, counts, _people(settings.identities), strict=True):
         groups = max(1, people // PEOPLE)
         blocks = min(count, max(groups, -(-count * 3 * scenes.max_side**2 // TASK_BYTES)))
         for block in range(blocks):
             cast = _part(people, groups, block % groups, first)
             yield partial(draw, settings, scenes.max_side, seed, name, cast, _part(count, blocks, block))
         first += people
+
+
+def _people(identities: int) -> tuple[int, int, int]:
+    """Return how many people are in the train, validation and test scenes: at least one each."""
+    validation, test = (max(1, round(share * identities)) for share in (VALIDATION_SHARE, TEST_SHARE))
+    return identities - validation - test, validation, test
 
 
 def _part(total: int, parts: int, number: int, first: int = 0) -> range:

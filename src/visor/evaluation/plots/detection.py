@@ -15,7 +15,7 @@ from visor.core.tables import label
 from visor.core.types import Boxes, Floats, ImageArray
 from visor.data.images import BoxStyle, amplified_difference, contact_sheet, draw_boxes
 from visor.data.scene_set import FACE
-from visor.evaluation.conditions import Condition
+from visor.evaluation.conditions import ATTACKED_CLEAN, Condition
 from visor.evaluation.detection import DetectionFindings, LetterboxedScenes, by_iou, read_attacked
 from visor.evaluation.plots.base import save
 
@@ -33,7 +33,7 @@ def hidden_sheet(
     Below them the perturbation on grey, amplified. ``detected``: boxes in each scene, by condition; ``folder``: that
     of the attacked scenes.
     """
-    before, after = detected["clean"], detected[condition.name]
+    before, after = detected[ATTACKED_CLEAN], detected[condition.name]
     attacked = read_attacked(folder / condition.file_name, clean)
     rows: list[list[ImageArray]] = [[], [], [], []]
     start = 0
@@ -61,15 +61,15 @@ def _enlarged(image: ImageArray) -> ImageArray:
     return np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.LANCZOS))
 
 
-SHADES = {"noise": "Greens", "attack": "Reds", "jpeg": "Blues"}
-DASHES = {"clean": "-", "noise": "--", "attack": "-", "jpeg": ":"}
+SHADES = {"noise": "Greens", "attack": "Reds", "jpeg": "Blues", "objective": "Purples"}
+DASHES = {"test_set": "-.", "clean": "-", "noise": "--", "attack": "-", "jpeg": ":", "objective": "-"}
 
 
 def draw(findings: DetectionFindings, name: str, folder: Path) -> None:
-    """Save ``precision_recall.png``, ``ap_by_iou.png`` and ``ap_by_eps.png`` of one detector."""
+    """Save ``precision_recall.png``, ``ap_by_iou.png`` and ``by_eps.png`` of one detector."""
     precision_recall(findings.curves, findings.table, name, folder / "precision_recall.png")
     ap_by_iou(findings.table, name, folder / "ap_by_iou.png")
-    ap_by_eps(findings.table, name, folder / "ap_by_eps.png")
+    by_eps(findings.table, name, folder / "by_eps.png")
 
 
 def precision_recall(curves: Mapping[str, tuple[Floats, Floats]], table: pd.DataFrame, name: str, path: Path) -> None:
@@ -95,19 +95,31 @@ def ap_by_iou(table: pd.DataFrame, name: str, path: Path) -> None:
     _finish(figure, axis, path)
 
 
-def ap_by_eps(table: pd.DataFrame, name: str, path: Path) -> None:
-    """Save a PNG: average precision at IoU 0.5 by size of the perturbation, one line per number of steps."""
-    figure, axis = _figure(f"{label(name)}, IoU 0.5", "eps: L∞ bound, pixels in [0, 1]", "average precision")
+BY_EPS = {"vanished": "share of faces that vanished", "recall_30": "recall at IoU 0.3", "ap_50": "AP at IoU 0.5"}
+
+
+def by_eps(table: pd.DataFrame, name: str, path: Path) -> None:
+    """Save a PNG: an axis per metric, over the size of the perturbation, one line per number of steps.
+
+    The bands are the intervals over scenes.
+    """
+    figure = Figure(figsize=(3.6 * len(BY_EPS), 3.8), layout="constrained")
     clean, attacked = table[table["kind"] == "clean"], table[table["kind"] == "attack"]
-    noise = pd.concat([clean, table[table["kind"] == "noise"]]).sort_values("eps")
-    axis.plot(noise["eps"], noise["ap_50"], "s--", color="tab:green", markersize=4, label="noise")
     counts = sorted(attacked["iterations"].unique())
-    for place, (iterations, colour) in enumerate(zip(counts, _shades("Reds", len(counts)), strict=True)):
-        curve = pd.concat([clean, attacked[attacked["iterations"] == iterations]]).sort_values("eps")
-        size = 4 + 4 * (len(counts) - 1 - place)  # Where curves coincide, earlier markers stay visible.
-        axis.plot(curve["eps"], curve["ap_50"], "o-", color=colour, markersize=size, label=f"PGD, {iterations} steps")
-    axis.set(ylim=(-0.02, 1.02), xticks=sorted(table["eps"].unique()))
-    _finish(figure, axis, path)
+    lines: list[tuple[pd.DataFrame, str, Any, str]] = [(table[table["kind"] == "noise"], "s--", "tab:green", "noise")]
+    for iterations, colour in zip(counts, _shades("Reds", len(counts)), strict=True):
+        lines.append((attacked[attacked["iterations"] == iterations], "o-", colour, f"PGD, {iterations} steps"))
+    for axis, (key, title) in zip(figure.subplots(1, len(BY_EPS)), BY_EPS.items(), strict=True):
+        for rows, style, colour, text in lines:
+            curve = pd.concat([clean, rows]).sort_values("eps")
+            axis.plot(curve["eps"], curve[key], style, color=colour, markersize=4, label=text)
+            low, high = curve[f"{key}_low"], curve[f"{key}_high"]
+            axis.fill_between(curve["eps"], low, high, color=colour, alpha=0.1, linewidth=0)
+        axis.set(title=title, xlabel="eps, levels of 255", ylim=(-0.02, 1.02), xticks=sorted(table["eps"].unique()))
+        axis.grid(alpha=0.3)
+    figure.suptitle(label(name))
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=len(lines), fontsize="small")
+    save(figure, path)
 
 
 def styles(table: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from visor.core.tables import label
 from visor.data.face_set import evenly_spaced
 from visor.data.images import amplified_difference, contact_sheet
-from visor.evaluation.conditions import NO_DETECTOR, Condition
+from visor.evaluation.conditions import DODGE, NO_DETECTOR, Condition
 from visor.evaluation.metrics import roc_curve
 from visor.evaluation.plots.base import save
 from visor.evaluation.recognition.attacks import condition_images
-from visor.evaluation.recognition.impersonation import VERIFICATION_GOALS, AttackCase
+from visor.evaluation.recognition.impersonation import AttackCase
 from visor.evaluation.recognition.verification import RecogniserAndCropper, Verifier
 
 COLOURS = {"noise": "tab:green"}
@@ -59,7 +59,7 @@ def success_by_eps(curves: pd.DataFrame, name: str, path: Path) -> None:
                 about = {"color": colour, "label": f"{label(method)}, FAR {100 * float(far):g} %"}
                 axis.plot(curve["eps"], curve["success"], "o", linestyle=dashes, markersize=4, **about)
                 axis.fill_between(curve["eps"], curve["low"], curve["high"], color=colour, alpha=0.1, linewidth=0)
-        axis.set(title=goal, xlabel="eps: L∞ bound, pixels in [0, 1]", ylim=(-0.02, 1.02))
+        axis.set(title=label(goal), xlabel="eps, levels of 255", ylim=(-0.02, 1.02))
         axis.set_xticks(sorted(set(curves["eps"])))
         axis.grid(alpha=0.3)
     axes[0].set_ylabel(f"success on {label(name)}")
@@ -68,19 +68,17 @@ def success_by_eps(curves: pd.DataFrame, name: str, path: Path) -> None:
     save(figure, path)
 
 
-def similarities(
-    faces: pd.DataFrame, verifiers: Mapping[RecogniserAndCropper, Verifier], eps: float, path: Path
-) -> None:
+def similarities(faces: pd.DataFrame, verifiers: Mapping[RecogniserAndCropper, Verifier], eps: int, path: Path) -> None:
     """Save a PNG: a row per goal, a column per recogniser; similarities of clean faces and of those attacked with eps.
 
     Dashed are the thresholds, the strictest the furthest to the right.
     """
     faces = faces[(faces["in_front"] == NO_DETECTOR) & (faces["kind"] == "attack") & (faces["eps"] == eps)]
-    names, methods = (list(dict.fromkeys(faces[column])) for column in ("recogniser", "method"))
-    figure = Figure(figsize=(3.4 * len(names), 2.2 * len(VERIFICATION_GOALS) + 0.8), layout="constrained")
-    axes = figure.subplots(len(VERIFICATION_GOALS), len(names), sharex="col", squeeze=False)
+    names, methods, goals = (list(dict.fromkeys(faces[column])) for column in ("recogniser", "method", "goal"))
+    figure = Figure(figsize=(3.4 * len(names), 2.2 * len(goals) + 0.8), layout="constrained")
+    axes = figure.subplots(len(goals), len(names), sharex="col", squeeze=False)
     for (row, column), axis in np.ndenumerate(axes):
-        cell = faces[(faces["goal"] == VERIFICATION_GOALS[row]) & (faces["recogniser"] == names[column])]
+        cell = faces[(faces["goal"] == goals[row]) & (faces["recogniser"] == names[column])]
         low = min(cell["similarity"].min(), cell["similarity_before"].min())
         bins = np.linspace(float(low), 1.0, 40).tolist()
         before = cell.loc[cell["method"] == methods[0], "similarity_before"]
@@ -91,8 +89,9 @@ def similarities(
         for threshold in verifiers[names[column], NO_DETECTOR].thresholds.values():
             axis.axvline(threshold, color="black", linestyle="--", linewidth=1)
         axis.set(yticks=[])
-    for axis, goal, person in zip(axes[:, 0], VERIFICATION_GOALS, ("the target", "oneself"), strict=True):
-        axis.set_ylabel(f"{goal}:\nsimilarity to\n{person}", rotation=0, ha="right", va="center")
+    for axis, goal in zip(axes[:, 0], goals, strict=True):
+        person = "oneself" if goal == DODGE else "the target"
+        axis.set_ylabel(f"{label(goal)}:\nsimilarity to\n{person}", rotation=0, ha="right", va="center")
     for axis, name in zip(axes[0], names, strict=True):
         axis.set_title(label(name), fontsize="medium")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
@@ -100,18 +99,18 @@ def similarities(
 
 
 def sheet(case: AttackCase, condition: Condition, count: int, seed: int, path: Path) -> None:
-    """Save a PNG of ``count`` faces: clean, impersonating, the amplified change, the target, dodging, its change."""
+    """Save a PNG of ``count`` faces: clean, then for each goal the attacked ones, the amplified change, the target."""
     places = evenly_spaced(count, len(case.owners))
     clean = case.faces.clean
     originals = clean.faces.read(clean.rows[places])
-    targets = [int(np.flatnonzero(case.owners == target)[0]) for target in case.targets[places]]
     rows = [("clean", originals)]
-    for goal in VERIFICATION_GOALS:
+    for goal, targets in case.targets.items():
         images = np.concatenate(list(condition_images(goal, condition, case.faces, seed)))[places]
-        rows.append((f"{goal}\n{condition.title}", images))
+        rows.append((f"{label(goal)}\n{condition.title}", images))
         rows.append((f"change,\n{GAIN} times", amplified_difference(originals, images, GAIN)))
-        if goal == "impersonate":
-            rows.append(("target", clean.faces.read(clean.rows[targets])))
+        if goal != DODGE:
+            shown = [int(np.flatnonzero(case.owners == target)[0]) for target in targets[places]]
+            rows.append(("target", clean.faces.read(clean.rows[shown])))
     contact_sheet(rows, path, caption_width=190)
 
 

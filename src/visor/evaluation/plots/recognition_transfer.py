@@ -31,6 +31,6 @@ def recognition_transfer_map(table: pd.DataFrame, far: str, path: Path) -> None:
             if rows[row].split(", ")[0] == columns[column].split(" → ")[-1]:
                 text.set_fontweight("bold")
         axis.tick_params(axis="x", labelsize="small")
-        axis.set(title=goal, xlabel="shown to")
+        axis.set(title=label(goal), xlabel="shown to")
     figure.suptitle(f"Success at a false-accept rate of {100 * float(far):g} %, same eps; bold: white box")
     save(figure, path)

@@ -16,7 +16,7 @@ from visor.attacks.evasion.quantise import quantise_within_eps, random_sign_nois
 from visor.attacks.evasion.registry import ATTACKS
 from visor.attacks.evasion.transforms import compose
 from visor.core.errors import UserError
-from visor.core.params import RecognitionAttackParams
+from visor.core.params import MethodsAttackParams
 from visor.core.types import ImageArray, Rows
 from visor.data.face_set import FaceBatch, FaceSet, open_faces, write_faces
 from visor.data.images import jpeg_round_trip
@@ -24,7 +24,9 @@ from visor.evaluation.conditions import Condition
 
 # The loss of each goal, and its sign: dodging is impersonation the other way, so that one graph serves both.
 GOAL_SIGNS = {
-    "impersonate": ("impersonate", 1.0),
+    "impersonate_nearest": ("impersonate", 1.0),
+    "impersonate_furthest": ("impersonate", 1.0),
+    "impersonate_named": ("impersonate", 1.0),
     "dodge": ("impersonate", -1.0),
     "misclassify": ("misclassify", 1.0),
     "target_class": ("misclassify", -1.0),
@@ -65,7 +67,7 @@ def attack_jobs(
     model: ModelOutput,
     faces: AttackedFaces,
     conditions: Sequence[Condition],
-    settings: RecognitionAttackParams,
+    settings: MethodsAttackParams,
     seed: int,
 ) -> Iterator[Callable[[], None]]:
     """Yield jobs that write the attacked faces of the conditions as 8-bit images.
@@ -82,7 +84,7 @@ def attack_jobs(
 
 
 def compile_condition_attack(
-    model: ModelOutput, loss_name: str, condition: Condition, settings: RecognitionAttackParams, seed: int
+    model: ModelOutput, loss_name: str, condition: Condition, settings: MethodsAttackParams, seed: int
 ) -> Attack:
     """Compile the attack of a condition; its targets are a pair: what is wanted, (n, …), and signs (n,).
 
@@ -92,7 +94,7 @@ def compile_condition_attack(
     method, loss = settings.methods[condition.method], RECOGNISER_LOSSES[loss_name](model)
     if method.momentum and method.algorithm != "pgd":
         raise UserError(
-            f"params.yaml: recognition_attack.methods.{condition.method}.momentum is {method.momentum:g}, but "
+            f"params.yaml: methods.{condition.method}.momentum is {method.momentum:g}, but "
             f"{method.algorithm} has its own; remove it"
         )
 
@@ -101,9 +103,9 @@ def compile_condition_attack(
         return targets[1] * values, success & (targets[1] > 0)  # With the sign turned, success is another.
 
     search = AttackSettings(
-        eps=condition.eps,
+        eps=condition.bound,
         iterations=condition.iterations,
-        step=settings.relative_step * condition.eps / condition.iterations,
+        step=settings.relative_step * condition.bound / condition.iterations,
         momentum=method.momentum,
         random_start=settings.random_start,
         samples=method.eot_samples,
@@ -119,7 +121,7 @@ def condition_images(goal: str, condition: Condition, faces: AttackedFaces, seed
         yield from clean.stream()
     elif condition.kind == "noise":
         for part, images in zip(clean.slices(), clean.stream(), strict=True):
-            yield random_sign_noise(images, condition.eps, seed, clean.rows[part])
+            yield random_sign_noise(images, condition.bound, seed, clean.rows[part])
     else:
         stored = open_faces(faces.path(goal, condition))
         for images in FaceBatches(stored, np.arange(len(stored)), clean.batch).stream():
@@ -130,7 +132,7 @@ def _attack_conditions(
     model: ModelOutput,
     faces: AttackedFaces,
     conditions: Sequence[Condition],
-    settings: RecognitionAttackParams,
+    settings: MethodsAttackParams,
     seed: int,
 ) -> None:
     """Write the faces of conditions that differ in size alone, for every goal."""
@@ -143,20 +145,20 @@ def _attack_conditions(
         for condition in conditions:
             scale = condition.eps / largest.eps if largest.eps else 0.0
             path = faces.path(goal, condition)
-            _write(compiled[loss_name], faces.clean, (wanted, sign), scale, condition.eps, path)
+            _write(compiled[loss_name], faces.clean, (wanted, sign), scale, condition.bound, path)
 
 
 def _write(
-    attack: Attack, clean: FaceBatches, targets: tuple[NDArray[Any], float], scale: float, eps: float, path: Path
+    attack: Attack, clean: FaceBatches, targets: tuple[NDArray[Any], float], scale: float, bound: float, path: Path
 ) -> None:
-    """Write attacked faces; ``scale`` times the attack's own size is ``eps``."""
+    """Write attacked faces; ``scale`` times the attack's own size is ``bound``."""
     faces, (wanted, sign) = clean.faces, targets
 
     def attacked() -> Iterator[FaceBatch]:
         for part, images in zip(clean.slices(), clean.stream(), strict=True):
             rows, ones = clean.rows[part], np.ones(len(images), np.float32)
             result = attack(images, (wanted[part], sign * ones), rows, scale * ones[:, None, None, None])
-            quantised = quantise_within_eps(result.images, images, eps)
+            quantised = quantise_within_eps(result.images, images, bound)
             yield FaceBatch(quantised, faces.labels[rows], faces.videos[rows], rows.astype(np.int32))
 
     write_faces(path, attacked(), faces.image_shape, faces.label_names, faces.source, faces.licence)

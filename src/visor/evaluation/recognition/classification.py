@@ -1,72 +1,77 @@
-"""Misclassification: accuracy of a recogniser's classes, and the top classes before and after an attack."""
+"""Misclassification: a recogniser's classes attacked by sparse cross-entropy, and its top classes before and after."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from visor.core.params import RecognitionAttackParams
+from visor.core.errors import UserError
+from visor.core.params import ClassificationAttackParams
 from visor.core.tables import label, text_table
-from visor.core.types import Floats, ImageArray, Labels
+from visor.core.types import Floats, Labels, Rows
 from visor.data.face_set import FaceSet, evenly_spaced
-from visor.evaluation.conditions import Condition, recognition_conditions, strongest_conditions
+from visor.evaluation.conditions import recognition_conditions, strongest_conditions
+from visor.evaluation.image_distances import distance_summary, image_distances
 from visor.evaluation.metrics import rate
-from visor.evaluation.recognition.attacks import AttackedFaces, FaceBatches, condition_images
-
-if TYPE_CHECKING:
-    from visor.models.recognisers.base import Recogniser
-
-Probabilities = Callable[[ImageArray], Floats]  # uint8 (n, h, w, 3) → (n, classes)
+from visor.evaluation.recognition.attacks import AttackedFaces, FaceBatches, attack_jobs, condition_images
+from visor.models.recognisers import base
+from visor.models.recognisers.base import Recogniser
+from visor.models.training import run_in_threads
 
 CLASS_GOALS = ("misclassify", "target_class")
 
 
-class ClassPredictions(NamedTuple):
+class ClassFindings(NamedTuple):
     """Predictions of a recogniser for faces (n,) under each condition."""
 
-    names: tuple[str, ...]  # of the classes
+    name: str
+    classes: tuple[str, ...]  # names
+    settings: ClassificationAttackParams
     faces: AttackedFaces
     truth: Labels  # (n,)
     targets: Labels  # (n,) of the goal target_class
-    probabilities: Probabilities
     predicted: dict[tuple[str, str], Floats]  # probabilities (n, classes) by goal and condition
+    distances: dict[tuple[str, str], dict[str, float]]  # from the clean faces, by goal and condition
 
 
-def prepare(
-    surrogate: Recogniser,
-    probabilities: Probabilities,
-    faces: FaceSet,
-    rows: Labels,
-    settings: RecognitionAttackParams,
-    folder: Path,
-) -> ClassPredictions | None:
-    """Return the faces to attack, ``images`` of the rows at most, of people who are classes of the surrogate.
+def evaluate(
+    recogniser: Recogniser, faces: FaceSet, rows: Rows, settings: ClassificationAttackParams, seed: int, folder: Path
+) -> ClassFindings:
+    """Attack the classes of a recogniser under every condition; attacked faces are written to ``folder`` and read back.
 
-    None if none of them is.
+    ``rows``: faces that it was not trained on, of which ``settings.images`` at most are attacked.
+
+    Raises:
+        UserError: The recogniser has no classes, or none of the people in these rows is one.
     """
-    indices = {name: index for index, name in enumerate(surrogate.class_names)}
+    if recogniser.logits is None:
+        raise UserError(f"params.yaml: classification_attack.networks: {recogniser.name} has no classes; remove it")
+    probabilities, conditions = base.probabilities(recogniser), recognition_conditions(settings)
+    indices = {name: index for index, name in enumerate(recogniser.class_names)}
     classes = np.array([indices.get(name, -1) for name in faces.label_names])
     rows = rows[classes[faces.labels[rows]] >= 0]
     if not len(rows):
-        return None
+        raise UserError(
+            f"params.yaml: classification_attack.networks: no person in the test set is a class of {recogniser.name}; "
+            "remove it or train it on these people"
+        )
     rows = rows[evenly_spaced(settings.images, len(rows))]
     clean, truth = FaceBatches(faces, rows, settings.batch), classes[faces.labels[rows]].astype(np.int32)
     before = np.concatenate([probabilities(images) for images in clean.stream()])
-    targets = choose_target_classes(before, truth, surrogate.class_names, settings.target).astype(np.int32)
+    targets = choose_target_classes(before, truth, recogniser.class_names, settings.target).astype(np.int32)
     attacked = AttackedFaces(clean, {"misclassify": truth, "target_class": targets}, folder)
-    return ClassPredictions(surrogate.class_names, attacked, truth, targets, probabilities, {})
+    run_in_threads(attack_jobs(recogniser.logits, attacked, conditions, settings, seed))
 
-
-def predict_conditions(predictions: ClassPredictions, conditions: Sequence[Condition], seed: int) -> None:
-    """Add the predictions for the faces under these conditions."""
-    for goal in CLASS_GOALS:
-        for condition in conditions:
-            batches = condition_images(goal, condition, predictions.faces, seed)
-            values = np.concatenate([predictions.probabilities(images) for images in batches])
-            predictions.predicted[goal, condition.name] = values
+    findings = ClassFindings(recogniser.name, recogniser.class_names, settings, attacked, truth, targets, {}, {})
+    for goal, condition in product(CLASS_GOALS, conditions):
+        batches = list(condition_images(goal, condition, attacked, seed))
+        distances = np.concatenate([image_distances(*pair) for pair in zip(clean.stream(), batches, strict=True)])
+        findings.predicted[goal, condition.name] = np.concatenate([probabilities(images) for images in batches])
+        findings.distances[goal, condition.name] = distance_summary(distances)
+    return findings
 
 
 def choose_target_classes(before: Floats, truth: Labels, names: tuple[str, ...], target: str) -> Labels:
@@ -80,46 +85,46 @@ def choose_target_classes(before: Floats, truth: Labels, names: tuple[str, ...],
     return np.where(truth == names.index(target), nearest, names.index(target))
 
 
-def classification_metrics(predictions: ClassPredictions) -> dict[str, dict[str, dict[str, float]]]:
+def classification_metrics(findings: ClassFindings) -> dict[str, dict[str, dict[str, float]]]:
     """Return by goal and condition the accuracy, and the success among faces classified rightly when clean."""
     metrics: dict[str, dict[str, dict[str, float]]] = {goal: {} for goal in CLASS_GOALS}
-    truth = predictions.truth
-    for (goal, condition), values in predictions.predicted.items():
-        eligible = predictions.predicted[goal, "clean"].argmax(axis=1) == truth
+    truth = findings.truth
+    for (goal, condition), values in findings.predicted.items():
+        eligible = findings.predicted[goal, "clean"].argmax(axis=1) == truth
         classes = values.argmax(axis=1)
-        success = classes != truth if goal == "misclassify" else classes == predictions.targets
+        success = classes != truth if goal == "misclassify" else classes == findings.targets
         metrics[goal][condition] = {
             **rate("accuracy", int((classes == truth).sum()), len(truth)),
             **rate("success", int((success & eligible).sum()), int(eligible.sum()), empty=0.0),
             "confidence_in_truth": float(values[np.arange(len(truth)), truth].mean()),
             "faces": len(truth),
             "rightly_classified": int(eligible.sum()),
+            **findings.distances[goal, condition],
         }
     return metrics
 
 
-def top_tables(predictions: ClassPredictions | None, settings: RecognitionAttackParams) -> list[dict[str, Any]]:
-    """Return the top classes and their confidences, before and after, of some rightly classified faces.
+def top_tables(findings: ClassFindings) -> list[dict[str, Any]]:
+    """Return the top classes and their confidences of some rightly classified faces, for each method.
 
-    After: each goal, by the first method at the last strength. Empty for a surrogate without classes.
+    Before, and after each goal at the last strength.
     """
-    if predictions is None:
-        return []
-    after = strongest_conditions(recognition_conditions(settings), settings.strengths, ("attack",))[0].name
-    values, names = predictions.predicted, predictions.names
+    settings, values, names = findings.settings, findings.predicted, findings.classes
     clean = values[CLASS_GOALS[0], "clean"]
-    shown = np.flatnonzero(clean.argmax(axis=1) == predictions.truth)
+    shown = np.flatnonzero(clean.argmax(axis=1) == findings.truth)
     shown = shown[evenly_spaced(settings.report_faces, len(shown))]
+    after = strongest_conditions(recognition_conditions(settings), settings.strengths, ("attack",))
     return [
         {
-            "row": int(predictions.faces.clean.rows[place]),
-            "person": names[predictions.truth[place]],
-            "target": names[predictions.targets[place]],
-            "condition": after,
+            "row": int(findings.faces.clean.rows[place]),
+            "person": names[findings.truth[place]],
+            "target": names[findings.targets[place]],
+            "condition": condition.name,
             "before": top_classes(clean[place], names, settings.top_k),
-            **{goal: top_classes(values[goal, after][place], names, settings.top_k) for goal in CLASS_GOALS},
+            **{goal: top_classes(values[goal, condition.name][place], names, settings.top_k) for goal in CLASS_GOALS},
         }
         for place in shown
+        for condition in after
     ]
 
 

@@ -13,15 +13,13 @@ import pandas as pd
 from visor.core.params import RecognitionAttackParams
 from visor.data.face_set import FaceSet
 from visor.data.identity_split import split_identities
-from visor.data.split import set_rows
 from visor.evaluation.conditions import NO_DETECTOR, recognition_conditions, strongest_conditions
+from visor.evaluation.image_distances import distance_summary
 from visor.evaluation.plots import recognition as plots
-from visor.evaluation.recognition import attacks, classification, impersonation, tables, verification
+from visor.evaluation.recognition import attacks, impersonation, tables, verification
 from visor.models.detectors import Detector
-from visor.models.recognisers.base import Recogniser, embeddings, probabilities
+from visor.models.recognisers.base import Recogniser, embeddings
 from visor.models.training import run_in_threads
-
-Distances = dict[impersonation.GoalAndCondition, dict[str, float]]
 
 
 class RecognitionFindings(NamedTuple):
@@ -29,12 +27,12 @@ class RecognitionFindings(NamedTuple):
 
     surrogate: str
     settings: RecognitionAttackParams
+    seed: int
     case: impersonation.AttackCase
     verifiers: dict[verification.RecogniserAndCropper, verification.Verifier]
     faces: pd.DataFrame  # a row per goal, condition, recogniser, cropper and face
     success: pd.DataFrame  # a row per goal, condition, recogniser and cropper
-    distances: Distances  # from the clean faces
-    predictions: classification.ClassPredictions | None  # of a surrogate with classes
+    distances: dict[impersonation.GoalAndCondition, dict[str, float]]  # from the clean faces
 
 
 def evaluate_surrogate(
@@ -53,59 +51,47 @@ def evaluate_surrogate(
     crops from it. ``table`` is that of the split. Attacked faces are written to ``folder/GOAL`` and read back.
 
     Raises:
-        UserError: There are too few people, images or pairs, or the target is not among the people who are attacked.
+        UserError: There are too few people, videos or pairs, or the target is not among the people who are attacked.
     """
     attacked, conditions = recognisers[surrogate], recognition_conditions(settings)
     strongest = strongest_conditions(conditions, settings.strengths)
     embeds = {name: embeddings(recogniser) for name, recogniser in recognisers.items()}
     rows = np.sort(table.loc[table["set"] != "unused", "row"].to_numpy())
     people = split_identities(table, settings.held_out_share, seed)
-    splits = [
-        verification.split_enrolment(faces.labels, half, people.held_out, settings.pairs, seed)
-        for half in (rows[::2], rows[1::2])
-    ]
+    split = verification.split_enrolment(faces, rows, people.held_out, settings.pairs, seed)
     croppers = {name: verification.detector_cropper(detector, settings.margin) for name, detector in detectors.items()}
     direct: dict[str, verification.FaceCropper] = {NO_DETECTOR: verification.no_detector}
-    verifiers = impersonation.enrol_all(faces, splits, direct, embeds, settings)
-    case = impersonation.choose_victims(faces, splits[1], verifiers[surrogate, NO_DETECTOR], settings, folder)
+    verifiers = impersonation.enrol_all(faces, split, direct, embeds, settings)
+    case = impersonation.choose_victims(faces, split, verifiers[surrogate, NO_DETECTOR], settings, folder)
 
     jobs: list[Callable[[], None]] = list(attacks.attack_jobs(attacked.embed, case.faces, conditions, settings, seed))
-    predictions = None
-    if attacked.logits:
-        test = set_rows(table, "test")
-        test = test[np.isin(faces.labels[test], people.trained)]
-        predictions = classification.prepare(attacked, probabilities(attacked), faces, test, settings, folder)
-        if predictions:
-            jobs += attacks.attack_jobs(attacked.logits, predictions.faces, strongest, settings, seed)
     if croppers:
-        jobs.append(lambda: verifiers.update(impersonation.enrol_all(faces, splits, croppers, embeds, settings)))
+        jobs.append(lambda: verifiers.update(impersonation.enrol_all(faces, split, croppers, embeds, settings)))
     run_in_threads(jobs)
 
     vectors: impersonation.Embeddings = {}
-    distances: Distances = {}
+    distances: impersonation.Distances = {}
     uncompressed = [condition for condition in strongest if condition.kind != "jpeg"]
     jobs = [
         partial(impersonation.embed_conditions, case, conditions, direct, embeds, seed, vectors),
         partial(impersonation.measure_distances, case, conditions, seed, distances),
         partial(impersonation.embed_conditions, case, uncompressed, croppers, embeds, seed, vectors),
     ]
-    if predictions:
-        jobs.append(partial(classification.predict_conditions, predictions, strongest, seed))
     run_in_threads(jobs)
-    scored = impersonation.score_faces(case, conditions, verifiers, vectors)
+    scored = impersonation.score_faces(case, conditions, verifiers, vectors, distances)
     success = tables.success_rates(scored)
-    return RecognitionFindings(surrogate, settings, case, verifiers, scored, success, distances, predictions)
+    summaries = {key: distance_summary(values) for key, values in distances.items()}
+    return RecognitionFindings(surrogate, settings, seed, case, verifiers, scored, success, summaries)
 
 
 def metrics_of(findings: RecognitionFindings) -> dict[str, dict[str, Any]]:
     """Return verification by recogniser and cropper, and the metrics of the surrogate by goal and condition."""
     by_recogniser: dict[str, dict[str, Any]] = {}
     for (recogniser, cropper), verifier in findings.verifiers.items():
-        metrics = verification.verification_metrics(verifier, findings.settings.false_accept_rates)
+        metrics = verification.verification_metrics(verifier, findings.settings.false_accept_rates, findings.seed)
         by_recogniser.setdefault(recogniser, {})[cropper] = metrics
-    classes = classification.classification_metrics(findings.predictions) if findings.predictions else {}
     surrogate = tables.surrogate_metrics(findings.success, findings.surrogate, findings.distances)
-    return {"verification": by_recogniser, **surrogate, **classes}
+    return {"verification": by_recogniser, **surrogate}
 
 
 def texts_of(findings: RecognitionFindings) -> dict[str, str]:
@@ -115,13 +101,7 @@ def texts_of(findings: RecognitionFindings) -> dict[str, str]:
     return {
         "faces.csv": findings.faces.to_csv(index=False, float_format="%.6g"),
         "table.md": tables.recognition_table(metrics, titles, findings.surrogate, tables.rates_of(findings.faces)),
-        "top.md": classification.top_markdown(top_of(findings), findings.surrogate),
     }
-
-
-def top_of(findings: RecognitionFindings) -> list[dict[str, Any]]:
-    """Return the top classes of some faces, before and after."""
-    return classification.top_tables(findings.predictions, findings.settings)
 
 
 def curves_of(findings: RecognitionFindings) -> pd.DataFrame:
@@ -129,11 +109,13 @@ def curves_of(findings: RecognitionFindings) -> pd.DataFrame:
     return tables.curves(findings.success, findings.surrogate, tables.rates_of(findings.faces))
 
 
-def draw(findings: RecognitionFindings, seed: int, folder: Path) -> None:
+def draw(findings: RecognitionFindings, folder: Path) -> None:
     """Save ``roc.png``, ``success.png``, ``similarities.png`` and, for each method, ``faces_METHOD.png``."""
     settings = findings.settings
     plots.roc_curves(findings.verifiers, folder / "roc.png")
     plots.success_by_eps(curves_of(findings), findings.surrogate, folder / "success.png")
     plots.similarities(findings.faces, findings.verifiers, settings.strengths[-1].eps, folder / "similarities.png")
     for condition in strongest_conditions(recognition_conditions(settings), settings.strengths, ("attack",)):
-        plots.sheet(findings.case, condition, settings.report_faces, seed, folder / f"faces_{condition.method}.png")
+        plots.sheet(
+            findings.case, condition, settings.report_faces, findings.seed, folder / f"faces_{condition.method}.png"
+        )

@@ -8,14 +8,15 @@ import numpy as np
 import pandas as pd
 
 from visor.core.params import RecognitionAttackParams
-from visor.core.tables import format_percent, text_table
+from visor.core.tables import format_percent, label, text_table
 from visor.core.types import Floats, Rows
 from visor.evaluation.conditions import NO_DETECTOR
 from visor.evaluation.metrics import CENTRAL, RESAMPLES
 from visor.evaluation.recognition.tables import CELL, success_rates
 
 ALL = "all"
-GAIN = ["method", "eps", "iterations", "false_accept_rate", "recogniser", "gain", "low", "high"]
+GAIN_OF = ["goal", "method", "eps", "iterations", "false_accept_rate", "recogniser"]
+GAIN = [*GAIN_OF, "gain", "low", "high", "faces", "ssim_first", "ssim"]
 
 
 def matrix(faces: Mapping[str, pd.DataFrame], settings: RecognitionAttackParams) -> pd.DataFrame:
@@ -33,9 +34,11 @@ def matrix(faces: Mapping[str, pd.DataFrame], settings: RecognitionAttackParams)
 def transfer_gains(faces: Mapping[str, pd.DataFrame], rates: Sequence[str], seed: int) -> pd.DataFrame:
     """Return what each further method gains on the first: mean success on other recognisers, without a detector.
 
-    A row per method, strength, false-accept rate and recogniser that gave no gradient, and one for ``all`` of these:
-    the mean, over goals, surrogates and recognisers, of the difference in success, and the central 95 % of its
-    resamples. Faces are resampled, each with all its conditions.
+    A row per goal, method, strength, false-accept rate and recogniser that gave no gradient, and one for ``all`` of
+    these: the mean, over surrogates and recognisers, of the difference in success, and the central 95 % of its
+    resamples. Faces are resampled, each with all its conditions. Goals are never averaged: dodging hides that
+    impersonation does not transfer. ``faces`` counts those that were right when clean, ``ssim_first`` and ``ssim`` are
+    what the first method and this one leave of the image at the same L∞.
     """
     table = pd.concat([part.assign(surrogate=name) for name, part in faces.items()], ignore_index=True)
     black_box = (table["recogniser"] != table["surrogate"]) & (table["in_front"] == NO_DETECTOR)
@@ -48,23 +51,27 @@ def transfer_gains(faces: Mapping[str, pd.DataFrame], rates: Sequence[str], seed
     first, *others = dict.fromkeys(table["method"])
     gains = []
     for method in others:
-        for (eps, steps), group in table.groupby(["eps", "iterations"], sort=False):
+        for (goal, eps, steps), group in table.groupby(["goal", "eps", "iterations"], sort=False):
             for far, (name, part) in product(rates, _parts(group)):
                 gain, *resampled = _gain(part, (first, method), far, rows, weights)
                 low, high = np.quantile(resampled, CENTRAL)
-                gains.append([method, eps, steps, far, name, float(gain), float(low), float(high)])
+                before, after = (part[part["method"] == each] for each in (first, method))
+                about = int(before[f"right_{far}"].sum()), float(before["ssim"].mean()), float(after["ssim"].mean())
+                gains.append([goal, method, eps, steps, far, name, float(gain), float(low), float(high), *about])
     return pd.DataFrame(gains, columns=GAIN)
 
 
 def transfer_metrics(table: pd.DataFrame, gains: pd.DataFrame) -> dict[str, Any]:
-    """Return success by goal, surrogate, condition, recogniser and cropper, gains by method, strength, recogniser."""
+    """Return success by goal, surrogate, condition, recogniser and cropper, and gains."""
     metrics: dict[str, Any] = {"gain": {}}
     for row in table.to_dict("records"):
         part = _nested(metrics, row["goal"], row["surrogate"], row["condition"], row["recogniser"], row["in_front"])
         part |= {str(key): row[key] for key in row if key not in (*CELL, "surrogate") and np.isfinite(row[key])}
     for row in gains.to_dict("records"):
-        part = _nested(metrics, "gain", row["method"], f"{row['eps']:g}x{row['iterations']}", row["recogniser"])
-        part |= {f"{key}_{row['false_accept_rate']}": row[key] for key in ("gain", "low", "high")}
+        strength = f"{row['eps']}x{row['iterations']}"
+        part = _nested(metrics, "gain", row["goal"], row["method"], strength, row["recogniser"])
+        part |= {f"{key}_{row['false_accept_rate']}": row[key] for key in ("gain", "low", "high", "faces")}
+        part |= {key: row[key] for key in ("ssim_first", "ssim")}
     return metrics
 
 
@@ -82,15 +89,19 @@ def transfer_table(table: pd.DataFrame, gains: pd.DataFrame, far: str) -> str:
     for goal, group in table.groupby("goal", sort=False):
         rows = []
         for (surrogate, condition), cells in group.groupby(["surrogate", "condition"], sort=False):
-            success = {evaluated_on(row): format_percent(row[f"success_{far}"]) for row in cells.to_dict("records")}
+            success = {
+                evaluated_on(row): f"{format_percent(row[f'success_{far}'])} of {row[f'right_{far}']}"
+                for row in cells.to_dict("records")
+            }
             rows.append((f"{surrogate}, {condition}", [success[column] for column in columns]))
         parts.append(text_table(str(goal), columns, rows).to_markdown() + "\n")
     rows = []
     for row in gains.to_dict("records"):
         gain = f"{row['gain']:+.1%} ({row['low']:+.1%} to {row['high']:+.1%})"
-        texts = [f"{100 * float(row['false_accept_rate']):g} %", row["recogniser"], gain]
-        rows.append((f"{row['method']} {row['eps']:g}x{row['iterations']}", texts))
-    columns = ["FAR", "recogniser without gradient", "gain of success"]
+        texts = [f"{100 * float(row['false_accept_rate']):g} %", row["recogniser"], gain, f"{row['faces']}"]
+        texts.append(f"{row['ssim']:.3f} ({row['ssim_first']:.3f})")
+        rows.append((f"{label(row['goal'])}, {row['method']} {row['eps']}/255", texts))
+    columns = ["FAR", "recogniser without gradient", "gain of success", "of faces", "SSIM (first method)"]
     return "\n".join([*parts, text_table("gain on the first method", columns, rows).to_markdown() + "\n"])
 
 

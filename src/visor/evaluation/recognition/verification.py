@@ -1,8 +1,8 @@
 """Verification of people that no recogniser was trained on: enrolment, thresholds, and the rates they reach.
 
-The images of each person are divided in two, for calibration and for the attack, and each part in halves: the person is
-enrolled as the mean embedding of some images of one half; those of the other are probes. Each probe is compared with
-everyone. Thresholds come from the calibration images, all that is reported from the others, of the same people.
+The videos of each person are divided in three: the mean embedding of some images of the first part enrols the person,
+those of the second are probes that set the thresholds, and those of the third are attacked and reported. No two parts
+share a video, whose frames are nearly the same image. Each probe is compared with everyone.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from visor.core.errors import UserError
-from visor.core.types import Flags, Floats, ImageArray, Integers, Labels, Rows, SeedStream
+from visor.core.types import Flags, Floats, ImageArray, Integers, Rows, SeedStream
 from visor.data.crops import crop, expand_box, pad_with_border
+from visor.data.face_set import FaceSet
 from visor.data.scene_set import PAD_VALUE
-from visor.evaluation.metrics import auroc, rate, roc_curve
+from visor.evaluation.metrics import auroc, bootstrap_intervals, intervals, roc_curve
 
 if TYPE_CHECKING:
     from visor.models.detectors import Detector
@@ -81,14 +82,25 @@ def similarities(vectors: Floats, templates: Floats) -> Floats:
     return np.where(np.isnan(cosines), -1.0, cosines)
 
 
+class OwnedRows(NamedTuple):
+    """Rows (n,) of a FaceSet, and the index of each one's person among some people."""
+
+    rows: Rows
+    owners: Rows
+
+
 class EnrolmentSplit(NamedTuple):
-    """Rows of some people that enrol them, and probes that are compared, each with its index in ``people``."""
+    """Some people, the rows that enrol them, the probes that set thresholds, and those that are attacked."""
 
     people: Integers  # (k,) labels, ascending
-    enrolled: Rows  # (e,)
-    enrolled_of: Rows  # (e,)
-    probes: Rows  # (p,)
-    probes_of: Rows  # (p,)
+    enrolled: OwnedRows
+    calibration: OwnedRows
+    attacked: OwnedRows
+
+    @property
+    def parts(self) -> tuple[OwnedRows, OwnedRows, OwnedRows]:
+        """The three parts, in this order."""
+        return self.enrolled, self.calibration, self.attacked
 
 
 class PairScores(NamedTuple):
@@ -106,32 +118,36 @@ class Verifier(NamedTuple):
     not_found: float  # share of the attacked probes in which no face was found
     calibration: PairScores
     attacked: PairScores
+    owners: Rows  # (p,) of the attacked probes
 
 
-def split_enrolment(labels: Labels, rows: Rows, people: Integers, pairs: int, seed: int) -> EnrolmentSplit:
-    """Divide the ``rows`` of each of some people into halves: those that enrol, and probes, of which some are drawn.
+def split_enrolment(faces: FaceSet, rows: Rows, people: Integers, pairs: int, seed: int) -> EnrolmentSplit:
+    """Divide the videos in ``rows`` of each of some people into three parts, of which some images are drawn.
 
-    Probes make at most ``pairs`` pairs of probe and person, but there is one of each person at least. ``labels`` are
-    those of all faces. The choice depends on seed and person alone.
+    The probes of a part make at most ``pairs`` pairs of probe and person, but there is one of each person at least. The
+    choice depends on seed and person alone.
 
     Raises:
-        UserError: A person has only one image.
+        UserError: A person has fewer than three videos.
     """
-    enrolled: list[Rows] = []
-    probes: list[Rows] = []
-    max_probes = max(1, pairs // len(people) ** 2)
+    limits = (MAX_ENROLLED, *2 * [max(1, pairs // len(people) ** 2)])
+    parts: list[list[Rows]] = [[] for _ in limits]
     for person in people:
-        images = rows[labels[rows] == person]
-        if len(images) < 2:
+        images = rows[faces.labels[rows] == person]
+        generator = np.random.default_rng([seed, SeedStream.ENROLMENT, int(person)])
+        videos = generator.permutation(np.unique(faces.videos[images]))
+        if len(videos) < len(parts):
             raise UserError(
-                f"recognition: label {person} has one image, too few to enrol and to compare; raise faces.min_images"
+                f"recognition: {faces.label_names[person]} has {len(videos)} videos or single images; it takes three "
+                "to enrol, to set thresholds and to compare without sharing one; raise faces.min_images"
             )
-        drawn = np.random.default_rng([seed, SeedStream.ENROLMENT, int(person)]).permutation(images)
-        half = len(images) // 2
-        enrolled.append(np.sort(drawn[: min(half, MAX_ENROLLED)]))
-        probes.append(np.sort(drawn[half:][:max_probes]))
-    owners = [np.repeat(np.arange(len(people)), [len(part) for part in parts]) for parts in (enrolled, probes)]
-    return EnrolmentSplit(people, np.concatenate(enrolled), owners[0], np.concatenate(probes), owners[1])
+        for part, limit, shown in zip(parts, limits, np.array_split(videos, len(parts)), strict=True):
+            own = images[np.isin(faces.videos[images], shown)]
+            part.append(np.sort(generator.permutation(own)[:limit]))
+    owners = [np.repeat(np.arange(len(people)), list(map(len, part))) for part in parts]
+    return EnrolmentSplit(
+        people, *(OwnedRows(np.concatenate(part), of) for part, of in zip(parts, owners, strict=True))
+    )
 
 
 def enrol(vectors: Floats, owners: Rows, count: int) -> Floats:
@@ -174,35 +190,42 @@ def thresholds(scores: PairScores, rates: Sequence[float]) -> dict[float, float]
     return found
 
 
-def verifier(
-    splits: Sequence[EnrolmentSplit], vectors: Sequence[tuple[Floats, Floats]], rates: Sequence[float]
-) -> Verifier:
-    """Return the verifier of the splits (calibration, attacked), given the embeddings (enrolled, probes) of each."""
-    templates, scores = [], []
-    for split, (enrolled, probes) in zip(splits, vectors, strict=True):
-        templates.append(enrol(enrolled, split.enrolled_of, len(split.people)))
-        scores.append(compare(templates[-1], probes, split.probes_of))
-    not_found = float(np.isnan(vectors[1][1]).any(axis=1).mean())
-    return Verifier(templates[1], thresholds(scores[0], rates), not_found, *scores)
+def verifier(split: EnrolmentSplit, vectors: Sequence[Floats], rates: Sequence[float]) -> Verifier:
+    """Return the verifier of a split, given the embeddings of its three parts: thresholds are those of calibration."""
+    enrolled, calibration, attacked = vectors
+    templates = enrol(enrolled, split.enrolled.owners, len(split.people))
+    scores = compare(templates, calibration, split.calibration.owners)
+    not_found = float(np.isnan(attacked).any(axis=1).mean())
+    reported = compare(templates, attacked, split.attacked.owners)
+    return Verifier(templates, thresholds(scores, rates), not_found, scores, reported, split.attacked.owners)
 
 
-def verification_metrics(verifier: Verifier, rates: Sequence[float]) -> dict[str, Any]:
+def verification_metrics(verifier: Verifier, rates: Sequence[float], seed: int) -> dict[str, Any]:
     """Return the metrics of a verifier: AUROC and, for each false-accept rate, the rates at its threshold.
 
-    A face is in several pairs, so Wilson's intervals are a little narrow.
+    Their intervals are the central 95 % over resamples of the people whose probes are compared.
     """
     different, same = verifier.attacked
-    metrics: dict[str, Any] = {
-        "auc": auroc(different, same),
+    owners, levels = verifier.owners, list(verifier.thresholds.values())
+
+    def measure(negatives: Rows, positives: Rows) -> list[float]:
+        samples = different[negatives], same[positives]
+        at_levels = [float((scores >= level).mean()) for level in levels for scores in reversed(samples)]
+        return [auroc(*samples), *at_levels]
+
+    names = ["auc", *(f"{name}_{far:g}" for far in verifier.thresholds for name in ("tar", "far"))]
+    of_different = np.repeat(owners, len(different) // len(owners))
+    bounds = bootstrap_intervals(measure, of_different, owners, seed)
+    values = measure(np.arange(len(different)), np.arange(len(same)))
+    return {
+        **dict(zip(names, values, strict=True)),
+        **intervals(names, bounds),
+        **{f"threshold_{far:g}": level for far, level in verifier.thresholds.items()},
         "auc_of_calibration": auroc(*verifier.calibration),
+        "people": len(verifier.templates),
         "pairs_same": len(same),
         "pairs_different": len(different),
         "pairs_of_calibration": len(verifier.calibration.different),
         "not_found": verifier.not_found,
         "left_out": [far for far in rates if far not in verifier.thresholds],
     }
-    for far, threshold in verifier.thresholds.items():
-        metrics[f"threshold_{far:g}"] = threshold
-        for name, scores in (("tar", same), ("far", different)):
-            metrics |= rate(f"{name}_{far:g}", int((scores >= threshold).sum()), len(scores), empty=0.0)
-    return metrics
