@@ -22,9 +22,10 @@ $(VENV)/.ready: requirements-uv.lock requirements.lock pyproject.toml
 	uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation --editable .
 	touch $@
 
-repro: setup  ## run the pipeline: what changed since the last run
+repro: setup  ## run the pipeline: what changed since the last run; compare its numbers with the last commit
 	[ -e .git ] || dvc config --local core.no_scm true
 	dvc repro
+	[ ! -e .git ] || { visor compare --record && visor gate; }
 
 test: setup  ## run the tests on two cores
 	pytest -n 2 --dist loadfile --no-loadscope-reorder

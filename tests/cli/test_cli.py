@@ -272,7 +272,7 @@ def test_gate_does_not_overwrite_a_file_by_mistake(root):
 
 
 def test_gate_errors(root, tmp_path):
-    assert "--baseline v9 is not a revision" in read_error(run_visor(root, "gate", "--baseline", "v9"))
+    assert "v9 is not a revision" in read_error(run_visor(root, "gate", "--baseline", "v9"))
     assert "params.yaml is missing" in read_error(run_visor(tmp_path, "gate"))
     other_owner = {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
     assert "dubious ownership" in read_error(run_visor(root, "gate", environment=other_owner))

@@ -8,6 +8,7 @@ import runpy
 import shutil
 import sys
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ fault = {"folder": None, "step": 0}
 ENDLESS = 1 << 40
 
 
-def fail_at_step(event, arguments):
+def fail_at_step(fault, event, arguments):
     """While there is a folder, let the step of this number in it fail for want of space."""
     if (
         not fault["folder"]
@@ -44,7 +45,7 @@ def fail_at_step(event, arguments):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(arguments[0]))
 
 
-sys.addaudithook(fail_at_step)
+sys.addaudithook(partial(fail_at_step, fault))  # a hook outlives the names of its module
 
 
 @contextmanager

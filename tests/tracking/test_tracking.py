@@ -12,7 +12,7 @@ from mlflow.store.db import utils
 
 from tests.support.project import ROOT
 from visor.core.errors import UserError
-from visor.core.files import read_json, read_metrics
+from visor.core.files import HOST, read_json, read_metrics
 from visor.tracking import follow, resolve, track_state
 from visor.tracking.history import read_history
 from visor.tracking.key_metrics import KEY_METRICS, key_metrics
@@ -20,6 +20,7 @@ from visor.tracking.live import update
 from visor.tracking.state import read_state, stage_names
 from visor.tracking.store import log_batches, open_experiment
 
+ENDED = 1 << 30  # the number of no process
 EPOCHS = {"clean": 3, "sunglasses": 5}
 
 DVC_YAML = """
@@ -251,16 +252,33 @@ def test_partly_logged_state_is_logged_again(root):
         for run in client.search_runs([experiment]):
             client.delete_run(run.info.run_id)
         key = read_state(root).key
-        broken = client.create_run(experiment, tags={"dvc.state": key}).info.run_id
+        own = {"dvc.state": key, "visor.process": f"{HOST} {ENDED}"}
+        broken = client.create_run(experiment, tags=own).info.run_id
         tags = {"mlflow.parentRunId": broken, "dvc.stage": "train@clean", "dvc.lock_sha256": "x"}
         client.create_run(experiment, tags=tags)
-        failed = client.create_run(experiment, tags={"dvc.state": key}).info.run_id
+        failed = client.create_run(experiment, tags=own).info.run_id
         client.set_terminated(failed, status="FAILED")
     assert track_state(root) == (key, True, 4)
     assert keys_of(root) == before
     assert {run.info.status for run in runs_of(root)} == {"FINISHED"}
     assert track_state(root) == (key, False, 4)
     assert keys_of(root) == before
+
+
+@pytest.mark.parametrize("process", [f"{HOST} {os.getppid()}", f"0{HOST} {ENDED}", ""])
+def test_a_state_that_somebody_else_is_logging_is_left_alone(root, process):
+    """Another process of this machine, another machine on the same server, and a program that does not say."""
+    before = keys_of(root)
+    with open_experiment(root, resolve(root), "visor") as (client, experiment):
+        for run in client.search_runs([experiment]):
+            client.delete_run(run.info.run_id)
+        tags = {"dvc.state": read_state(root).key, "visor.process": process}
+        parent = client.create_run(experiment, tags=tags).info.run_id
+        nested = client.create_run(experiment, tags={"mlflow.parentRunId": parent}).info.run_id
+    assert track_state(root).created
+    runs = {run.info.run_id: run.info.status for run in runs_of(root)}
+    assert runs.pop(parent) == runs.pop(nested) == "RUNNING"
+    assert (len(runs), {*runs.values()}) == (len(before), {"FINISHED"})
 
 
 def test_key_metrics_are_renamed():

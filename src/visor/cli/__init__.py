@@ -29,6 +29,8 @@ COMMANDS: dict[str, tuple[str, Callable[..., None]]] = {  # with their headings 
     "check-params": ("Pipeline", pipeline.check_params),
     "check-lock": ("Pipeline", pipeline.check_lock),
     "gate": ("Pipeline", pipeline.gate),
+    "compare": ("Pipeline", pipeline.compare),
+    "study": ("Pipeline", pipeline.study),
     "track": ("Pipeline", pipeline.track),
     "report": ("Pipeline", pipeline.report),
 }

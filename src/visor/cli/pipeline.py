@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -130,6 +131,52 @@ def gate(
         write_text(junit, gates.junit(results))
     if any(result.problem for result in results):
         raise typer.Exit(errors.FAILED)
+
+
+def compare(
+    revision: Annotated[str, typer.Argument(help="Git revision.")] = "HEAD",
+    record: Annotated[
+        bool, typer.Option("--record", help="Write this machine to reference/provenance.json if its numbers are new.")
+    ] = False,
+) -> None:
+    """Compare the numbers in metrics/, made on this machine, with those of a Git revision.
+
+    Exit code 1 if numbers differ though the machine, the code and the params are the same.
+    """
+    from visor.core.config import load_params
+    from visor.report import compare as comparing
+    from visor.report.machine import describe_machine
+
+    machine = describe_machine(load_params().compute.threads)
+    result = comparing.compare_with(Path(), revision, machine)
+    typer.echo(comparing.summary(result))
+    if record and not (result.is_same and comparing.PROVENANCE.exists()):
+        comparing.record_machine(Path(), machine)
+    if result.is_unexplained:
+        raise typer.Exit(errors.FAILED)
+
+
+def study(
+    seeds: Annotated[int, typer.Option(min=2, help="Number of seeds: that of params.yaml and those after it.")] = 8,
+    stages: Annotated[
+        str, typer.Option(help="Stages that get the seeds, with commas between them. Default: the whole pipeline.")
+    ] = "",
+    rule: Annotated[bool, typer.Option("--rule", help="Run nothing; show the gates by the recorded study.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Forget the runs recorded so far.")] = False,
+) -> None:
+    """Run the committed pipeline with several seeds; reference/study.json gets the spread of its numbers."""
+    from visor.core.config import load_params
+    from visor.report import study as studies
+
+    params, chosen = load_params(), tuple(filter(None, stages.split(",")))
+    record = studies.Study() if restart else studies.read_study(Path())
+    if not rule:
+        begin, wanted = time.monotonic(), range(params.seed, params.seed + seeds)
+        for done, (seed, left) in enumerate(studies.run_study(Path(), record, wanted, chosen, params), 1):
+            minutes = (time.monotonic() - begin) / 60 / done
+            typer.echo(f"seed {seed} is recorded; {left} left, {minutes * left:.0f} minutes at {minutes:.1f} each")
+        record = studies.read_study(Path())
+    typer.echo(studies.study_table(record, params.gates).to_markdown())
 
 
 def check_lock() -> None:

@@ -53,14 +53,24 @@ def read_baseline(root: Path, revision: str, gates: Mapping[str, GateBounds]) ->
     Raises:
         UserError: The revision is unknown, a file of it is not JSON, or Git refuses to read the repository.
     """
+    return read_committed(root, revision, sorted({f"metrics/{name.partition(':')[0]}.json" for name in gates}))
+
+
+def read_committed(root: Path, revision: str, files: Iterable[str]) -> dict[str, float]:
+    """Return the numbers of files below ``metrics/`` as Git holds them in ``revision``, named ``FILE:KEY``.
+
+    Raises:
+        UserError: The revision is unknown, a file of it is not JSON, or Git refuses to read the repository.
+    """
     if git(root, "rev-parse", "--verify", "-q", f"{revision}^{{commit}}") is None:
-        raise UserError(f"--baseline {revision} is not a revision of this repository")
-    baseline: dict[str, float] = {}
-    for file in sorted({name.partition(":")[0] for name in gates}):
-        content = git(root, "show", f"{revision}:./metrics/{file}.json") or "{}"
-        values = numeric_leaves(parse_json(content, f"metrics/{file}.json of {revision}", "name another revision"))
-        baseline |= {f"{file}:{key}": value for key, value in values.items()}
-    return baseline
+        raise UserError(f"{revision} is not a revision of this repository; name a commit, a branch or a tag")
+    numbers: dict[str, float] = {}
+    for file in files:
+        content = git(root, "show", f"{revision}:./{file}") or "{}"
+        name = file.removeprefix("metrics/").removesuffix(".json")
+        values = numeric_leaves(parse_json(content, f"{file} of {revision}", "name another revision"))
+        numbers |= {f"{name}:{key}": value for key, value in values.items()}
+    return numbers
 
 
 def gate_table(results: Iterable[GateResult], revision: str) -> Table:

@@ -3,7 +3,6 @@
 import os
 import platform
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ from visor.core.errors import UserError
 from visor.core.files import git
 from visor.core.stage import stage_seconds
 from visor.report.gates import GateBounds, read_baseline
+from visor.report.machine import package_versions, processor_name
 
 PACKAGES = ("visor", "tensorflow", "keras", "numpy", "scipy", "scikit-learn", "pillow", "h5py", "dvc", "mlflow")
 
@@ -62,9 +62,9 @@ def collect_provenance(root: Path, bounds: Mapping[str, GateBounds]) -> Provenan
         state=state,
         problem=problem,
         python=platform.python_version(),
-        processor=_processor(),
+        processor=processor_name(),
         cores=os.cpu_count() or 1,
-        packages={name: number for name in PACKAGES if (number := _version(name))},
+        packages=package_versions(PACKAGES),
         stages=_seconds(root),
         baseline=read_baseline(root, "HEAD", bounds) if commit else {},
     )
@@ -83,20 +83,3 @@ def _seconds(root: Path) -> dict[str, float | None]:
     except ValueError:  # Writing a file of seconds was interrupted.
         recorded = {}
     return {name: recorded.get(name) for name in sorted(stages)}
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""
-
-
-def _processor() -> str:
-    """Return the name of the model where Linux reports it, else the kind of machine."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        lines = []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
-from visor.core.files import git
+import psutil
+
+from visor.core.files import HOST, git
 from visor.tracking.history import History, read_history
 from visor.tracking.key_metrics import key_metrics
 from visor.tracking.state import HISTORY, Stage, State, read_state
@@ -14,6 +16,7 @@ from visor.tracking.store import Curves, log_batches, open_experiment, resolve
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 EXPERIMENT = "visor"
 NOTE = "Pipeline state. The nested runs (one per stage) contain all metrics and training curves."
@@ -43,19 +46,26 @@ def track_state(root: Path, uri: str | None = None) -> TrackedState:
 
 
 def _is_logged(client: "MlflowClient", experiment: str, key: str) -> bool:
-    """Return whether the whole state is logged, and delete the runs of interrupted calls."""
+    """Return whether the whole state is logged, and delete the runs of interrupted calls on this machine."""
     parents = client.search_runs([experiment], f"tags.`dvc.state` = '{key}'")
     for parent in parents:
-        if parent.info.status != "FINISHED":
+        if parent.info.status != "FINISHED" and _is_abandoned(parent):
             is_nested = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
             for run in [*client.search_runs([experiment], is_nested, max_results=1000), parent]:
                 client.delete_run(run.info.run_id)
     return any(parent.info.status == "FINISHED" for parent in parents)
 
 
+def _is_abandoned(parent: "Run") -> bool:
+    """Return whether an interrupted call on this machine left a run; on another machine its process may go on."""
+    host, _, number = parent.data.tags.get("visor.process", "").partition(" ")
+    return host == HOST and int(number) not in {*psutil.pids()} - {os.getpid()}
+
+
 def _log_state(client: "MlflowClient", experiment: str, root: Path, state: State) -> None:
     name = os.environ.get("DVC_EXP_NAME") or f"state {state.key[:8]}"
     tags = {"dvc.state": state.key, "mlflow.source.name": "dvc.yaml", "mlflow.note.content": NOTE, **_origin(root)}
+    tags["visor.process"] = f"{HOST} {os.getpid()}"
     parent = client.create_run(experiment, tags=tags, run_name=name).info.run_id
     files = [path for stage in state.stages for path in stage.files]
     log_batches(client, parent, _as_curves(key_metrics(state.metrics)) | _losses(root, files), state.params)
