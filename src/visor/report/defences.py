@@ -89,7 +89,7 @@ def _harmless(run: RunData) -> Table:
             rows.append(Row(f"{label(defence)}, {label(name)}", (*cells, abstained)))
     note = (
         "The first two columns: of faces that the network names rightly. Pasted: the key on the finished image, as in "
-        "the original papers' code. Abstained: faces with a key that were named a person without a clean face to compare."
+        "the original papers' code. Abstained: faces with a key that are named a person without a clean face."
     )
     return table("Flagged although named rightly", "defence, trigger", [*columns, "abstained"], rows, note)
 
