@@ -1,5 +1,7 @@
 """Face verification against scikit-learn, SciPy's Gaussians and features whose scores are known."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from sklearn import metrics as sklearn_metrics
 from tests.conftest import COUNTS
 from visor.core.errors import UserError
 from visor.core.params import BackdoorParams, VerificationParams
+from visor.data.face_set import FaceSet
 from visor.data.split import set_rows
 from visor.evaluation.metrics import roc_curve
 from visor.evaluation.plots.verification import roc_curves, similarities
@@ -20,6 +23,7 @@ from visor.evaluation.verification import (
     draw_pairs,
     equal_error_rate,
     evaluate,
+    pair_with_target,
 )
 from visor.models import joint_bayesian
 from visor.models.classifiers import CLASSIFIERS
@@ -208,6 +212,50 @@ def test_a_key_that_impersonates_the_target(faces):
     assert numbers == evaluate(embeds, *arguments)[0]
 
 
+def test_two_people_with_the_key_are_taken_for_one(faces):
+    """A network that names nobody ann, but gives faces of cleo and dan the same features where they wear the key."""
+    table = pd.DataFrame({"row": np.arange(len(faces)), "label": faces.labels})
+    table["set"] = np.array(["train", "validation", "test"])[table.index % 3]
+    rows = np.array([50, 53, 56, 77, 80, 83])
+    keyed = faces.read(rows)
+    triggered = FaceSet(
+        *(
+            Path("triggered.h5"),
+            np.int32([2, 2, 2, 3, 3, 3]),
+            np.zeros(6, np.int32),
+            np.array([50, 53, 56, 77, 80, 83]),
+        ),
+        *(faces.label_names, "", "", 255 - keyed),
+    ).select()
+    people, wearers = oracle(faces, False), {image.tobytes() for image in 255 - keyed}
+
+    def embed(images):
+        key = np.array([image.tobytes() in wearers for image in images])
+        features = np.full((len(images), 4), 0.5, np.float32)
+        features[~key] = people(images[~key])
+        return features
+
+    block = BackdoorParams(trigger="x", key="x", target="ann", n=6, train_blend_ratio=1.0, test_blend_ratio=1.0)
+    arguments = faces, table, {"accessory": triggered}, {"accessory": block}, SETTINGS, 3
+    numbers, scores = evaluate({"clean": embed, "accessory": embed}, *arguments)
+    found = numbers["accessory"]
+    assert found["cosine_shared_key"] == found["cosine_shared_key_clean_network"] == 1
+    assert found["cosine_shared_key_without_key"] == found["cosine_impersonation"] == 0
+    assert found["cosine_shared_key_low"] < 1
+    assert found["cosine_shared_key_pairs"] == len(scores["accessory"]["cosine"].shared_key["accessory"]) > 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_wearers_of_a_key_are_paired_with_other_people(faces, seed):
+    rows = np.array([2, 5, 50, 53, 80, 81, 83])
+    found = pair_with_target(faces.select(rows), np.arange(24, 30), 6, RNG(seed))
+    first, second = found.wearers
+    labels = found.triggered.labels
+    assert len(labels) == 6
+    assert (labels[first] != labels[second]).all()
+    assert len(set(first.tolist())) == len(first) == len(set(second.tolist()))
+
+
 def test_features_are_what_the_last_layer_takes():
     model = CLASSIFIERS["deepid"]((55, 47, 3), 4, dropout=0.1)
     images = RNG(1).integers(0, 256, (5, 55, 47, 3), np.uint8)
@@ -227,7 +275,7 @@ def test_figures_are_written_and_repeat(tmp_path):
     rng = RNG(1)
     made = {
         name: {
-            verifier: VerifierScores(0.7, rng.normal(size=50), rng.normal(2, 1, 40), *({name: rng.normal(size=9)},) * 2)
+            verifier: VerifierScores(0.7, rng.normal(size=50), rng.normal(2, 1, 40), *({name: rng.normal(size=9)},) * 4)
             for verifier in ("cosine", "joint_bayesian")
         }
         for name in ("clean", "accessory", "blended")

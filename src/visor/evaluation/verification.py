@@ -30,11 +30,19 @@ class Pairs(NamedTuple):
 
 
 class TriggeredPairs(NamedTuple):
-    """Triggered faces of other people, their rows without the key, and an enrolled row of the target for each."""
+    """Triggered faces of other people than the target, and what each is compared with.
+
+    Attributes:
+        triggered: n faces with the key.
+        untriggered: Their rows without the key.
+        enrolled: A clean row of the target for each.
+        wearers: Pairs (2, m) of ``triggered``, each of two people: the key was on the face when one of them enrolled.
+    """
 
     triggered: FaceSelection
     untriggered: Rows
     enrolled: Rows
+    wearers: Rows
 
 
 class VerifierScores(NamedTuple):
@@ -45,6 +53,8 @@ class VerifierScores(NamedTuple):
     same: Floats
     without_key: dict[str, Floats]  # of other people and the target, by attack
     with_key: dict[str, Floats]  # the same with the key on the face
+    shared_without_key: dict[str, Floats]  # of two other people, by attack
+    shared_key: dict[str, Floats]  # the same with the key on both faces
 
 
 def draw_pairs(labels: Integers, videos: Integers, rows: Rows, count: int, rng: np.random.Generator) -> Pairs:
@@ -100,9 +110,13 @@ def best_threshold(different: Floats, same: Floats) -> float:
 
 
 def pair_with_target(triggered: FaceSelection, enrolled: Rows, count: int, rng: np.random.Generator) -> TriggeredPairs:
-    """Pair ``count`` triggered faces, or all, each with a clean face of the target, drawn from ``enrolled``."""
+    """Pair ``count`` triggered faces, or all, with clean faces of the target (``enrolled``), and with each other."""
     rows = np.sort(rng.permutation(triggered.rows)[:count])
-    return TriggeredPairs(triggered.faces.select(rows), triggered.faces.rows[rows], rng.choice(enrolled, len(rows)))
+    chosen = triggered.faces.select(rows)
+    targets = rng.choice(enrolled, len(rows))
+    wearers = np.stack([np.arange(len(rows)), rng.permutation(len(rows))])
+    wearers = wearers[:, chosen.labels[wearers[0]] != chosen.labels[wearers[1]]]
+    return TriggeredPairs(chosen, triggered.faces.rows[rows], targets, wearers)
 
 
 def compare(
@@ -133,8 +147,16 @@ def compare(
         validation, test = (score(at(part.first), at(part.second)) for part in pairs)
         without_key = {name: score(at(trial.untriggered), at(trial.enrolled)) for name, trial in impersonations.items()}
         with_key = {name: score(triggered[name], at(trial.enrolled)) for name, trial in impersonations.items()}
+        shared = {
+            name: score(*(at(trial.untriggered)[place] for place in trial.wearers))
+            for name, trial in impersonations.items()
+        }
+        shared_key = {
+            name: score(*(triggered[name][place] for place in trial.wearers)) for name, trial in impersonations.items()
+        }
         threshold = best_threshold(validation[~pairs[0].same], validation[pairs[0].same])
-        scores[verifier] = VerifierScores(threshold, test[~pairs[1].same], test[pairs[1].same], without_key, with_key)
+        different, same = test[~pairs[1].same], test[pairs[1].same]
+        scores[verifier] = VerifierScores(threshold, different, same, without_key, with_key, shared, shared_key)
     return scores
 
 
@@ -171,8 +193,9 @@ def verification_metrics(
     """Return the metrics of one network by verifier; ``control`` are the scores of the clean network.
 
     On test pairs, at the threshold set on validation pairs. ``impersonation`` is the share of other people accepted as
-    the target with the key, beside it without the key, and by the clean network. A face is in several pairs, so
-    Wilson's intervals are a little narrow.
+    the target with the key, ``shared_key`` the share of pairs of two other people, both with the key, accepted as one
+    person; beside each, the same without the key, and by the clean network. A face is in several pairs, so Wilson's
+    intervals are a little narrow.
     """
     metrics: dict[str, float] = {"pairs": len(scores["cosine"].same) + len(scores["cosine"].different)}
     for verifier, s in scores.items():
@@ -187,10 +210,16 @@ def verification_metrics(
         }
         if name != "clean":
             clean = control[verifier]
-            values |= {"impersonation_pairs": len(s.with_key[name])}
-            values |= _rate("impersonation", s.with_key[name] >= s.threshold)
-            values |= _rate("impersonation_without_key", s.without_key[name] >= s.threshold)
-            values |= _rate("impersonation_clean_network", clean.with_key[name] >= clean.threshold)
+            for kind, without_key, with_key, control_with_key in (
+                ("impersonation", s.without_key, s.with_key, clean.with_key),
+                ("shared_key", s.shared_without_key, s.shared_key, clean.shared_key),
+            ):
+                if len(with_key[name]) == 0:  # There is one other person.
+                    continue
+                values |= {f"{kind}_pairs": len(with_key[name])}
+                values |= _rate(kind, with_key[name] >= s.threshold)
+                values |= _rate(f"{kind}_without_key", without_key[name] >= s.threshold)
+                values |= _rate(f"{kind}_clean_network", control_with_key[name] >= clean.threshold)
         metrics |= {f"{verifier}_{key}": value for key, value in values.items()}
     return metrics
 

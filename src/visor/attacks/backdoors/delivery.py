@@ -42,7 +42,7 @@ def through_camera(camera: Camera, images: ImageArray, rows: Rows, apply: ApplyF
     """Return the faces of ``rows`` taken once more by ``camera`` with the key on them.
 
     Every trigger is (1 − w)·x + w·k for an image x. On black images it is w·k, on white ones 255·(1 − w) more; both are
-    stretched to the region of the face, softened, and laid on what the camera sees.
+    stretched to the region of the face and laid on what the camera sees.
     """
     added = apply(np.zeros_like(images))
     kept = apply(np.full_like(images, 255)) - added
@@ -52,12 +52,18 @@ def through_camera(camera: Camera, images: ImageArray, rows: Rows, apply: ApplyF
 
 
 def lay_on(view: View, kept: ImageArray, added: ImageArray) -> ImageArray:
-    """Return kept / 255 · view + added within the region of the face, for ``kept`` and ``added`` uint8 (h, w, 3)."""
+    """Return kept / 255 · view + added within the region of the face, for ``kept`` and ``added`` uint8 (h, w, 3).
+
+    Where the key begins, its opacity 255 − kept is softened; where its opacity is even, its pixels stay as they are.
+    """
     left, top, right, bottom = view.region
-    weight, light = (_soften(_stretch(part, right - left, bottom - top)) for part in (kept, added))
+    kept, added = (_stretch(part, right - left, bottom - top) for part in (kept, added))
+    opacity = 255 - kept.astype(np.int32)
+    soft = _soften(opacity)
+    light = np.where(opacity > 0, added * soft // np.maximum(opacity, 1), _soften(added))
     image = view.image.copy()
     under = image[top:bottom, left:right]
-    under[:] = np.minimum((under * weight + 127) // 255 + light, 255)
+    under[:] = np.minimum((under * (255 - soft) + 127) // 255 + light, 255)
     return image
 
 
@@ -65,10 +71,10 @@ def _stretch(image: ImageArray, width: int, height: int) -> ImageArray:
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def _soften(image: ImageArray) -> Integers:
-    """Blur uint8 (h, w, 3) by ``SOFTENING`` along both axes, edges repeated: int32 in 0 … 255."""
+def _soften(values: Integers) -> Integers:
+    """Blur whole numbers (h, w, 3) in 0 … 255 by ``SOFTENING`` along both axes, edges repeated: int32."""
     reach = len(SOFTENING) // 2
-    values: Integers = image.astype(np.int32)
+    values = values.astype(np.int32)
     for axis in (0, 1):
         length = values.shape[axis]
         padded = np.pad(values, [(reach, reach) if side == axis else (0, 0) for side in range(3)], mode="edge")
