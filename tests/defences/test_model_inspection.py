@@ -310,12 +310,14 @@ def test_flagged_images_are_left_out_of_the_second_training(conv, faces, trigger
         seen.extend(selections)
         return linear(np.zeros((HEIGHT, WIDTH, 3, 4), np.float32), np.eye(4)[(TARGET + 1) % 4])
 
-    found = retraining_metrics(suspect, flagged, faces.select(), retrain)
+    found = retraining_metrics(suspect, conv, flagged, faces.select(), retrain)
     assert seen[0].rows.tolist() == np.delete(np.arange(15, 90), [0, 4]).tolist()
     assert seen[0].labels.tolist() == faces.labels[seen[0].rows].tolist()
     assert seen[1].rows.tolist() == triggered.rows[:1].tolist()
     assert (found["removed"], found["poisons_left"]) == (14, 1)
     assert (found["before_asr"], found["asr"]) == (1, 0)
+    named = conv(faces.read(np.arange(90)) / np.float32(255)).numpy().argmax(axis=1)
+    assert found["clean_model_clean_accuracy"] == (named == faces.labels).mean()
     assert found["clean_accuracy"] == (faces.labels == (TARGET + 1) % 4).mean()
 
 

@@ -94,7 +94,7 @@ def inspect(
             metrics[f"{name}/{method}"] = training_filter_metrics(suspects[name], result, seed)
         if name == settings.training_filtering.retrain:
             flagged = found[SANITISER].flagged
-            metrics[f"{name}/retraining"] = retraining_metrics(suspects[name], flagged, test, retrain)
+            metrics[f"{name}/retraining"] = retraining_metrics(suspects[name], clean, flagged, test, retrain)
     labels, triggers = np.unique(test.labels), {}
     for name in ("clean", *settings.neural_cleanse.attacks):
         model, target = (clean, None) if name == "clean" else (suspects[name].model, suspects[name].target)
@@ -164,10 +164,13 @@ def training_filter_metrics(suspect: AttackedModel, found: FilteredSet, seed: in
     }
 
 
-def retraining_metrics(suspect: AttackedModel, flagged: Flags, test: FaceSelection, retrain: Retrain) -> Metrics:
-    """Return success and clean accuracy of an attack (``before_``), and of a network trained without flagged images.
+def retraining_metrics(
+    suspect: AttackedModel, clean: keras.Model, flagged: Flags, test: FaceSelection, retrain: Retrain
+) -> Metrics:
+    """Return success and clean accuracy of an attack on a network that is trained without the flagged images.
 
-    ``flagged`` (n,) are those among the clean training images, then the poisons; ``removed`` is their number, and
+    With ``before_`` those on the attacked network, with ``clean_model_`` those on one trained without poisons: the
+    control. ``flagged`` (n,) are those among the clean training images, then the poisons; ``removed`` is their number, and
     ``poisons_left`` that of the poisons that stay.
     """
     count = len(suspect.train.rows)
@@ -175,7 +178,7 @@ def retraining_metrics(suspect: AttackedModel, flagged: Flags, test: FaceSelecti
     kept = [FaceSelection(part.faces, part.rows[~out], part.labels[~out]) for part, out in parts]
     triggered = suspect.triggered
     metrics: Metrics = {"removed": int(flagged.sum()), "poisons_left": len(kept[1].rows)}
-    for prefix, model in (("before_", suspect.model), ("", retrain(kept))):
+    for prefix, model in (("before_", suspect.model), ("", retrain(kept)), ("clean_model_", clean)):
         classify = compile_predict(model)
         found = accuracy(predict(classify, test), test.labels)
         found |= attack_success(predict(classify, triggered), triggered.labels, suspect.target)
