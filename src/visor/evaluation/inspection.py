@@ -170,8 +170,8 @@ def retraining_metrics(
     """Return success and clean accuracy of an attack on a network that is trained without the flagged images.
 
     With ``before_`` those on the attacked network, with ``clean_model_`` those on one trained without poisons: the
-    control. ``flagged`` (n,) are those among the clean training images, then the poisons; ``removed`` is their number, and
-    ``poisons_left`` that of the poisons that stay.
+    control. ``flagged`` (n,) are those among the clean training images, then the poisons; ``removed`` is their number,
+    and ``poisons_left`` that of the poisons that stay.
     """
     count = len(suspect.train.rows)
     parts = ((suspect.train, flagged[:count]), (suspect.poisons, flagged[count:]))
