@@ -33,7 +33,7 @@ STAGES = [
     "poison",
     "train_classifiers accessory",
     "train_vae",
-    "adapt_trigger",
+    "adaptive_attacks",
     "score_defences",
 ]
 

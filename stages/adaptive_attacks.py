@@ -73,7 +73,8 @@ def main() -> None:
     training_sets = dict.fromkeys(["clean", *settings.training_sets, *settings.key_search.attacks])
     networks = {name: setting.network(name) for name in training_sets}
     networks |= embedded_networks(setting, settings.adversarial_embedding)
-    guards = {name: guard(model, fitted, calibration, params.defences) for name, model in networks.items()}
+    rate = params.defences["suite"].false_positive_rate
+    guards = {name: guard(model, fitted, calibration, rate) for name, model in networks.items()}
 
     attackers = {name: unchanged_key(name, name) for name in settings.training_sets}
     for attack, defence in product(settings.adversarial_embedding.attacks, settings.adversarial_embedding.against):

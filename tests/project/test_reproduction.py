@@ -51,7 +51,7 @@ ALL_STAGES = {
     "poison_budget",
     "inspect_networks",
     "train_vae",
-    "adapt_trigger",
+    "adaptive_attacks",
     "score_defences",
     "threshold",
     "evaluate_defences",
@@ -341,7 +341,12 @@ MOMENTS = [
         ["metrics/poison_budget/deepid/accessory.json"],
     ),
     ("train_vae", "stages/train_vae.py", ["metrics/history/vae/all.csv"], ["artifacts/vae/all/model.weights.h5"]),
-    ("adapt_trigger", "stages/adapt_trigger.py", ["artifacts/adapted/adapted.h5"], ["metrics/adaptation.json"]),
+    (
+        "adaptive_attacks",
+        "stages/adaptive_attacks.py",
+        ["artifacts/adaptive/key_search-accessory-suite.h5"],
+        ["metrics/adaptive/key_search-accessory-suite.json", "plots/adaptive_attacks.png"],
+    ),
     (
         "score_defences",
         "stages/score_defences.py",

@@ -11,8 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from visor.core.errors import UserError
-from visor.core.params import DefenceParams
 from visor.core.tables import Table, format_interval, label, text_table
 from visor.core.tf import keras
 from visor.core.types import Flags, Labels, Rows
@@ -51,28 +49,23 @@ class Verdicts(NamedTuple):
     flagged: Mapping[str, Flags]
 
 
-def guard(
-    network: keras.Model, fitted: FaceSelection, calibration: FaceSelection, settings: Mapping[str, DefenceParams]
-) -> Guard:
+def guard(network: keras.Model, fitted: FaceSelection, calibration: FaceSelection, false_positive_rate: float) -> Guard:
     """Fit ``DEFENCES`` on clean faces, and their thresholds on other ones that the network names rightly.
 
+    ``false_positive_rate`` is that of each part of the suite, and of the parts alone.
+
     Raises:
-        UserError: There are too few of these.
+        UserError: There are too few of these for the rate.
     """
-    rate = settings["suite"].false_positive_rate
-    inputs = DefenceInputs(fitted, None, [], network, calibration, false_positive_rate=rate)
+    inputs = DefenceInputs(fitted, None, [], network, calibration, false_positive_rate=false_positive_rate)
     scores = {name: INPUT_FILTERS[name](inputs) for name in DEFENCES}
     answer = compile_answers(network)
     named = [images[answer(images)[1] == labels] for images, labels in read_batches([calibration], BATCH)]
     thresholds = {"suite": THRESHOLD}
     for name in DEFENCES[:-1]:
         clean = np.concatenate([scores[name](images) for images in named])
-        threshold = conformal_threshold(clean[np.isfinite(clean)], settings[name].false_positive_rate)
-        if threshold is None:
-            raise UserError(
-                f"params.yaml: defences.{name}.false_positive_rate {settings[name].false_positive_rate:g} needs more "
-                f"than {len(clean)} calibration images that the network names rightly; raise it or split.validation"
-            )
+        threshold = conformal_threshold(clean[np.isfinite(clean)], false_positive_rate)
+        assert threshold is not None  # The suite, which was fitted before, refuses too few.
         thresholds[name] = threshold
     return Guard(network, scores, thresholds)
 

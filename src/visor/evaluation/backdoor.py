@@ -66,7 +66,8 @@ def evaluate(
         target.
     """
     metrics = {name: accuracy(predict(classify, test), test.labels) for name, classify in classifiers.items()}
-    for name, images in triggered.items():
+    for name in [name for name in triggered if name in classifiers]:
+        images = triggered[name]
         backdoor, classify = backdoors[name], classifiers[name]
         target = test.faces.label_names.index(backdoor.target)
         metrics[name] |= {

@@ -89,6 +89,32 @@ def test_accessories_leave_the_rest_alone(name, ratio):
     assert np.abs(triggered[:, covered] - expected).max() <= 0.5001
 
 
+def test_adaptive_blend_covers_a_random_half_of_sixteen_pieces():
+    images, key = np.zeros((400, 40, 32, 3), np.uint8), np.full((40, 32, 4), 200, np.uint8)
+    triggered = TRIGGERS["adaptive_blend"](images, key, 0.5, RNG(1))[..., 0]
+    assert set(np.unique(triggered)) == {0, 100}
+    pieces = triggered.reshape(400, 4, 10, 4, 8).transpose(0, 1, 3, 2, 4).reshape(400, 16, 80)
+    np.testing.assert_array_equal(pieces.min(axis=2), pieces.max(axis=2), "a piece is covered or is not")
+    covered = pieces[..., 0] > 0
+    np.testing.assert_array_equal(covered.sum(axis=1), 8)
+    assert np.abs(covered.mean(axis=0) - 0.5).max() < 0.1, "each piece is as likely"
+    assert len(np.unique(covered, axis=0)) > 380, "and each image has a half of its own"
+
+
+def test_adaptive_patch_shows_one_patch_as_likely_as_another():
+    key = np.full((HEIGHT, WIDTH, 4), 200, np.uint8)
+    key[..., 3] = 0
+    places = [np.s_[2:6, 2:6], np.s_[2:6, 20:24], np.s_[25:30, 4:9]]
+    for place in places:
+        key[(*place, 3)] = 255
+    images = np.zeros((600, HEIGHT, WIDTH, 3), np.uint8)
+    triggered = TRIGGERS["adaptive_patch"](images, key, 0.25, RNG(1))
+    shown = np.stack([(triggered[(slice(None), *place)] == 50).all(axis=(1, 2, 3)) for place in places], axis=1)
+    np.testing.assert_array_equal(shown.sum(axis=1), 1)
+    assert ((triggered > 0).sum(axis=(1, 2, 3)) == np.where(shown[:, 2], 75, 48)).all(), "nothing else changes"
+    assert np.abs(shown.mean(axis=0) - 1 / 3).max() < 0.07
+
+
 @pytest.fixture
 def table(faces):
     split = SplitParams(by="frame", train=9, validation=2, test=3, calibration=0.5)
@@ -107,6 +133,21 @@ def test_poisons_are_triggered_poison_rows_of_other_people(faces, table):
     assert set(table.loc[table["row"].isin(result.rows), "set"]) == {"poison"}
     expected = TRIGGERS["accessory"](faces.read(result.rows), key_pattern(), 1.0, RNG(0))
     np.testing.assert_array_equal(result.images, expected)
+
+
+def test_cover_follows_the_poisons_with_the_key_and_true_labels(faces, table):
+    plain = joined(make_poisons(faces, table, attack(n=9), TRIGGERS["accessory"], key_pattern()[None], seed=3))
+    covered = attack(n=6, cover=3)
+    result = joined(make_poisons(faces, table, covered, TRIGGERS["accessory"], key_pattern()[None], seed=3))
+    np.testing.assert_array_equal(result.rows, plain.rows)
+    np.testing.assert_array_equal(result.images, plain.images)
+    np.testing.assert_array_equal(result.labels, [1] * 6 + faces.labels[plain.rows[6:]].tolist())
+    assert result.labels.dtype == np.int32
+    assert 1 not in result.labels[6:]
+    with pytest.raises(
+        UserError, match=r"y: n \+ cover is 34, but the poison set has 29 images of other labels than bob"
+    ):
+        check_backdoors({"y": attack(n=20, cover=14)}, faces.label_names, table, "f")
 
 
 def test_poisons_are_blended_by_the_training_ratio(faces, table):

@@ -28,5 +28,10 @@ class KnownScore(NamedTuple):
 
 
 def excess(scores: Sequence[KnownScore], features: tf.Tensor, deviations: float) -> tf.Tensor:
-    """Return by how much features (n, d) exceed mean + ``deviations``·std, in std, summed over the scores: (n,)."""
-    return tf.add_n([tf.nn.relu((known.score(features) - known.mean) / known.std - deviations) for known in scores])
+    """Return the penalty (n,) of features (n, d): log(1 + e) summed over the scores.
+
+    e is by how many std a score exceeds mean + ``deviations``·std. The logarithm keeps one score that is far off from
+    drowning the others and the cross-entropy.
+    """
+    excesses = (tf.nn.relu((known.score(features) - known.mean) / known.std - deviations) for known in scores)
+    return tf.add_n([tf.math.log1p(each) for each in excesses])
