@@ -10,8 +10,11 @@ import pytest
 from PIL import Image
 
 from tests.support.digests import on_a_plain_processor, scenes_digest
+from tests.support.project import ROOT
 from visor.core import params
+from visor.core.config import load_params
 from visor.core.errors import UserError
+from visor.data.face_set import evenly_spaced
 from visor.data.rendering.crowd import PersonCutout, bounds, paste_people
 from visor.data.rendering.cut_out import cut_out, from_behind
 from visor.data.rendering.frames import draw_frames
@@ -371,6 +374,26 @@ def test_nobody_is_in_two_sets_and_every_scene_is_drawn_once():
     rows = {name: [row for *_, owner, _, part in work if owner == name for row in part] for name in SETS}
     assert sum(map(len, people.values())) == len(set.union(*people.values())) == 40
     assert rows == {"train": list(range(300)), "validation": list(range(4)), "test": list(range(5))}
+
+
+def test_the_attacked_scenes_show_twenty_people_and_no_other_set_does(monkeypatch):
+    """By the committed params, of which only the side is smaller; a face on a back is nobody's."""
+    params = load_params(ROOT / "params.yaml")
+    settings = SyntheticScenesSettings(**params.sources["synthetic_scenes"])
+    shown = []
+    monkeypatch.setattr(synthetic_scenes, "cut_out_person", lambda *args: [*[args[-1]] * synthetic_scenes.POSES, None])
+    monkeypatch.setattr(synthetic_scenes, "paste_people", lambda _, __, figures: shown.append(figures) or [])
+    people = {}
+    for task in tasks(settings, params.scenes.model_copy(update={"max_side": 64, "train": 40}), params.seed):
+        shown.clear()
+        rows = [scene.name for scene in task()]
+        people |= {name: {who for who, _ in figures} - {None} for name, figures in zip(rows, shown, strict=True)}
+    test = [people[f"test_{row:05d}"] for row in range(params.scenes.test)]
+    attacked = [test[row] for row in evenly_spaced(params.detection_attack.images, len(test))]
+    assert len(test) >= 96
+    assert len(set.union(*attacked)) >= 20
+    others = set.union(*(who for name, who in people.items() if not name.startswith("test")))
+    assert not set.union(*test) & others
 
 
 def test_tasks_stay_small():

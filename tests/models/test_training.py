@@ -132,6 +132,7 @@ def test_a_schedule_says_how_fast(values, kind, rates):
     assert type(optimizer).__name__ == kind
     assert getattr(optimizer, "momentum", 0.9) == 0.9
     # At the start, after two of four epochs, and at the end.
+    assert optimizer.global_clipnorm is None
     found = [float(optimizer._learning_rate(step)) for step in (0, 10, 20)]
     np.testing.assert_allclose(found, rates, rtol=1e-5, atol=1e-9)
 
@@ -213,3 +214,9 @@ def test_evidence_bound_by_hand():
     np.testing.assert_allclose(found["reconstruction"], [0.1], rtol=1e-5)
     np.testing.assert_allclose(found["divergence"], [divergence], rtol=1e-5)
     np.testing.assert_allclose(found["loss"], [18 * 0.1 + 0.5 * divergence], rtol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_long_gradients_are_clipped_over_all_weights_together(optimizer):
+    schedule = SCHEDULE.model_copy(update={"optimizer": optimizer, "clip_norm": 1.0})
+    assert make_optimizer(schedule, steps=5).global_clipnorm == 1.0

@@ -217,6 +217,7 @@ def test_lock_holds_the_stages_of_the_pipeline_and_no_other():
     cells |= {f"train_detector@{name}" for name in PARAMS["trained_detectors"]}
     cells |= {f"evaluate_detection@{name}" for name in PARAMS["detection_attack"]["detectors"]}
     cells |= {f"evaluate_recognition@{name}" for name in PARAMS["recognition_attack"]["white_box"]}
+    cells |= {f"evaluate_classification@{name}" for name in PARAMS["classification_attack"]["networks"]}
     assert {name for name in lock if "@" in name} == cells
     assert len(lock) < 40
 

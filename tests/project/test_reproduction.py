@@ -38,6 +38,7 @@ ALL_STAGES = {
     *DETECTION,
     "train_recognisers",
     "evaluate_recognition@vgg_face",
+    "evaluate_classification@vgg_face",
     "summarise_recognition",
     "download",
     "artifacts/raw",  # its import as data/
@@ -375,7 +376,7 @@ MOMENTS = [
     (
         "evaluate_detection@ssd",
         "stages/evaluate_detection.py ssd",
-        ["artifacts/hidden/ssd/0.02x2.h5"],
+        ["artifacts/hidden/ssd/5x2.h5"],
         ["metrics/detection/ssd/clean.json", "plots/detection/ssd/scenes.png"],
     ),
     ("evaluate_transfer", "stages/evaluate_transfer.py", [], ["metrics/transfer.json"]),
@@ -388,8 +389,14 @@ MOMENTS = [
     (
         "evaluate_recognition@vgg_face",
         "stages/evaluate_recognition.py vgg_face",
-        [f"artifacts/fooled/vgg_face/{goal}/pgd_0.0628x2.h5" for goal in ("impersonate", "dodge", "misclassify")],
+        [f"artifacts/fooled/vgg_face/{goal}/pgd_16x2.h5" for goal in ("impersonate_nearest", "dodge")],
         ["metrics/recognition/vgg_face/verification.json"],
+    ),
+    (
+        "evaluate_classification@vgg_face",
+        "stages/evaluate_classification.py vgg_face",
+        [f"artifacts/misclassified/vgg_face/{goal}/adam_8x2.h5" for goal in ("misclassify", "target_class")],
+        ["metrics/classification/vgg_face/misclassify.json"],
     ),
     ("summarise_recognition", "stages/summarise_recognition.py", [], ["metrics/recognition_transfer.json"]),
     ("report", "stages/report.py", [], ["artifacts/report.html"]),

@@ -24,7 +24,6 @@ from visor.cli.pipeline import report
 from visor.core.errors import UserError
 from visor.core.params import GateParams
 from visor.core.tables import EMPTY, MERGE_LEFT, Cell, Row, Table
-from visor.evaluation import conditions
 from visor.report import curves, elements
 from visor.report.backdoors import backdoor_section
 from visor.report.elements import Figure
@@ -47,7 +46,7 @@ TOP = {
             "before": [{"confidence": 0.9953, "name": "ann"}, {"confidence": 0.0012, "name": "bob_2"}],
             "misclassify": [{"confidence": 0.75, "name": "bob_2"}],
             "target_class": [{"confidence": 0.5, "name": "<b>cleo"}, {"confidence": 0.25, "name": "ann"}],
-            "condition": "pgd_0.06275x30",
+            "condition": "adam_8x30",
             "person": "ann",
             "target": "<b>cleo",
             "row": 3,
@@ -74,8 +73,8 @@ def make_project(root):
     shutil.copytree(ROOT / "metrics", root / "metrics")
     for name in NEEDED:
         shutil.copy(ROOT / name, root)
-    for name in PARAMS["recognition_attack"]["white_box"]:
-        path = root / f"artifacts/recognition/{name}/top.json"
+    for name in PARAMS["classification_attack"]["networks"]:
+        path = root / f"artifacts/classification/{name}/top.json"
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(TOP))
     make_plots(root)
@@ -234,19 +233,22 @@ def test_numbers_match_their_heads(page):
     (cell,) = cells_at(tables, "AUROC of every defence on every trigger", "blended", "strip")
     assert cell[0] == "defence/strip-blended/blended:auroc"
     for detector in PARAMS["detection_attack"]["detectors"]:
-        (cell,) = cells_at(tables, "Average precision at IoU 0.5", "PGD 0.02 × 40", detector.replace("_", " "))
-        assert cell[0] == f"detection/{detector}/pgd_0.02x40:ap_50"
-    (cell,) = cells_at(tables, "Transfer: average precision at IoU 0.5", "attacked on ssd", "mtcnn")
-    assert cell[0] == "transfer:ssd.mtcnn.ap_50"
-    cells = cells_at(tables, "White-box attacks on facenet, FAR 1 %", "pgd 8/255 × 30", "accepted as the target")
-    assert cells[0][0] == "recognition/facenet/impersonate:pgd_0.03138x30.success_0.01"
+        cells = cells_at(tables, "Average precision at IoU 0.5", "PGD 5/255 × 40", detector.replace("_", " "))
+        assert [key for key, _ in cells] == [
+            f"detection/{detector}/pgd_5x40:ap_50{end}" for end in ("", "_low", "_high")
+        ]
+    cells = cells_at(tables, "Transfer: faces that vanished", "attacked on ssd", "mtcnn")
+    assert cells[0][0] == "transfer:ssd.mtcnn.vanished"
+    column = "accepted as the nearest other person"
+    cells = cells_at(tables, "White-box attacks on facenet, FAR 1 %", "pgd 8/255 × 30", column)
+    assert cells[0][0] == "recognition/facenet/impersonate_nearest:pgd_8x30.success_0.01"
     lines = list(csv.DictReader((ROOT / "metrics/fine_pruning.csv").open()))
     for place, line in enumerate(lines):
         row = f"{line['attack']}, channels pruned: {100 * float(line['fraction']):.0f}%"
         (cell,) = cells_at(tables, "Fine-pruning", row, "attack success, tuned")
         assert cell[0] == f"metrics/fine_pruning.csv:{place}:tuned_asr"
-    cells = cells_at(tables, "facenet: ann, target <b>cleo; pgd 16/255 × 30", "2.", "before")
-    assert cells == [("", "bob 2"), ("artifacts/recognition/facenet/top.json:faces.0.before.1.confidence", "0.1 %")]
+    cells = cells_at(tables, "resnet50: ann, target <b>cleo; adam 8/255 × 30", "2.", "before")
+    assert cells == [("", "bob 2"), ("artifacts/classification/resnet50/top.json:faces.0.before.1.confidence", "0.1 %")]
 
 
 def expected_captions():
@@ -254,7 +256,8 @@ def expected_captions():
     settings = PARAMS["recognition_attack"]
     (name,), rates = settings["white_box"], [f"{100 * rate:g}" for rate in settings["false_accept_rates"]]
     ways = ["" if way == "none" else f", cropped by {way}" for way in settings["cropping_detectors"]]
-    goals = ("accepted as the target", "no longer accepted as oneself")
+    targets = [f"accepted as the {rule} other person" for rule in settings["targets"]]
+    goals = (*targets, "no longer accepted as oneself")
     captions = {f"Backdoor attacks on {PARAMS['inspected_network']}"} | {caption for caption, *_ in EXPECTED}
     captions |= {
         f"Verification of people that no recogniser was trained on, threshold for FAR {rate} %" for rate in rates
@@ -273,20 +276,18 @@ EXPECTED = {
         "clean faces flagged by the reference",
         "this run",
     ): "defence/reconstruction/clean:fpr",
-    ("Hiding faces from detectors", "faster rcnn: attacked, 0.02 × 40", "this run"): (
-        "detection/faster_rcnn/pgd_0.02x40:ap_50"
+    ("Hiding faces from detectors", "faster rcnn: attacked, 5/255 × 40", "this run"): (
+        "detection/faster_rcnn/pgd_5x40:ap_50"
     ),
-    (RECOGNITION, "facenet: dodging, pgd 8/255 × 30", "this run"): (
-        "recognition/facenet/dodge:pgd_0.03138x30.success_0.01"
-    ),
+    (RECOGNITION, "facenet: dodging, pgd 8/255 × 30", "this run"): ("recognition/facenet/dodge:pgd_8x30.success_0.01"),
     (RECOGNITION, "facenet: dodging of vgg face, momentum augmented 16/255 × 30", "this run"): (
-        "recognition_transfer:dodge.facenet.momentum_augmented_0.06275x30.vgg_face.none.success_0.01"
+        "recognition_transfer:dodge.facenet.momentum_augmented_16x30.vgg_face.none.success_0.01"
     ),
     (RECOGNITION, "facenet: dodging of vgg face, noise 16/255", "this run"): (
-        "recognition_transfer:dodge.facenet.noise_0.06275.vgg_face.none.success_0.01"
+        "recognition_transfer:dodge.facenet.noise_16.vgg_face.none.success_0.01"
     ),
-    ("Misclassification", "facenet: the target's class, by noise", "this run"): (
-        "recognition/facenet/target_class:noise_0.06275.success"
+    ("Misclassification", "resnet50: the target's class, by noise", "this run"): (
+        "classification/resnet50/target_class:noise_8.success"
     ),
     ("Attack success", "input instance", "poisons"): "backdoor/deepid/input_instance:n",
     ("Attack success", "input instance", "deepid without poisons"): "backdoor/deepid/input_instance:asr_of_clean_model",
@@ -322,40 +323,43 @@ EXPECTED = {
     ("Share of the integrated gradients on the key", "accessory", "attacked network"): (
         "inspection/accessory/saliency:share"
     ),
-    ("Average precision at IoU 0.5", "noise 0.01", "ssd"): "detection/ssd/noise_0.01:ap_50",
-    ("Recall at IoU 0.5", "PGD 0.02 × 40, JPEG 75", "ssd"): "detection/ssd/jpeg75_0.02x40:recall_50",
-    ("Outcome for each face", "PGD 0.02 × 40", "faster rcnn: moved"): "detection/faster_rcnn/pgd_0.02x40:moved",
-    ("Size of the changes, measured on the saved files", "noise 0.01", "ssd: PSNR, dB"): (
-        "detection/ssd/noise_0.01:psnr"
+    ("Average precision at IoU 0.5", "noise 2/255", "ssd"): "detection/ssd/noise_2:ap_50",
+    ("Recall at IoU 0.5", "PGD 5/255 × 40, JPEG 75", "ssd"): "detection/ssd/jpeg75_5x40:recall_50",
+    ("Outcome for each face", "PGD 5/255 × 40", "faster rcnn: vanished"): "detection/faster_rcnn/pgd_5x40:vanished",
+    ("Outcome for each face", "training loss 5/255 × 40", "ssd: recall at IoU 0.3"): (
+        "detection/ssd/training_loss_5x40:recall_30"
     ),
-    ("Transfer: average precision at IoU 0.5", "noise", "cascade"): "transfer:noise.cascade.ap_50",
+    ("Size of the changes, measured on the saved files", "noise 2/255", "ssd: PSNR, dB"): (
+        "detection/ssd/noise_2:psnr"
+    ),
+    ("Transfer: faces that vanished", "noise", "cascade"): "transfer:noise.cascade.vanished",
     (
         "Verification of people that no recogniser was trained on, threshold for FAR 1 %",
         "mtcnn → vgg face",
         "faces not detected",
     ): ("recognition/facenet/verification:vgg_face.mtcnn.not_found"),
     ("White-box attacks on facenet, FAR 0.1 %", "pgd 8/255 × 30", "no longer accepted as oneself"): (
-        "recognition/facenet/dodge:pgd_0.03138x30.success_0.001"
+        "recognition/facenet/dodge:pgd_8x30.success_0.001"
     ),
-    ("Transfer from facenet: accepted as the target, FAR 1 %", "noise 16/255", "facenet (white box)"): (
-        "recognition_transfer:impersonate.facenet.noise_0.06275.facenet.none.success_0.01"
+    ("Transfer from facenet: accepted as the furthest other person, FAR 1 %", "noise 16/255", "facenet (white box)"): (
+        "recognition_transfer:impersonate_furthest.facenet.noise_16.facenet.none.success_0.01"
     ),
     (
         "Transfer from facenet: no longer accepted as oneself, FAR 1 %, cropped by mtcnn",
         "noise 16/255",
         "faces detected",
-    ): ("recognition_transfer:dodge.facenet.noise_0.06275.facenet.mtcnn.found"),
+    ): ("recognition_transfer:dodge.facenet.noise_16.facenet.mtcnn.found"),
     ("Transfer from facenet: no longer accepted as oneself, FAR 1 %, cropped by mtcnn", "of faces", "vgg face"): (
-        "recognition_transfer:dodge.facenet.noise_0.06275.vgg_face.mtcnn.right_0.01"
+        "recognition_transfer:dodge.facenet.noise_16.vgg_face.mtcnn.right_0.01"
     ),
-    ("Gain in transfer by method", "momentum augmented 16/255, on all others", "FAR 0.1 %"): (
-        "recognition_transfer:gain.momentum_augmented.0.06275x30.all.gain_0.001"
+    ("Gain in transfer by method", "dodge: momentum augmented 16/255, on all others", "FAR 0.1 %"): (
+        "recognition_transfer:gain.dodge.momentum_augmented.16x30.all.gain_0.001"
     ),
-    ("facenet: success among correctly classified faces", "pgd 16/255 × 30", "classified as any other class"): (
-        "recognition/facenet/misclassify:pgd_0.06275x30.success"
+    ("resnet50: success among correctly classified faces", "adam 8/255 × 30", "classified as any other class"): (
+        "classification/resnet50/misclassify:adam_8x30.success"
     ),
-    ("facenet: ann, target <b>cleo; pgd 16/255 × 30", "1.", "the target's class"): (
-        "artifacts/recognition/facenet/top.json:faces.0.target_class.0.confidence"
+    ("resnet50: ann, target <b>cleo; adam 8/255 × 30", "1.", "the target's class"): (
+        "artifacts/classification/resnet50/top.json:faces.0.target_class.0.confidence"
     ),
     ("Gates", "defence/suite-blended/blended:asr_unflagged", "value"): "defence/suite-blended/blended:asr_unflagged",
 }
@@ -683,11 +687,6 @@ def test_a_table_in_html_and_markdown():
     )
     assert result.to_markdown().splitlines()[2:] == ["| <b> | 0.5 (0.2 to 0.7) | x & y |", "| published | 9 | – |"]
     assert "<tbody>\n</tbody>" in Table("", "", ("p",), ()).to_html()
-
-
-def test_eps_in_levels():
-    levels = {0.03138: "8/255", 0.06275: "16/255", 8 / 255: "8/255", 0.01: "0.01", 0.001: "0.001"}
-    assert {eps: conditions.format_eps(eps) for eps in levels} == levels
 
 
 def test_large_images_become_jpeg(tmp_path):

@@ -52,8 +52,6 @@ RENAMED_KEYS = {
     "recognition_attack.step": "recognition_attack.relative_step",
     "recognition_attack.in_front": "recognition_attack.cropping_detectors",
     "recognition_attack.target": "recognition_attack.targets",
-    "recognition_attack.top": "classification_attack.top_k",
-    "recognition_attack.top_k": "classification_attack.top_k",
     "recognition_attack.shown": "recognition_attack.report_faces",
     "recognition_attack.methods.*.search": "recognition_attack.methods.*.algorithm",
     "recognition_attack.methods.*.samples": "recognition_attack.methods.*.eot_samples",
@@ -64,6 +62,8 @@ RENAMED_KEYS = {
 REMOVED_KEYS = {
     "detection_attack.precision": "gradients are float32",
     "defences.fusion": "it found what was pasted, not what a trigger does; see suite",
+    "recognition_attack.top": "it is top_k of classification_attack",
+    "recognition_attack.top_k": "it is top_k of classification_attack",
 }
 
 REQUIRED_DEFENCES = {

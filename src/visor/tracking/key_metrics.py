@@ -22,8 +22,8 @@ KEY_METRICS = {
     "transfer:{attacked}.{detector}.vanished": "transfer_vanished/{attacked}/{detector}",
     "recognition/{surrogate}/verification:{network}.{crop}.auc": "verification_auc/{network}/{crop}",
     "recognition/{surrogate}/verification:{network}.{crop}.tar_{rate}": "tar_at_far_{rate}/{network}/{crop}",
-    "recognition/{surrogate}/{goal}:{attack}.success_{rate}": "{goal}_at_far_{rate}/{surrogate}/{attack}",
-    "classification/{network}/{goal}:{attack}.success": "{goal}/{network}/{attack}",
+    "recognition/{surrogate}/{goal}:{attack}.success_{rate}": "success_at_far_{rate}/{goal}/{surrogate}/{attack}",
+    "classification/{network}/{goal}:{attack}.success": "class_success/{goal}/{network}/{attack}",
     "recognition_transfer:gain.{attack}.{network}.gain_{rate}": "transfer_gain_at_far_{rate}/{network}/{attack}",
 }
 

@@ -87,7 +87,11 @@ def test_a_draw_depends_on_seed_and_person_alone():
 def test_other_rows_are_left_out():
     split = split_of(rows=ROWS[::2], people=(2, 5))
     assert not (np.concatenate([part.rows for part in split.parts]) % 2).any()
-    with pytest.raises(UserError, match="label 9 has 2 videos or single images; it takes three to enrol"):
+
+
+def test_people_with_less_than_three_videos_are_left_out():
+    assert split_of(people=(2, 6, 9)).people.tolist() == [2, 6]
+    with pytest.raises(UserError, match="1 of 2 people have three videos or single images, which it takes to enrol"):
         split_of(people=(2, 9))
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 CANVAS_BORDER = 0.35  # of a face's sides, on each side of it: MTCNN then finds 93 % of the drawn faces
 MAX_ENROLLED = 12  # images per person
+PARTS = 3  # enrolment, calibration, and what is attacked
 
 RecogniserAndCropper = tuple[str, str]
 
@@ -124,30 +125,30 @@ class Verifier(NamedTuple):
 def split_enrolment(faces: FaceSet, rows: Rows, people: Integers, pairs: int, seed: int) -> EnrolmentSplit:
     """Divide the videos in ``rows`` of each of some people into three parts, of which some images are drawn.
 
-    The probes of a part make at most ``pairs`` pairs of probe and person, but there is one of each person at least. The
-    choice depends on seed and person alone.
+    People with fewer than three videos are left out. The probes of a part make at most ``pairs`` pairs of probe and
+    person, but there is one of each person at least. The choice depends on seed and person alone.
 
     Raises:
-        UserError: A person has fewer than three videos.
+        UserError: Fewer than two people are left.
     """
-    limits = (MAX_ENROLLED, *2 * [max(1, pairs // len(people) ** 2)])
-    parts: list[list[Rows]] = [[] for _ in limits]
-    for person in people:
-        images = rows[faces.labels[rows] == person]
-        generator = np.random.default_rng([seed, SeedStream.ENROLMENT, int(person)])
-        videos = generator.permutation(np.unique(faces.videos[images]))
-        if len(videos) < len(parts):
-            raise UserError(
-                f"recognition: {faces.label_names[person]} has {len(videos)} videos or single images; it takes three "
-                "to enrol, to set thresholds and to compare without sharing one; raise faces.min_images"
-            )
-        for part, limit, shown in zip(parts, limits, np.array_split(videos, len(parts)), strict=True):
-            own = images[np.isin(faces.videos[images], shown)]
-            part.append(np.sort(generator.permutation(own)[:limit]))
-    owners = [np.repeat(np.arange(len(people)), list(map(len, part))) for part in parts]
-    return EnrolmentSplit(
-        people, *(OwnedRows(np.concatenate(part), of) for part, of in zip(parts, owners, strict=True))
-    )
+    images = {int(person): rows[faces.labels[rows] == person] for person in people}
+    images = {person: own for person, own in images.items() if len(np.unique(faces.videos[own])) >= PARTS}
+    if len(images) < 2:
+        raise UserError(
+            f"recognition: {len(images)} of {len(people)} people have three videos or single images, which it takes to "
+            "enrol, to set thresholds and to compare without sharing one; raise faces.min_images or held_out_share"
+        )
+    limits = (MAX_ENROLLED, *2 * [max(1, pairs // len(images) ** 2)])
+    parts: list[list[Rows]] = [[] for _ in range(PARTS)]
+    for person, own in images.items():
+        generator = np.random.default_rng([seed, SeedStream.ENROLMENT, person])
+        videos = np.array_split(generator.permutation(np.unique(faces.videos[own])), PARTS)
+        for part, limit, shown in zip(parts, limits, videos, strict=True):
+            drawn = generator.permutation(own[np.isin(faces.videos[own], shown)])
+            part.append(np.sort(drawn[:limit]))
+    owners = [np.repeat(np.arange(len(images)), list(map(len, part))) for part in parts]
+    owned = (OwnedRows(np.concatenate(part), of) for part, of in zip(parts, owners, strict=True))
+    return EnrolmentSplit(np.array(list(images)), *owned)
 
 
 def enrol(vectors: Floats, owners: Rows, count: int) -> Floats:
