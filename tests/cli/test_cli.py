@@ -19,6 +19,7 @@ from tests.support.commands import read_error, run_visor
 from tests.support.project import ROOT
 from visor import cli
 from visor.cli import COMMANDS, EXTRAS, FORMER_NAMES, FORMER_SUSPECT_NAMES, SUSPECT_COMMANDS, app
+from visor.core.errors import UserError
 from visor.data.face_set import FaceBatch, write_faces
 
 PARAMS = (
@@ -278,6 +279,34 @@ def test_gate_errors(root, tmp_path):
     assert "dubious ownership" in read_error(run_visor(root, "gate", environment=other_owner))
     (root / "metrics" / "scores.json").write_text("{")
     assert "metrics/scores.json is not JSON" in read_error(run_visor(root, "gate"))
+
+
+@pytest.fixture
+def on_a_z80(root, monkeypatch):
+    """The toy project as the current folder, on a machine that needs no TensorFlow to describe it."""
+    monkeypatch.chdir(root)
+    monkeypatch.setattr("visor.report.machine.describe_machine", lambda threads: {"threads": str(threads)})
+    return root
+
+
+def test_compare_and_what_it_records(on_a_z80):
+    def compare(*words):
+        return CliRunner().invoke(app, ["compare", *words])
+
+    assert (compare("--record").exit_code, compare().stdout) == (0, "all 1 numbers are the same bytes as in HEAD\n")
+    assert (on_a_z80 / "reference/provenance.json").read_text() == '{\n  "threads": "2"\n}\n'
+    run(on_a_z80, "git", "add", "-A")
+    run(on_a_z80, "git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "machine")
+    (on_a_z80 / "metrics/scores.json").write_text('{"asr": 0.5}')
+    done = compare()
+    assert (done.exit_code, done.stdout.splitlines()[0]) == (1, "1 different, of unknown spread")
+    assert compare("HEAD~1").exit_code == 0, "there is no record of its machine"
+
+
+def test_study_without_a_study_and_with_an_unknown_stage(on_a_z80):
+    assert "| metric | n | mean |" in CliRunner().invoke(app, ["study", "--rule"]).stdout
+    with pytest.raises(UserError, match=r"--stages: none is no stage of dvc\.lock"):
+        CliRunner().invoke(app, ["study", "--stages", "none,score"], catch_exceptions=False)
 
 
 def test_lock_matches_on_a_fresh_clone(root, tmp_path):

@@ -24,7 +24,7 @@ KINDS = {
 }
 
 
-class Comparison(NamedTuple):
+class RunComparison(NamedTuple):
     """What became of the numbers of a revision.
 
     Attributes:
@@ -52,7 +52,7 @@ class Comparison(NamedTuple):
         return not self.is_same and self.code and not self.machine
 
 
-def compare_with(root: Path, revision: str, machine: Mapping[str, str]) -> Comparison:
+def compare_with(root: Path, revision: str, machine: Mapping[str, str]) -> RunComparison:
     """Compare the numbers in ``metrics/``, made on ``machine``, with those that Git holds in ``revision``.
 
     Raises:
@@ -62,7 +62,7 @@ def compare_with(root: Path, revision: str, machine: Mapping[str, str]) -> Compa
     study = read_study(root)
     kinds = {name: kind_of(name, now, before, study) for name in sorted(now | before)}
     recorded = _committed_machine(root, revision)
-    return Comparison(
+    return RunComparison(
         revision=revision,
         numbers=kinds,
         outside={
@@ -104,7 +104,7 @@ def record_machine(root: Path, machine: Mapping[str, str]) -> None:
     write_json(root / PROVENANCE, machine)
 
 
-def summary(result: Comparison) -> str:
+def summary(result: RunComparison) -> str:
     """Return the comparison in words: one sentence if nothing differs, else counts, the numbers outside, and causes."""
     if result.is_same:
         return f"all {len(result.numbers):,} numbers are the same bytes as in {result.revision}"
@@ -116,7 +116,7 @@ def summary(result: Comparison) -> str:
     return "\n\n".join([*parts, f"{_machine_sentence(result)}\n{code}"])
 
 
-def outside_table(result: Comparison) -> Table:
+def outside_table(result: RunComparison) -> Table:
     """Return the numbers outside their spread with both values; the ends of their intervals are left out."""
     rows = (
         (name, [f"{now:.6g}", f"{before:.6g}", f"{bounds.low:.4g} to {bounds.high:.4g}"])
@@ -125,7 +125,7 @@ def outside_table(result: Comparison) -> Table:
     return text_table("outside", ("here", result.revision, "spread"), rows)
 
 
-def _machine_sentence(result: Comparison) -> str:
+def _machine_sentence(result: RunComparison) -> str:
     if not result.machine:
         return f"machine: processor, instruction set, threads and packages as in {result.revision}"
     if not any(there for _, there in result.machine.values()):

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import struct
+import subprocess
 import sys
 import tarfile
 import threading
@@ -586,7 +587,7 @@ from visor.data.face_set import FaceClip
 from visor.data.sources.face_ingest import ingest_faces
 
 def load(height, width):
-    Path("workers", str(os.getpid())).touch()
+    os.write(1, b"%d\\n" % os.getpid())
     time.sleep(0.05)
     return np.zeros((1, height, width, 3), np.uint8)
 
@@ -607,20 +608,23 @@ def has_ended(process):
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
 def test_processes_end_with_their_parent(tmp_path, ending):
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    script, log, working = tmp_path / "slow.py", tmp_path / "stderr", tmp_path / "workers"
+    script, log = tmp_path / "slow.py", tmp_path / "stderr"
     script.write_text(SLOW)
-    working.mkdir()
     with log.open("w") as stderr:
         command = [sys.executable, str(script)]
         heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a background job ignores Ctrl-C
+        outputs = {"stdout": subprocess.PIPE, "stderr": stderr}
         parent = psutil.Popen(
-            command, cwd=tmp_path, env=environment, stderr=stderr, start_new_session=True, preexec_fn=heard
+            command, cwd=tmp_path, env=environment, **outputs, start_new_session=True, preexec_fn=heard
         )
-    wait_until(lambda: len(list(working.iterdir())) == 2 or parent.poll() is not None)
-    assert parent.poll() is None, log.read_text()
+    working = set()
+    while len(working) < 2:  # workers say who they are; the pipe ends with the last process that holds it
+        line = parent.stdout.readline()
+        assert line, log.read_text()
+        working.add(int(line))
     processes = [parent, *parent.children()]
     assert len(processes) == 4, "two workers and multiprocessing's tracker of resources"
-    assert {int(path.name) for path in working.iterdir()} < {process.pid for process in processes}
+    assert working < {process.pid for process in processes}
     if ending == signal.SIGINT:
         os.killpg(parent.pid, ending)  # Ctrl-C goes to every process of the terminal
     else:
@@ -630,7 +634,8 @@ def test_processes_end_with_their_parent(tmp_path, ending):
     finally:
         for process in itertools.filterfalse(has_ended, processes):
             process.kill()
-    assert sorted(tmp_path.iterdir()) == [script, log, working]
+        parent.stdout.close()
+    assert sorted(tmp_path.iterdir()) == [script, log]
     error = log.read_text()
     assert "Traceback" not in error
     if ending == signal.SIGINT:
