@@ -9,7 +9,7 @@ from visor.core.errors import UserError
 from visor.core.files import read_json
 from visor.core.params import DetectorParams, RecogniserParams
 from visor.models import detectors
-from visor.models.published.loading import NETWORKS, load_recogniser
+from visor.models.published import loading
 from visor.models.recognisers import RECOGNISERS, base
 
 DETECTOR_FOLDER = Path("artifacts/detector")
@@ -24,19 +24,25 @@ PHOTO_OPTIONS: dict[str, dict[str, OptionValue]] = {
 # Cosine similarities from which two photos show one person, for published weights: those that DeepFace's authors tuned
 # for FaceNet and VGG-Face (cosine distance 0.40), and the usual one for keras-vggface's networks (0.5).
 PUBLISHED_THRESHOLDS = {"facenet": 0.6, "resnet50": 0.5, "senet50": 0.5, "vgg_face": 0.6} | {
-    name: network.SAME_PERSON for name, network in NETWORKS.items()
+    name: network.SAME_PERSON for name, network in loading.PUBLISHED_RECOGNISERS.items()
 }
 
 
 def open_detector(name: str, threshold: float | None, arguments: Sequence[str]) -> detectors.Detector:
-    """Load a detector of ``DETECTORS`` or a frozen graph ``*.pb``; ``arguments`` are options NAME=VALUE of its module.
+    """Load a detector of ``DETECTORS``, a published one, or a frozen graph ``*.pb``.
+
+    ``arguments`` are options NAME=VALUE of its module; published detectors have none.
 
     Raises:
-        UserError: There is no such detector, it was never trained, or an option is wrong.
+        UserError: There is no such detector, it was never trained or fetched, or an option is wrong.
     """
+    if name in loading.PUBLISHED_DETECTORS:
+        if arguments:
+            raise UserError(f"--detector {name} has no options; leave out --option")
+        return loading.load_detector(name, threshold)
     is_file = name.endswith(".pb")
     if not is_file and name not in detectors.DETECTORS:
-        names = ", ".join(sorted(set(detectors.DETECTORS) - {"frozen_graph"}))
+        names = ", ".join(sorted({*detectors.DETECTORS, *loading.PUBLISHED_DETECTORS} - {"frozen_graph"}))
         raise UserError(f"--detector {name} is not known; choose from {names}, or pass a frozen graph FILE.pb")
     options = PHOTO_OPTIONS.get(name, {}) | dict(map(_parse_option, arguments)) | ({"path": name} if is_file else {})
     key = "frozen_graph" if is_file else name
@@ -63,12 +69,12 @@ def open_recogniser(
         UserError: There is no such recogniser, it was never trained, weights or labels do not fit, or an option is
             wrong.
     """
-    if name in NETWORKS:
+    if name in loading.PUBLISHED_RECOGNISERS:
         if weights or sha256 or labels or arguments:
             raise UserError(f"{name} has weights of its own; leave out --weights, --sha256, --labels and --option")
-        return load_recogniser(name)
+        return loading.load_recogniser(name)
     if name not in RECOGNISERS:
-        choices = ", ".join([*sorted(RECOGNISERS), *sorted(NETWORKS)])
+        choices = ", ".join([*sorted(RECOGNISERS), *sorted(loading.PUBLISHED_RECOGNISERS)])
         raise UserError(f"--recogniser {name} is not known; choose from {choices}")
     if weights:
         options = {key: _split_numbers(value) for key, value in map(_parse_option, arguments)}
