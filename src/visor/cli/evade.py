@@ -23,7 +23,7 @@ class RecogniserOptions(NamedTuple):
     recogniser: Annotated[
         str,
         typer.Option(
-            help="facenet, resnet50, senet50, vgg_face, a fetched one (dlib_resnet, faceres), or a MobileFaceNet FILE.tflite."
+            help="facenet, resnet50, senet50, vgg_face, dlib_resnet, faceres, or a MobileFaceNet FILE.tflite."
         ),
     ] = "facenet"
     weights: Annotated[str | None, typer.Option(help="Published weights, file or URL; else the trained ones.")] = None

@@ -8,6 +8,7 @@ from pathlib import Path
 from visor.core.errors import UserError
 from visor.core.files import read_json
 from visor.core.params import DetectorParams, RecogniserParams
+from visor.data.arrays import choose
 from visor.models import detectors
 from visor.models.published import loading, mobilefacenet
 from visor.models.recognisers import RECOGNISERS, base
@@ -93,6 +94,16 @@ def open_recogniser(
             "train it with `dvc repro` in the project"
         )
     return base.load(name, folder)
+
+
+def alignment_template(name: str) -> base.Template:
+    """Return where the landmarks belong in the crops of a published recogniser, or of ``mobilefacenet``.
+
+    Raises:
+        UserError: There is no such recogniser, or it takes boxes.
+    """
+    templates = {key: network.TEMPLATE for key, network in loading.PUBLISHED_RECOGNISERS.items() if network.TEMPLATE}
+    return choose(templates | {"mobilefacenet": mobilefacenet.TEMPLATE}, name, "--align")
 
 
 def verification_threshold(name: str, published: bool) -> tuple[float, str]:
