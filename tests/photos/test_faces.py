@@ -14,7 +14,7 @@ from visor.core.errors import UserError
 from visor.core.tf import tf
 from visor.data import crops
 from visor.data.crops import CropBox
-from visor.photos import evade, faces, files, identify, restarts
+from visor.photos import evade, faces, files, identify, networks, restarts
 from visor.photos.evade import EvadeSettings
 from visor.photos.faces import Face, FaceSelector
 
@@ -237,16 +237,46 @@ def test_a_network_that_was_trained_on_aligned_faces_sees_them_so():
     network = recogniser()
     aligned = network._replace(recogniser=replace(network.recogniser, template=eyes))
     (face,) = find()(ASTRONAUT)
-    box = identify.crop_box(aligned, face)
+    box = identify.crop_box(aligned, ASTRONAUT, face)
     np.testing.assert_allclose(box, (164.4, 63.6, 119.5, 119.5, 2.92), atol=0.1)
     assert identify.recognise_faces(aligned, ASTRONAUT, [face])[0].frame == box
-    expanded = identify.crop_box(network, face)
+    expanded = identify.crop_box(network, ASTRONAUT, face)
     assert expanded == crops.expand_box(face.box, 0.2, 36 / 32, face.angle)
-    by_hand, profile = (
-        Face(face.box, face.angle),
-        face._replace(landmarks=((9.0, 9.0), (11.0, 9.0), *face.landmarks[2:])),
+    profile = face._replace(landmarks=((9.0, 9.0), (11.0, 9.0), *face.landmarks[2:]))
+    assert identify.crop_box(aligned, ASTRONAUT, profile) == expanded
+    assert identify.crop_box(aligned, np.zeros_like(ASTRONAUT), Face(face.box, face.angle)) == expanded
+
+
+def test_landmarks_of_a_box_without_any_are_found_in_it():
+    eyes, photo = ((47.7 / 150, 47.1 / 150), (100.3 / 150, 47.1 / 150)), np.concatenate([ASTRONAUT, ASTRONAUT], axis=1)
+    network = recogniser()
+    aligned = network._replace(recogniser=replace(network.recogniser, template=eyes))
+    (face,) = find()(ASTRONAUT)
+    for shift in (0, ASTRONAUT.shape[1]):
+        x, y, width, height = face.box
+        box = identify.crop_box(aligned, photo, Face((x + 6 + shift, y - 5, width + 4, height + 3)))
+        np.testing.assert_allclose(box, (164.4 + shift, 63.6, 119.5, 119.5, 2.92), atol=5)
+
+
+def test_crops_are_aligned_for_a_network_that_is_trained_on_them(tmp_path):
+    template, messages = networks.alignment_template("mobilefacenet"), []
+    Image.fromarray(ASTRONAUT).save(tmp_path / "a.png")
+    photo, (face,) = files.PhotoFile(tmp_path / "a.png", Path("a")), find()(ASTRONAUT)
+    selector = FaceSelector(None, None)
+    ((_, path),) = faces.crop_photos(
+        find(), [photo], tmp_path / "out", (112, 112), 0.2, selector, False, messages.append, template
     )
-    assert [identify.crop_box(aligned, each) for each in (by_hand, profile)] == [expanded, expanded]
+    expected = crops.crop(ASTRONAUT, crops.align_box(face.landmarks, template), (112, 112))
+    assert (np.asarray(Image.open(path)) == expected).all()
+    selector = FaceSelector(tuple(int(value) for value in face.box), None)
+    ((_, path),) = faces.crop_photos(
+        find(), [photo], tmp_path / "box", (112, 112), 0.2, selector, False, messages.append, template
+    )
+    difference = np.asarray(Image.open(path)).astype(float) - expected
+    assert np.abs(difference).mean() < 6 < np.abs(crops.crop(ASTRONAUT, FRAME, (112, 112)) - expected).mean()
+    assert messages == []
+    with pytest.raises(UserError, match="--align is 'faceres'; choose from dlib_resnet, mobilefacenet"):
+        networks.alignment_template("faceres")
 
 
 @pytest.fixture(scope="module")

@@ -154,7 +154,7 @@ def test_eps_out_of_range(tmp_path, eps):
 def test_wrong_detectors(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     photo = save(tmp_path / "a.png", CUT)
-    assert "choose from cascade" in error_of("detect", photo, "--detector", "yolo")
+    assert "choose from blazeface, cascade" in error_of("detect", photo, "--detector", "yolo")
     assert "dvc repro" in error_of("detect", photo, "--detector", "ssd")
     assert "none.pb" in error_of("detect", photo, "--detector", "none.pb")
     assert "has no gradient" in error_of("protect", photo, "--out", "o", "--detector", "cascade")

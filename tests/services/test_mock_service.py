@@ -34,6 +34,7 @@ from visor.core.errors import UserError
 from visor.core.server import DeadlineProtocol, listen
 from visor.core.server import url as url_of
 from visor.data import isolated_images
+from visor.data.crops import CropBox, crop
 from visor.models.detectors import Detections
 from visor.services.accounts import KEYS_VARIABLE, AccountStore, ApiError
 from visor.services.face_matching import face_encoder
@@ -448,6 +449,20 @@ def test_boxes_without_area_are_not_faces():
     np.testing.assert_array_equal(faces.boxes, boxes[:1])
     nothing = Detections(boxes[:0], detections.scores[:0])
     assert len(face_encoder(lambda _: nothing, embed, (12, 10), 0.0)(image).embeddings) == 0
+
+
+def test_crops_are_aligned_for_a_network_with_a_template():
+    from skimage.data import astronaut
+
+    template, crops = ((47.7 / 150, 47.1 / 150), (100.3 / 150, 47.1 / 150)), []
+    detections = Detections(
+        np.array([[170, 60, 110, 130], [0, 400, 60, 60]], np.float32), np.array([0.9, 0.8], np.float32)
+    )
+    face_encoder(lambda _: detections, record_crops(crops), (48, 48), 0.1, template)(astronaut())
+    aligned, plain = crops[0]
+    expected = crop(astronaut(), CropBox(164.4, 63.6, 119.5, 119.5, 2.92), (48, 48)).astype(float)
+    assert np.abs(aligned - expected).mean() < 8
+    assert (plain == crop(astronaut(), CropBox(-6, 394, 72, 72), (48, 48))).all()  # no face: its margin
 
 
 def test_crops_have_the_margin():

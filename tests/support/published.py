@@ -1,10 +1,18 @@
-"""A catalogue of published networks whose archives are made here."""
+"""Published networks without their files: catalogues and archives made here, weights drawn from names, pictures."""
 
 import hashlib
 import io
+import json
 import tarfile
+import zlib
 
+import numpy as np
 from ruamel.yaml import YAML
+
+from visor.core.tf import tf
+from visor.data.rendering.frames import draw_frames
+from visor.data.rendering.identity import draw_identity
+from visor.data.rendering.scene import render
 
 LICENCE = b"Do what you like.\n"
 
@@ -51,3 +59,59 @@ def row(archive, files, file="net-1.2.tar.gz", package="net", client="pip", lice
 def write_catalogue(path, rows):
     with path.open("w") as file:
         YAML(typ="safe").dump(rows, file)
+
+
+def drawn(name, *shape):
+    """Numbers that only depend on a name; kernels (out, in, h, w) keep the size of the signal."""
+    values = np.random.default_rng(zlib.crc32(name.encode())).normal(size=shape).astype(np.float32)
+    return values * np.float32((2 / np.prod(shape[1:])) ** 0.5) if len(shape) == 4 else values
+
+
+def reference_pictures(references, side, share=1.0):
+    """The synthetic pictures that the references were made with, uint8 (side, side, 3), if their digests agree.
+
+    ``share`` is the part of the side that the drawn face takes, on grey.
+    """
+    images = {}
+    for seed, size in ((0, 5), (1, 17)):
+        noise = np.random.default_rng(seed).integers(0, 256, (side - 1 + size, side - 1 + size, 3))
+        sums = np.lib.stride_tricks.sliding_window_view(noise, (size, size), (0, 1)).sum((-1, -2))
+        images[f"noise{seed}"] = ((sums - sums.min()) * 255 // (sums.max() - sums.min())).astype(np.uint8)
+    frames, part = draw_frames(np.random.default_rng([20260, 3, 1]), 1, 0.0), round(share * side)
+    images["face"], start = np.full((side, side, 3), 127, np.uint8), (side - part) // 2
+    images["face"][start : start + part, start : start + part] = render(
+        draw_identity(np.random.default_rng([20260, 3])), frames, part, part
+    )[0]
+    for name, image in images.items():
+        assert hashlib.sha256(image.tobytes()).hexdigest() == str(references[f"sha256_{name}"])
+    return images
+
+
+def check_pixel_gradients(value, image, step=2e-3):
+    """The gradient of value, images (n, h, w, 3) → (n,), is the numerical one at the 20 pixels that matter most."""
+    pixels = image[None] / np.float32(255)
+    with tf.GradientTape() as tape:
+        images = tf.constant(pixels)
+        tape.watch(images)
+        output = value(images)
+    gradient = tape.gradient(output, images).numpy()[0]
+    assert np.isfinite(gradient).all()
+    assert gradient.any()
+    places = np.unravel_index(np.argsort(-np.abs(gradient), axis=None)[:20], gradient.shape)
+    both = np.repeat(pixels, 40, axis=0)
+    both[(np.arange(20), *places)] += np.float32(step)
+    both[(np.arange(20, 40), *places)] -= np.float32(step)
+    values = np.concatenate([value(tf.constant(part)).numpy() for part in np.split(both, 4)]).astype(float)
+    numerical = (values[:20] - values[20:]) / (2 * step)
+    assert np.abs(numerical - gradient[places]).max() < 0.05 * np.abs(gradient).max()
+
+
+def tfjs_files(tensors, name="net", group=None):
+    """A manifest and a file for {name: (stored numbers, type, quantisation or None)}, as tfjs writes them."""
+    entries = [
+        {"name": key, "shape": list(values.shape), "dtype": kind} | ({"quantization": more} if more else {})
+        for key, (values, kind, more) in tensors.items()
+    ]
+    content = b"".join(values.tobytes() for values, _, _ in tensors.values())
+    groups = [{"paths": [f"{name}.bin"], "weights": entries} | (group or {})]
+    return {f"{name}.json": json.dumps(groups).encode(), f"{name}.bin": content}

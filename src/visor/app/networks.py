@@ -1,6 +1,7 @@
 """All networks of the app's process, the attacks that are compiled for them, and the faces of an uploaded photo."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +27,8 @@ TARGET_OPTIONS = ("stage_threshold=0.05", "proposals=24", "nms_iou=0.9")  # of M
 HELD_OUT_DETECTORS = ("cascade", "faster_rcnn", "ssd")  # no attack uses them
 # The cascade takes seconds for a photo: it sees each face with this margin, in at most so many pixels.
 CASCADE_MARGIN, CASCADE_MAX_SIDE = 0.5, 160
-CROP_MARGIN = 0.2  # around face boxes, as published FaceNets and the trained networks expect
+# Around face boxes, as published FaceNets and the trained networks expect; others are shown aligned faces.
+CROP_MARGIN = 0.2
 
 
 class NetworkOptions(NamedTuple):
@@ -37,6 +39,11 @@ class NetworkOptions(NamedTuple):
     sha256: str | None = None
     threads: int = 2
     seed: int = 1
+
+    @property
+    def published(self) -> str | None:
+        """The name of the recogniser to attack if it has published weights."""
+        return Path(self.recogniser).name if self.weights or self.recogniser not in RECOGNISERS else None
 
 
 class Networks(NamedTuple):
@@ -65,7 +72,7 @@ def load_networks(options: NetworkOptions) -> Networks:
         else:
             untrained.append(name)
     recognisers, thresholds = {}, {}
-    for name in sorted(RECOGNISERS):
+    for name in sorted({*RECOGNISERS, options.recogniser}):
         weights = options.weights if name == options.recogniser else None
         if weights or name == options.recogniser or (networks.RECOGNISER_FOLDER / name).is_dir():
             network = networks.open_recogniser(name, weights, options.sha256 if weights else None, None, [])

@@ -85,7 +85,7 @@ def _result(session: Session, job_id: str) -> None:
     view = st.pills(texts.ZOOM, titles, default=titles[-1] if len(titles) == 2 else titles[0], key=f"zoom-{job_id}")
     st.html(_comparison(session, job_id, result, titles.index(view or titles[0]) - 1))
     options = session.queue.networks().options
-    published = options.recogniser if options.weights else None
+    published = options.published
     for face, title in enumerate(titles[1:]):
         outcomes = [outcome for outcome in result.outcomes if outcome.face == face]
         with st.expander(f"{title}: {texts.summary(outcomes)}", expanded=len(titles) == 2):

@@ -109,6 +109,8 @@ NAMES = {
     "resnet50": "ResNet-50",
     "senet50": "SENet-50",
     "vgg_face": "VGG-Face",
+    "dlib_resnet": "dlib",
+    "faceres": "FaceRes",
 }
 PRETRAINED = ("mtcnn", "cascade")  # come with published weights
 OUTCOMES: dict[tuple[str, bool | None, bool | None], str] = {

@@ -23,7 +23,10 @@ def serve_app(
     certificate: Annotated[Path | None, typer.Option(help="Your own certificate, PEM.")] = None,
     key: Annotated[Path | None, typer.Option(help="Key of --certificate, PEM.")] = None,
     recogniser: Annotated[
-        str, typer.Option(help="Recogniser to attack: facenet, resnet50, senet50 or vgg_face.")
+        str,
+        typer.Option(
+            help="Recogniser to attack: facenet, resnet50, senet50, vgg_face, dlib_resnet, faceres, or a FILE.tflite."
+        ),
     ] = "facenet",
     weights: Annotated[str | None, typer.Option(help="Published weights for it, a file or a URL.")] = None,
     sha256: Annotated[str | None, typer.Option(help="Checksum of --weights.")] = None,

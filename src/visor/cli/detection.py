@@ -8,7 +8,13 @@ import typer
 
 from visor.cli import common
 
-Name = Annotated[str, typer.Option("--detector", help="mtcnn, ssd, faster_rcnn, cascade, or a frozen graph FILE.pb.")]
+Name = Annotated[
+    str,
+    typer.Option(
+        "--detector",
+        help="mtcnn, ssd, faster_rcnn, cascade, one that `visor networks` lists, or a frozen graph FILE.pb.",
+    ),
+]
 Threshold = Annotated[
     float | None,
     typer.Option(min=0, max=1, help="Minimum score for a detection. Default: the detector's own threshold."),

@@ -21,7 +21,10 @@ class RecogniserOptions(NamedTuple):
     """Options for the recogniser."""
 
     recogniser: Annotated[
-        str, typer.Option(help="facenet, resnet50, senet50, vgg_face, or a fetched one: dlib_resnet.")
+        str,
+        typer.Option(
+            help="facenet, resnet50, senet50, vgg_face, dlib_resnet, faceres, or a MobileFaceNet FILE.tflite."
+        ),
     ] = "facenet"
     weights: Annotated[str | None, typer.Option(help="Published weights, file or URL; else the trained ones.")] = None
     sha256: Annotated[str | None, typer.Option(help="Checksum of --weights.")] = None

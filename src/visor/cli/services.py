@@ -23,7 +23,9 @@ Border = Annotated[
 
 
 def mock_service(
-    recogniser: Annotated[str, typer.Option(help="facenet, resnet50, senet50 or vgg_face.")] = "vgg_face",
+    recogniser: Annotated[
+        str, typer.Option(help="facenet, resnet50, senet50, vgg_face, or one that `visor networks` lists.")
+    ] = "vgg_face",
     weights: Annotated[str | None, typer.Option(help="Published weights, file or URL. Default: trained ones.")] = None,
     sha256: Annotated[str | None, typer.Option(help="Checksum of --weights.")] = None,
     option: Annotated[list[str] | None, typer.Option(help="Option of --weights: NAME=VALUE; can be repeated.")] = None,
@@ -64,7 +66,8 @@ def mock_service(
     accounts = AccountStore(keys, budget, rate)
     listener = listen(host, port)  # Check arguments first: importing TensorFlow takes seconds.
     common.configure(threads, 1)
-    from visor.photos.networks import PUBLISHED_THRESHOLDS, open_detector, open_recogniser
+    from visor.models.recognisers import RECOGNISERS
+    from visor.photos.networks import open_detector, open_recogniser, verification_threshold
     from visor.services import calibration, face_matching
     from visor.services.mock_service import create_app
 
@@ -74,9 +77,10 @@ def mock_service(
     if calibrate:
         threshold = calibration.calibrate(encode_faces, calibrate, network.class_names, border, jpeg)
     elif threshold is None:
-        threshold = PUBLISHED_THRESHOLDS[recogniser]
-        if not weights:
-            reason = "is shown boxes, not aligned faces" if network.template else "was trained by `dvc repro`"
+        threshold, _ = verification_threshold(recogniser, published=True)
+        unaligned = network.template is not None and finder is None
+        if unaligned or (recogniser in RECOGNISERS and not weights):
+            reason = "is shown whole images, not aligned faces" if unaligned else "was trained by `dvc repro`"
             problem = f"{reason}; the published threshold would match different people"
             typer.echo(f"{recogniser} {problem}: pass --calibrate FACES.h5 or --threshold", err=True)
     score = face_matching.similarity_score(threshold)
@@ -154,12 +158,12 @@ def _networks(
 
     embed, shape = embeddings(recogniser), recogniser.image_shape[:2]
     detect = partial(detect_in_photo, detector) if detector else None
-    settings = (
-        f"{recogniser.name} {detector and detector.name} {detector.threshold if detector else 0.0} {margin} {jpeg}"
-    )
+    # Similarities of aligned faces are others: a cached answer must not be taken for one of them.
+    cut = "aligned" if recogniser.template else margin
+    settings = f"{recogniser.name} {detector and detector.name} {detector.threshold if detector else 0.0} {cut} {jpeg}"
     # The fingerprint takes the detector without its threshold: noise has no confident detections.
     version = network_fingerprint(settings, detector.detect if detector else None, embed, shape)
-    return face_encoder(detect, embed, shape, margin), version
+    return face_encoder(detect, embed, shape, margin, recogniser.template), version
 
 
 def _check_writable(answers: Path, out: Path | None, force: bool) -> None:

@@ -12,7 +12,7 @@ from visor.data.arrays import choose
 from visor.models.classifiers import CLASSIFIERS
 from visor.models.detectors import DETECTORS, TRAINABLE
 from visor.models.detectors.base import Detector
-from visor.models.published.loading import load_recogniser
+from visor.models.published import loading
 from visor.models.recognisers import RECOGNISERS
 from visor.models.recognisers.base import Recogniser
 
@@ -58,7 +58,8 @@ def load_detector(name: str, *, threshold: float = 0.5, folder: str | Path | Non
 
     Args:
         name: ``"mtcnn"`` and ``"cascade"`` bring their weights; ``"ssd"`` and ``"faster_rcnn"`` need the folder of a
-            trained one; ``"frozen_graph"`` needs the option ``path``.
+            trained one; ``"frozen_graph"`` needs the option ``path``. ``"face_ssd"``, ``"face_tiny"`` and
+            ``"blazeface"`` have to be fetched (``visor networks``), and take no options.
         threshold: Score from which a box counts as a face.
         folder: Folder with ``model.json`` and ``model.weights.h5``.
         **options: Options of the detector, as in ``params.yaml``.
@@ -70,6 +71,10 @@ def load_detector(name: str, *, threshold: float = 0.5, folder: str | Path | Non
         >>> load_detector("cascade", threshold=0.6).threshold
         0.6
     """
+    if name in loading.PUBLISHED_DETECTORS:
+        if options:
+            raise UserError(f"{name}: option {min(options)} is unknown; it takes none")
+        return loading.load_detector(name, threshold)
     module = choose(DETECTORS, name, "name")
     if name in TRAINABLE and folder is None:
         raise UserError(f"folder: {name} has to be trained; give the folder of a trained one")
@@ -81,7 +86,7 @@ def load_network(name: str) -> Recogniser:
     """Load a published network that ``visor networks fetch`` put into the cache.
 
     Args:
-        name: ``"dlib_resnet"``; ``visor networks`` lists all.
+        name: ``"dlib_resnet"`` or ``"faceres"``; ``visor networks`` lists all.
 
     Returns:
         The recogniser. Its ``embed`` takes float32 images (n, h, w, 3) in [0, 1], resizes them and returns embeddings
@@ -94,4 +99,4 @@ def load_network(name: str) -> Recogniser:
         >>> load_network("dlib_resnet").image_shape  # doctest: +SKIP
         (150, 150, 3)
     """
-    return load_recogniser(name)
+    return loading.load_recogniser(name)

@@ -8,9 +8,11 @@ import numpy as np
 from PIL import Image
 
 from visor.core.types import Box, Floats, ImageArray, MessageCallback
-from visor.data.crops import CropBox, bounding_slices, crop, expand_box
+from visor.data.crops import CropBox, bounding_slices, crop
 from visor.evaluation.boxes import iou, sort_by_area
+from visor.models.alignment import face_frame, locate_landmarks
 from visor.models.mtcnn import find_faces, load_mtcnn
+from visor.models.recognisers.base import Template
 from visor.photos.files import MIN_FACE_SIDE, PhotoFile, exists, output_path, read_photos, save_photo
 
 # Pixels of the sides of the copy in which faces are detected (MTCNN needs 20 per face), and of rotated copies.
@@ -148,9 +150,11 @@ def crop_photos(
     selector: FaceSelector,
     force: bool,
     on_error: MessageCallback,
+    template: Template | None = None,
 ) -> Iterator[tuple[PhotoFile, Path]]:
     """Write the faces of each photo as upright PNG of ``shape`` (h, w); yield each photo and file written.
 
+    Faces are aligned to the template if there is one and their landmarks are found; the others have the margin.
     Folders are kept, such as LFW's layout; further faces of a photo have their number in the file name. Existing files
     are reported to ``on_error`` unless ``force`` is set; input photos are never overwritten.
 
@@ -169,7 +173,8 @@ def crop_photos(
                 on_error(f"{path} exists; pass another folder with --out, or overwrite it with --force")
                 continue
             taken.add(path.resolve())
-            save_photo(crop(image, expand_box(face.box, margin, shape[0] / shape[1], face.angle), shape), path)
+            landmarks = face.landmarks or (locate_landmarks(image, face.box) if template else None)
+            save_photo(crop(image, face_frame(face.box, landmarks, template, shape, margin, face.angle), shape), path)
             yield photo, path
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import islice
-from math import dist
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +12,8 @@ from tqdm import tqdm
 from visor.core.errors import UserError
 from visor.core.tables import label
 from visor.core.types import Floats, ImageArray, MessageCallback
-from visor.data.crops import CropBox, align_box, crop, expand_box
+from visor.data.crops import CropBox, crop
+from visor.models.alignment import face_frame, locate_landmarks
 from visor.models.recognisers.base import Recogniser, embeddings, probabilities
 from visor.photos.faces import Face, FaceSelector, FindFacesFn, select_faces
 from visor.photos.files import PhotoFile, collect_photos, exists, read_photos
@@ -21,7 +21,6 @@ from visor.photos.files import PhotoFile, collect_photos, exists, read_photos
 EmbedFn = Callable[[ImageArray], Floats]
 
 MAX_GALLERY_PHOTOS = 10  # of one person: more change the mean little
-MIN_EYE_DISTANCE = 4  # pixels; closer eyes, of a face in profile, say nothing about its size
 MAX_SUGGESTIONS = 3  # names that a message about an unknown one offers
 
 
@@ -53,7 +52,7 @@ def photo_recogniser(recogniser: Recogniser, find: FindFacesFn, margin: float) -
 def recognise_faces(recogniser: PhotoRecogniser, image: ImageArray, faces: Sequence[Face]) -> list[RecognisedFace]:
     """Crop and recognise these faces of a photo uint8 (h, w, 3)."""
     height, width, _ = recogniser.recogniser.image_shape
-    frames = [crop_box(recogniser, face) for face in faces]
+    frames = [crop_box(recogniser, image, face) for face in faces]
     crops = [crop(image, frame, (height, width))[np.newaxis] for frame in frames]
     classes = recogniser.probabilities or (lambda images: np.empty((len(images), 0), np.float32))
     return [
@@ -62,13 +61,15 @@ def recognise_faces(recogniser: PhotoRecogniser, image: ImageArray, faces: Seque
     ]
 
 
-def crop_box(recogniser: PhotoRecogniser, face: Face) -> CropBox:
-    """Return where a recogniser looks at a face: aligned if it was trained so, else the face's box with the margin."""
-    template, landmarks = recogniser.recogniser.template, face.landmarks
-    if template and landmarks and dist(landmarks[0], landmarks[1]) >= MIN_EYE_DISTANCE:
-        return align_box(landmarks[: len(template)], template)
-    height, width, _ = recogniser.recogniser.image_shape
-    return expand_box(face.box, recogniser.margin, height / width, face.angle)
+def crop_box(recogniser: PhotoRecogniser, image: ImageArray, face: Face) -> CropBox:
+    """Return where a recogniser looks at a face: aligned if it was trained so, else the face's box with the margin.
+
+    Landmarks of a face that was not found by the face finder are searched in the photo uint8 (h, w, 3).
+    """
+    network, landmarks = recogniser.recogniser, face.landmarks
+    if network.template and landmarks is None:
+        landmarks = locate_landmarks(image, face.box)
+    return face_frame(face.box, landmarks, network.template, network.image_shape, recogniser.margin, face.angle)
 
 
 def identify_photos(

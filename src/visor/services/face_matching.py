@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from visor.core.types import Floats, ImageArray
-from visor.data.crops import CropBox, crop, expand_box
+from visor.data.crops import CropBox, crop
 from visor.data.images import jpeg_round_trip
 from visor.evaluation.boxes import sort_by_area
+from visor.models.alignment import face_frame, locate_landmarks
 from visor.models.detectors import Detections
 from visor.models.features import Embed, cosine_similarity
+from visor.models.recognisers.base import Template
 
 
 class EncodedFaces(NamedTuple):
@@ -35,12 +37,18 @@ DetectFn = Callable[[ImageArray], Detections]  # of an image uint8 (h, w, 3)
 DetectBatchFn = Callable[[ImageArray], Sequence[Detections]]  # of images uint8 (n, h, w, 3)
 
 
-def face_encoder(detect: DetectFn | None, embed: Embed, shape: tuple[int, int], margin: float) -> EncodeFacesFn:
+def face_encoder(
+    detect: DetectFn | None, embed: Embed, shape: tuple[int, int], margin: float, template: Template | None = None
+) -> EncodeFacesFn:
     """Return a function that detects the faces of an image and embeds them as unit vectors (n, d).
 
-    Crops have a margin, as a share of the box's sides, and one ``shape`` (h, w), as networks are traced anew for each
-    size. Without a detector the whole image is a face.
+    Crops are aligned to the template of the network, or have a margin, as a share of the box's sides. They have one
+    ``shape`` (h, w), as networks are traced anew for each size. Without a detector the whole image is a face.
     """
+
+    def frame(image: ImageArray, box: Floats) -> CropBox:
+        landmarks = locate_landmarks(image, box.tolist()) if template else None
+        return face_frame(box.tolist(), landmarks, template, shape, margin)
 
     def encode_faces(image: ImageArray) -> EncodedFaces:
         if detect is None:
@@ -51,7 +59,7 @@ def face_encoder(detect: DetectFn | None, embed: Embed, shape: tuple[int, int], 
         boxes, scores = detect(image)
         has_area = (boxes[:, 2:] >= 1).all(axis=1)
         boxes, scores = boxes[has_area], scores[has_area]
-        crops = [crop(image, expand_box(box, margin, shape[0] / shape[1]), shape) for box in boxes]
+        crops = [crop(image, frame(image, box), shape) for box in boxes]
         return EncodedFaces(boxes, scores, embed(np.stack(crops)) if crops else np.empty((0, 1), np.float32))
 
     return encode_faces

