@@ -1,0 +1,185 @@
+"""Writes the tables of README.md from metrics/, each between its marks:  python docs/results.py"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from visor.core.config import load_params
+from visor.core.files import read_json
+from visor.core.tables import label, text_table
+from visor.evaluation.conditions import DODGE, verification_goals
+
+ROOT = Path(__file__).parents[1]
+PARAMS = load_params(ROOT / "params.yaml")
+TITLES = {
+    "deepid": "DeepID",
+    "vgg_face": "VGG-Face",
+    "deepface": "DeepFace",
+    "facenet": "FaceNet",
+    "resnet50": "ResNet-50",
+    "ssd": "SSD",
+    "faster_rcnn": "Faster R-CNN",
+    "mtcnn": "MTCNN",
+    "strip": "STRIP",
+    "knn": "kNN",
+}
+ATTACKS = [name for name in PARAMS.training_sets if name != "clean"]
+EVERYWHERE = [name for name in ATTACKS if name not in PARAMS.adaptive_attacks.training_sets]
+FILTERS = ["reconstruction", "raw_mahalanobis", "strip", "feature_mahalanobis", "suite"]
+
+
+def backdoors() -> str:
+    """Attack success with its interval, and clean accuracy, of each network; the clean network beside them."""
+    networks = PARAMS.networks
+    rows = [
+        (
+            "none",
+            ["0", *(f"({percent(metrics(f'backdoor/{name}/clean')['clean_accuracy'])})" for name in networks), "–"],
+        )
+    ]
+    for attack in EVERYWHERE:
+        found = [metrics(f"backdoor/{name}/{attack}") for name in networks]
+        first = found[0]
+        poisons = f"{first['n']}: {percent(first['poison_share'])} of all, {percent(first['poison_share_of_target'], 0)} of the target's"
+        cells = [f"{rate(numbers, 'asr')} ({percent(numbers['clean_accuracy'])})" for numbers in found]
+        rows.append((label(attack), [poisons, *cells, percent(first["asr_of_clean_model"])]))
+    return text_table("attack", ["poisons", *map(title, networks), "DeepID without poisons"], rows).to_markdown()
+
+
+def defences() -> str:
+    """What gets through each defence: named the target and not flagged, of the triggered images."""
+    rows = []
+    for attack in EVERYWHERE:
+        found = {name: metrics(f"defence/{card(name, attack)}/{attack}") for name in FILTERS}
+        through = [percent(numbers["asr_unflagged"]) for numbers in found.values()]
+        suite = found["suite"]
+        cells = [percent(suite["asr"]), *through[:-1], rate(suite, "asr_unflagged"), rate(suite, "fpr_rightly_named")]
+        rows.append((label(attack), cells))
+    columns = ["no defence", *map(title, FILTERS), "clean faces that the suite flags"]
+    return text_table("attack", columns, rows).to_markdown()
+
+
+def attackers() -> str:
+    """What gets through of attackers who know the defence, beside the same attack on the clean network."""
+    rows = []
+    for path in sorted((ROOT / "metrics/adaptive").glob("*.json")):
+        numbers = read_json(path)
+        attack, *details = path.stem.split("-")
+        cells = [percent(numbers["asr"])]
+        cells += [percent(numbers[f"{name}_asr_unflagged"]) for name in ("feature_mahalanobis", "knn")]
+        cells += [rate(numbers, "suite_asr_unflagged"), percent(numbers["suite_control_asr_unflagged"])]
+        about = f" ({label(details[0])}, against {label(details[1])})" if details else ""
+        rows.append((f"{label(attack)}{about}", cells))
+    columns = ["no defence", "feature mahalanobis", "kNN", "suite", "suite, clean network"]
+    return text_table("attacker", columns, rows).to_markdown()
+
+
+def hiding() -> str:
+    """Faces that vanish, recall and AP of each detector: clean, noise, PGD, JPEG."""
+    last = PARAMS.detection_attack.strengths[-1]
+    strengths = [f"{each.eps:g}x{each.iterations}" for each in PARAMS.detection_attack.strengths]
+    conditions = {f"noise_{last.eps:g}": f"noise {last.eps:g}/255"}
+    conditions |= {f"pgd_{each}": f"PGD {each.replace('x', '/255 × ')}" for each in strengths}
+    conditions |= {f"jpeg{quality}_{strengths[-1]}": f"then JPEG {quality}" for quality in PARAMS.detection_attack.jpeg}
+    rows = []
+    for detector in PARAMS.detection_attack.detectors:
+        clean = metrics(f"detection/{detector}/clean")
+        cells = [
+            "–",
+            rate(clean, "recall_30"),
+            number(clean, "ap_50"),
+            f"{clean['faces']} faces, {clean['images']} scenes",
+        ]
+        rows.append((f"{title(detector)}, clean", cells))
+        for name, about in conditions.items():
+            found = metrics(f"detection/{detector}/{name}")
+            cells = [rate(found, "vanished"), rate(found, "recall_30"), number(found, "ap_50")]
+            rows.append((f"{title(detector)}, {about}", [*cells, f"{found['faces']} faces, {found['images']} scenes"]))
+    return text_table("", ["vanished", "recall@.3", "AP@.5", "n"], rows).to_markdown()
+
+
+def recognisers() -> str:
+    """TAR and AUC on unseen people, and success by goal of each recogniser, of the attacked and of the others."""
+    settings = PARAMS.recognition_attack
+    far, surrogate = f"{settings.false_accept_rates[0]:g}", settings.white_box[0]
+    least, most = settings.strengths[0], settings.strengths[-1]
+    method = list(settings.methods)[-1]
+    verified, transfer = metrics(f"recognition/{surrogate}/verification"), metrics("recognition_transfer")
+    rows = []
+    for name in settings.networks:
+        about = verified[name]["none"]
+        cells = [rate(about, f"tar_{far}"), f"{about['auc']:.3f}"]
+        for goal in verification_goals(settings):
+            if name == surrogate:
+                found = metrics(f"recognition/{name}/{goal}")
+                attack, noise = found[f"pgd_{least.eps:g}x{least.iterations}"], found[f"noise_{least.eps:g}"]
+            else:
+                found = transfer[goal][surrogate]
+                keys = f"{method}_{most.eps:g}x{most.iterations}", f"noise_{most.eps:g}"
+                attack, noise = (found[key][name]["none"] for key in keys)
+            cells.append(f"{rate(attack, f'success_{far}')}, noise {percent(noise[f'success_{far}'])}")
+        rows.append((title(name), cells))
+    goals = [
+        label(goal) if goal == DODGE else label(goal).replace("impersonate", "impersonate the")
+        for goal in verification_goals(settings)
+    ]
+    return text_table("network", [f"TAR at FAR {float(far):.0%}", "AUC", *goals], rows).to_markdown()
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "backdoors": backdoors,
+    "defences": defences,
+    "attackers": attackers,
+    "hiding": hiding,
+    "recognisers": recognisers,
+}
+
+
+def metrics(name: str) -> Any:
+    """Return the numbers of a file of metrics/."""
+    return read_json(ROOT / f"metrics/{name}.json")
+
+
+def card(name: str, attack: str) -> str:
+    """Return the name of a defence's scores, which are of one network where it questions the network."""
+    return f"{name}-{attack}" if (ROOT / f"metrics/defence/{name}-{attack}").is_dir() else name
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """Return a share as percent."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def rate(numbers: dict[str, float], key: str) -> str:
+    """Return a share and its 95 % interval in percent, ``97.5 % [95.1, 98.9]``."""
+    low, high = (100 * numbers[f"{key}_{end}"] for end in ("low", "high"))
+    return f"{percent(numbers[key])} [{low:.1f}, {high:.1f}]"
+
+
+def number(numbers: dict[str, float], key: str) -> str:
+    """Return a number and its 95 % interval, ``0.93 [0.88, 0.96]``."""
+    return f"{numbers[key]:.2f} [{numbers[f'{key}_low']:.2f}, {numbers[f'{key}_high']:.2f}]"
+
+
+def title(name: str) -> str:
+    """Return a name as the field writes it."""
+    return TITLES.get(name, label(name))
+
+
+def with_tables(page: str) -> str:
+    """Return a page with each table written anew between its marks."""
+    for name, table in TABLES.items():
+        marks = f"<!-- table: {name} -->", "<!-- end -->"
+        pattern = rf"({re.escape(marks[0])}\n).*?({re.escape(marks[1])})"
+        page, count = re.subn(
+            pattern, lambda found, text=table(): f"{found[1]}\n{text}\n\n{found[2]}", page, flags=re.DOTALL
+        )
+        if count != 1:
+            raise SystemExit(f"README.md has the marks of the table {name} {count} times; it should have them once")
+    return page
+
+
+if __name__ == "__main__":
+    readme = ROOT / "README.md"
+    readme.write_text(with_tables(readme.read_text(encoding="utf-8")), encoding="utf-8")
