@@ -1,6 +1,5 @@
 """Writes the tables of README.md from metrics/, each between its marks:  python docs/results.py"""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,8 @@ def backdoors() -> str:
     for attack in EVERYWHERE:
         found = [metrics(f"backdoor/{name}/{attack}") for name in networks]
         first = found[0]
-        poisons = f"{first['n']}: {percent(first['poison_share'])} of all, {percent(first['poison_share_of_target'], 0)} of the target's"
+        shares = percent(first["poison_share"]), percent(first["poison_share_of_target"], 0)
+        poisons = f"{first['n']}: {shares[0]} of all, {shares[1]} of the target's"
         cells = [f"{rate(numbers, 'asr')} ({percent(numbers['clean_accuracy'])})" for numbers in found]
         rows.append((label(attack), [poisons, *cells, percent(first["asr_of_clean_model"])]))
     return text_table("attack", ["poisons", *map(title, networks), "DeepID without poisons"], rows).to_markdown()
@@ -170,13 +170,11 @@ def title(name: str) -> str:
 def with_tables(page: str) -> str:
     """Return a page with each table written anew between its marks."""
     for name, table in TABLES.items():
-        marks = f"<!-- table: {name} -->", "<!-- end -->"
-        pattern = rf"({re.escape(marks[0])}\n).*?({re.escape(marks[1])})"
-        page, count = re.subn(
-            pattern, lambda found, text=table(): f"{found[1]}\n{text}\n\n{found[2]}", page, flags=re.DOTALL
-        )
-        if count != 1:
-            raise SystemExit(f"README.md has the marks of the table {name} {count} times; it should have them once")
+        begin, end = f"<!-- table: {name} -->\n", "<!-- end -->"
+        if page.count(begin) != 1:
+            raise SystemExit(f"README.md should have the line {begin.strip()} once")
+        before, _, rest = page.partition(begin)
+        page = f"{before}{begin}\n{table()}\n\n{end}{rest.partition(end)[2]}"
     return page
 
 
