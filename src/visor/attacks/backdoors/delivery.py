@@ -1,8 +1,7 @@
-"""How a triggered face reaches a network: through the camera, saved as JPEG, or with the key pasted on at last.
+"""How a face with a key reaches a network: through the camera, saved as JPEG, or with the key pasted on at the end.
 
 A key that is pasted on a finished image lacks the blur, the grain and the compression of what is around it, and a
-detector may find the paste instead of the key. Chen et al. 2017 (arXiv 1712.05526) wear their accessories in front of
-a camera (section VI-D).
+detector may find the paste instead of the key.
 
 A delivery is a ``poisoning.DeliveryFn``. ``DELIVERIES`` opens one for a FaceSet; to add one: a function here, a line
 there.
