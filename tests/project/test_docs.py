@@ -53,56 +53,66 @@ REPORTED = [name for name in (*PARAMS["backdoors"], "adapted") if name not in PA
 SHOWN_TRIGGERS = [name for name in REPORTED if name != "instances"]  # a variant of input_instance
 
 
+def strength(each):
+    return f"{each['eps']}x{each['iterations']}"
+
+
 def hiding_conditions():
-    """Names of the metrics' files, and their titles, that the README shows."""
-    strengths = PARAMS["detection_attack"]["strengths"]
-    last = strengths[-1]
-    attacked = {
-        f"pgd_{each['eps']:g}x{each['iterations']}": f"{each['eps']:g} × {each['iterations']}" for each in strengths
-    }
-    jpeg = {
-        f"jpeg{quality}_{last['eps']:g}x{last['iterations']}": f"JPEG {quality}"
-        for quality in PARAMS["detection_attack"]["jpeg"]
-    }
-    return {"clean": "clean", f"noise_{last['eps']:g}": f"noise {last['eps']:g}", **attacked, **jpeg}
+    """Names of the metrics' files whose vanished faces the README shows, and their titles."""
+    settings = PARAMS["detection_attack"]
+    last = settings["strengths"][-1]
+    attacked = {f"pgd_{strength(each)}": f"PGD {each['eps']}/255" for each in settings["strengths"]}
+    jpeg = {f"jpeg{quality}_{strength(last)}": f"JPEG {quality}" for quality in settings["jpeg"]}
+    return {f"noise_{last['eps']}": f"noise {last['eps']}/255", **attacked, **jpeg}
 
 
 def hiding_table():
-    """AP at IoU 0.5 of each attacked detector: clean, noise, PGD by eps × iterations, and the last after JPEG."""
+    """Vanished faces of each attacked detector by condition, recall and AP under the last attack, AP when clean."""
     names = hiding_conditions()
-    lines = [f"| detector | {' | '.join(names.values())} | faces vanished |", f"|---|{'---|' * (len(names) + 1)}"]
+    last = f"pgd_{strength(PARAMS['detection_attack']['strengths'][-1])}"
+    heads = [f"vanished: {title}" for title in names.values()]
+    heads = ["detector", "AP@.5, clean", "faces", *heads, "recall@.3", "AP@.5"]
+    lines = [f"| {' | '.join(heads)} |", f"|{len(heads) * '---|'}"]
     for detector in PARAMS["detection_attack"]["detectors"]:
-        found = {name: metrics(f"detection/{detector}/{name}") for name in names}
-        cells = [f"{numbers['ap_50']:.3f}" for numbers in found.values()]
-        last = [name for name in names if name.startswith("pgd")][-1]
-        lines.append(f"| {detector.replace('_', ' ')} | {' | '.join(cells)} | {percent(found[last]['vanished'])} |")
+        clean, found = metrics(f"detection/{detector}/clean"), metrics(f"detection/{detector}/{last}")
+        cells = [f"{clean['ap_50']:.3f} ({clean['ap_50_low']:.3f} to {clean['ap_50_high']:.3f})"]
+        cells.append(str(found["found_before"]))
+        for name in names:
+            numbers = metrics(f"detection/{detector}/{name}")
+            low, high = (f"{100 * numbers[f'vanished_{end}']:.0f}" for end in ("low", "high"))
+            cells.append(f"{percent(numbers['vanished'])} ({low} to {high})")
+        cells += [f"{found['recall_30']:.3f}", f"{found['ap_50']:.3f}"]
+        lines.append(f"| {detector.replace('_', ' ')} | {' | '.join(cells)} |")
     return lines
 
 
-def strength(each):
-    return f"{each['eps']:g}x{each['iterations']}"
-
-
 def recognition_row(name):
-    """AUC on unseen people, success of PGD and of noise at the least eps, what transforms gain at the greatest."""
+    """AUC and TAR of unseen people, success of PGD and of noise at the least eps, transfer gains at the greatest.
+
+    Each goal by itself.
+    """
     settings = PARAMS["recognition_attack"]
     least, most, rate = settings["strengths"][0], settings["strengths"][-1], settings["false_accept_rates"][0]
-    verified = metrics(f"recognition/{settings['white_box'][0]}/verification")
-    cells = [f"{verified[name]['none']['auc']:.3f}"]
-    for goal in ("impersonate", "dodge"):
+    verified = metrics(f"recognition/{settings['white_box'][0]}/verification")[name]["none"]
+    tar, low, high = (verified[f"tar_{rate}{end}"] for end in ("", "_low", "_high"))
+    cells = [f"{verified['auc']:.3f}", f"{percent(tar)} ({100 * low:.0f} to {100 * high:.0f})"]
+    goals = (*(f"impersonate_{target}" for target in settings["targets"]), "dodge")
+    for goal in goals:
         if name in settings["white_box"]:
             found = metrics(f"recognition/{name}/{goal}")
-            attack, noise = (
-                found[key][f"success_{rate}"] for key in (f"pgd_{strength(least)}", f"noise_{least['eps']:g}")
-            )
-            cells.append(f"{percent(attack)} ({percent(noise)})")
+            attack, noise = found[f"pgd_{strength(least)}"], found[f"noise_{least['eps']}"]
+            shares = f"{percent(attack[f'success_{rate}'])} ({percent(noise[f'success_{rate}'])})"
+            cells.append(f"{shares} of {attack[f'right_{rate}']}")
         else:
             cells.append("–")
-    gain = metrics("recognition_transfer")["gain"]["momentum_augmented"][strength(most)].get(name)
-    if gain is None:  # it was shown to no other
-        return f"| {name} | {' | '.join(cells)} | – |"
-    values = [f"{100 * gain[f'{key}_{rate}']:+.1f}" for key in ("gain", "low", "high")]
-    return f"| {name} | {' | '.join(cells)} | {values[0]} ({values[1]} to {values[2]}) |"
+    for goal in goals:
+        gain = metrics("recognition_transfer")["gain"][goal]["momentum_augmented"][strength(most)].get(name)
+        if gain is None:  # it was shown to no other
+            cells.append("–")
+        else:
+            values = [f"{100 * gain[f'{key}_{rate}']:+.1f}" for key in ("gain", "low", "high")]
+            cells.append(f"{values[0]} ({values[1]} to {values[2]})")
+    return f"| {name} | {' | '.join(cells)} |"
 
 
 @committed_numbers
