@@ -365,7 +365,7 @@ def detection_table(table: pd.DataFrame, name: str) -> str:
     rows = [
         (row["title"], [_cell(row, key, form) for key, form in COLUMNS.values()]) for row in table.to_dict("records")
     ]
-    title = f"# Hiding faces from {label(name)}; in brackets the central 95 % over resamples of the scenes"
+    title = f"# Hiding faces from {label(name)}; in brackets 95 % over scenes"
     return f"{title}\n\n{text_table('condition', list(COLUMNS), rows).to_markdown()}\n"
 
 
