@@ -36,7 +36,7 @@ from visor.evaluation.detection import (
     write_attacked,
 )
 from visor.evaluation.image_distances import distance_summary, image_distances
-from visor.evaluation.metrics import RESAMPLES
+from visor.evaluation.metrics import RESAMPLES, wilson_interval
 from visor.evaluation.plots.detection import draw, hidden_sheet
 from visor.evaluation.plots.detection_transfer import transfer_map
 from visor.models.detectors.base import Detector, compile_detect
@@ -176,7 +176,11 @@ def test_intervals_are_of_resampled_scenes(scenes):
         expected.append([gone / faces, metrics["recall_30"], metrics["ap_30"], metrics["ap_50"]])
     bounds = np.quantile(expected, [0.025, 0.975], axis=0)
     shown = scene_intervals(found, 0.97, 7)
-    for place, name in enumerate(WITH_INTERVAL):
+    gone, left = np.sum(found.outcomes, axis=0)[1], np.sum(found.outcomes, axis=0)[0]
+    assert [shown["vanished_low"], shown["vanished_high"]] == pytest.approx(
+        [min(bounds[0, 0], wilson_interval(gone, left)[0]), max(bounds[1, 0], wilson_interval(gone, left)[1])]
+    )
+    for place, name in list(enumerate(WITH_INTERVAL))[2:]:
         assert [shown[f"{name}_low"], shown[f"{name}_high"]] == pytest.approx(bounds[:, place].tolist(), abs=1e-12)
     assert shown["vanished_low"] < shown["vanished_high"]
 
@@ -393,8 +397,8 @@ def test_markdown_table_and_curves(result):
     found = result[0]
     text = detection_table(found.table, "some_squares")
     assert text.startswith("# Hiding faces from some squares; in brackets")
-    assert "| clean, all test scenes | 11 | 20 | 0.0% (0.0% to 0.0%) | 1.000 (1.000 to 1.000) | 0.0% |" in text
-    assert "| PGD 63/255, 4 steps | 11 | 20 | 100.0% (100.0% to 100.0%) | 0.000 (0.000 to 0.000) | 0.0% |" in text
+    assert "| clean, all test scenes | 11 | 20 | 0.0% (0.0% to 16.1%) | 1.000 (0.839 to 1.000) | 0.0% |" in text
+    assert "| PGD 63/255, 4 steps | 11 | 20 | 100.0% (83.9% to 100.0%) | 0.000 (0.000 to 0.161) | 0.0% |" in text
     curves = by_iou(found.table)
     at = curves[(curves["condition"] == "clean") & (curves["iou"] == 0.9)]
     assert at[["ap", "recall"]].to_numpy().tolist() == [[0.5, 0.5]]

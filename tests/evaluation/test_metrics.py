@@ -19,6 +19,7 @@ from visor.evaluation.metrics import (
     rate,
     roc_curve,
     tpr_at_fpr,
+    widen,
     wilson_interval,
 )
 
@@ -217,3 +218,8 @@ def test_accuracy_and_attack_success_by_hand():
     assert accuracy(predicted, labels)["clean_accuracy"] == 0.6
     found = attack_success(predicted, labels, target=1)
     assert (found["asr"], found["triggered_images"]) == (0.5, 2)  # only rows 0 and 4 are of another class
+
+
+def test_an_interval_over_groups_is_never_narrower_than_that_of_as_many_single_trials():
+    assert widen((1.0, 1.0), 20, 20) == wilson_interval(20, 20)
+    assert widen((0.1, 0.9), 10, 20) == (0.1, 0.9)

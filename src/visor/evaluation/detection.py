@@ -38,7 +38,7 @@ from visor.evaluation.boxes import (
 )
 from visor.evaluation.conditions import ATTACKED_CLEAN, Condition, detection_conditions
 from visor.evaluation.image_distances import distance_summary, image_distances
-from visor.evaluation.metrics import CENTRAL, RESAMPLES, intervals
+from visor.evaluation.metrics import CENTRAL, RESAMPLES, intervals, widen
 
 if TYPE_CHECKING:
     from visor.models.detectors import Detector
@@ -318,7 +318,7 @@ def scene_intervals(results: DetectionResults, threshold: float, seed: int) -> d
     """Return the central 95 % of the metrics ``WITH_INTERVAL`` over resamples of the scenes: NAME_low and NAME_high.
 
     Scenes are drawn as wholes, because faces of one scene say less than as many of others. A scene that is drawn twice
-    counts twice in every sum.
+    counts twice in every sum. Shares of faces have Wilson's interval where it is wider.
     """
     pooled, count = results.pooled, len(results.boxes)
     outcomes = np.array(results.outcomes)
@@ -334,7 +334,11 @@ def scene_intervals(results: DetectionResults, threshold: float, seed: int) -> d
                 *(average_precision(*precision_recall(pooled, level, weights)) for level in (AT_THIRTY, AT_HALF)),
             ]
         )
-    return intervals(WITH_INTERVAL, np.quantile(values, CENTRAL, axis=0).T.tolist())
+    gone, taken, *areas = map(tuple, np.quantile(values, CENTRAL, axis=0).T.tolist())
+    found, vanished, *_ = outcomes.sum(axis=0).tolist()
+    faces = int(pooled.faces.sum())
+    recalled = round(faces * recall_at(pooled, threshold, AT_THIRTY))
+    return intervals(WITH_INTERVAL, [widen(gone, vanished, found), widen(taken, recalled, faces), *areas])
 
 
 def metrics_of(table: pd.DataFrame) -> dict[str, dict[str, float]]:
@@ -361,7 +365,7 @@ def detection_table(table: pd.DataFrame, name: str) -> str:
     rows = [
         (row["title"], [_cell(row, key, form) for key, form in COLUMNS.values()]) for row in table.to_dict("records")
     ]
-    title = f"# Hiding faces from {label(name)}; in brackets the central 95 % over resamples of the scenes"
+    title = f"# Hiding faces from {label(name)}; in brackets 95 % over scenes"
     return f"{title}\n\n{text_table('condition', list(COLUMNS), rows).to_markdown()}\n"
 
 

@@ -119,3 +119,12 @@ def _group_rows(groups: Integers) -> dict[int, Rows]:
     order = np.argsort(groups, kind="stable")
     names, starts = np.unique(groups[order], return_index=True)
     return dict(zip(names.tolist(), np.split(order, starts[1:]), strict=True))
+
+
+def widen(bounds: tuple[float, float], hits: int, trials: int) -> tuple[float, float]:
+    """Return the wider of the interval of a share over resampled groups and Wilson's of its ``trials``.
+
+    Resamples say nothing where nothing, or all, was hit: each of them has the same share.
+    """
+    low, high = wilson_interval(hits, trials)
+    return min(bounds[0], low), max(bounds[1], high)

@@ -17,7 +17,7 @@ from visor.core.types import Flags, Floats, ImageArray, Integers, Rows, SeedStre
 from visor.data.crops import crop, expand_box, pad_with_border
 from visor.data.face_set import FaceSet
 from visor.data.scene_set import PAD_VALUE
-from visor.evaluation.metrics import auroc, bootstrap_intervals, intervals, roc_curve
+from visor.evaluation.metrics import auroc, bootstrap_intervals, intervals, roc_curve, widen
 
 if TYPE_CHECKING:
     from visor.models.detectors import Detector
@@ -204,7 +204,8 @@ def verifier(split: EnrolmentSplit, vectors: Sequence[Floats], rates: Sequence[f
 def verification_metrics(verifier: Verifier, rates: Sequence[float], seed: int) -> dict[str, Any]:
     """Return the metrics of a verifier: AUROC and, for each false-accept rate, the rates at its threshold.
 
-    Their intervals are the central 95 % over resamples of the people whose probes are compared.
+    Their intervals are the central 95 % over resamples of the people whose probes are compared; those of rates are
+    Wilson's where these are wider.
     """
     different, same = verifier.attacked
     owners, levels = verifier.owners, list(verifier.thresholds.values())
@@ -216,8 +217,11 @@ def verification_metrics(verifier: Verifier, rates: Sequence[float], seed: int) 
 
     names = ["auc", *(f"{name}_{far:g}" for far in verifier.thresholds for name in ("tar", "far"))]
     of_different = np.repeat(owners, len(different) // len(owners))
-    bounds = bootstrap_intervals(measure, of_different, owners, seed)
     values = measure(np.arange(len(different)), np.arange(len(same)))
+    bounds, pairs = bootstrap_intervals(measure, of_different, owners, seed), (len(same), len(different))
+    for place, value in enumerate(values[1:], 1):
+        count = pairs[(place - 1) % 2]
+        bounds[place] = widen(bounds[place], round(value * count), count)
     return {
         **dict(zip(names, values, strict=True)),
         **intervals(names, bounds),
