@@ -282,7 +282,7 @@ def interrupted(root, moment, own, victims="all"):
         dvc = psutil.Popen(["dvc", "repro"], cwd=root, env=own, stdout=out, stderr=out)
         while not (found := first(moment, running := dvc.children(recursive=True))):
             assert dvc.poll() is None, f"the moment never came\n{log.read_text()}"
-            time.sleep(0.01)
+            time.sleep(0.05)  # to look takes a millisecond
         for process in [dvc, *running] if victims == "all" else [found]:
             process.kill()
         assert dvc.wait(PATIENCE) != 0
