@@ -283,7 +283,7 @@ def interrupted(root, moment, own, victims="all"):
         dvc = psutil.Popen(["dvc", "repro"], cwd=root, env=own, stdout=out, stderr=out)
         while not (found := first(moment, running := dvc.children(recursive=True))):
             assert dvc.poll() is None, f"the moment never came\n{log.read_text()}"
-            time.sleep(0.01)
+            time.sleep(0.05)  # to look takes a millisecond
         for process in [dvc, *running] if victims == "all" else [found]:
             process.kill()
         assert dvc.wait(PATIENCE) != 0
@@ -452,10 +452,7 @@ MISTAKES = [
     ("poison.py", {"backdoors__accessory__n": 1000}, POISON, "n is 1000, but the poison set has 35 images"),
     ("poison.py", {"backdoors__accessory__target": "nobody"}, POISON, "target label nobody does not exist"),
     ("poison.py", {"backdoors__accessory__key": "moustache"}, POISON, "moustache"),
-    ("poison.py", {"backdoors__accessory__trigger": "sticker"}, POISON, "choose from accessory, blended"),
     ("split.py", {"split__test": 900}, ["artifacts/split.csv", "metrics/split.json"], "no label has the images"),
-    ("download.py", {"faces__min_images": 41}, ["artifacts/raw"], "no label has 41 images, the largest has 40"),
-    ("download.py", {"sources__synthetic__people": 3}, ["artifacts/raw"], "people is not a known key"),
     ("threshold.py", {"seed": 1.5}, ["metrics/threshold"], "seed is 1.5, but"),
     ("train_classifiers.py clean", {"classifiers__deepid__architecture": {"drop": 0.1}}, TRAIN, "drop"),
 ]

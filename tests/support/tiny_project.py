@@ -172,7 +172,7 @@ def make(folder):
     """Copy the project as a commit of it would be cloned, shrink it and commit it; nothing has run."""
     listed = subprocess.check_output(["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, text=True)
     for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file() and not name.startswith(("metrics/", "dvc.lock")):
+        if (ROOT / name).is_file() and not name.startswith(("metrics/", "reference/", "dvc.lock")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     (folder / "data.dvc").write_text("deps:\n- path: artifacts/raw\nouts:\n- path: data\n")
