@@ -79,7 +79,7 @@ def test_verdicts_are_of_every_image_in_order(guarded, faces, monkeypatch):
         above = guarded[0].scores[name](faces.read(rows)) - guarded[0].thresholds[name]
         apart = np.abs(above) > 1e-5  # A threshold is the score of a face, up to the rounding of its batch.
         np.testing.assert_array_equal(found.flagged[name][apart], above[apart] > 0)
-        assert apart.sum() > 80
+        assert apart.sum() > 20
 
 
 def test_too_few_calibration_faces_are_an_error(guarded, faces):

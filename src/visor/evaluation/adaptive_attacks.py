@@ -141,4 +141,4 @@ def preview_sheet(clean: FaceSet, triggered: Mapping[str, FaceSet], path: Path) 
     first = next(iter(triggered.values()))
     places = evenly_spaced(COLUMNS, len(first))
     rows = [(label(name).replace("-", "\n"), faces.read(places)) for name, faces in triggered.items()]
-    contact_sheet([("test images", clean.read(first.rows[places])), *rows], path)
+    contact_sheet([("test images", clean.read(first.rows[places])), *rows], path, caption_width=140)
