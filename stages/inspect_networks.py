@@ -1,6 +1,8 @@
 """Inspect attacked networks and their training sets for backdoors.  dvc repro inspect_networks"""
 
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 
@@ -8,13 +10,15 @@ from visor.attacks.backdoors.poisoning import target_label
 from visor.core.config import load_params
 from visor.core.files import write_json, write_text
 from visor.core.stage import run_stage
-from visor.data.face_set import open_faces
+from visor.core.tf import keras
+from visor.data.face_set import FaceSelection, open_faces
 from visor.data.split import set_rows
 from visor.evaluation.inspection import AttackedModel, inspect
 from visor.evaluation.plots.inspection import draw
 from visor.models import storage
 from visor.models.classifiers import CLASSIFIERS
-from visor.models.training import configure_tensorflow
+from visor.models.losses import classification_loss
+from visor.models.training import configure_tensorflow, fit, labelled_data, set_seed
 
 
 def main() -> None:
@@ -28,10 +32,24 @@ def main() -> None:
     }
     clean, suspects = models.pop("clean"), {}
     for name, model in models.items():
-        poisons, triggered = (open_faces(Path(f"artifacts/{folder}/{name}.h5")) for folder in ("poisoned", "triggered"))
+        folders = ("poisoned", "triggered", "delivered/pasted")
+        poisons, triggered, pasted = (open_faces(Path(f"artifacts/{folder}/{name}.h5")).select() for folder in folders)
         target = target_label(params.backdoors[name].target, faces.label_names, table)
-        suspects[name] = AttackedModel(model, train, poisons.select(), triggered.select(), target)
-    findings = inspect(suspects, clean, validation, test, params.inspection, params.seed)
+        suspects[name] = AttackedModel(model, train, poisons, triggered, pasted, target)
+    settings = params.classifiers[params.inspected_network]
+
+    def retrain(selections: Sequence[FaceSelection]) -> keras.Model:
+        """Return the inspected network, trained as ``train_classifiers`` does, but on other faces."""
+        set_seed(params.seed)
+        arguments = {"image_shape": faces.image_shape, "num_classes": len(faces.label_names), **settings.architecture}
+        model = storage.build_model(build, arguments, f"classifiers.{params.inspected_network}.architecture")
+        data = labelled_data(selections, params.seed), labelled_data([validation], params.seed)
+        with TemporaryDirectory() as folder:
+            history = Path(folder) / "history.csv"
+            fit(model, classification_loss, *data, settings, params.compute, params.seed, history)
+        return model
+
+    findings = inspect(suspects, clean, validation, test, params.inspection, params.seed, retrain)
 
     for name, metrics in findings.metrics.items():
         write_json(Path(f"metrics/inspection/{name}.json"), metrics)

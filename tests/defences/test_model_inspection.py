@@ -17,7 +17,17 @@ from visor.defences.model_inspection.neural_cleanse import (
     target_statistics,
 )
 from visor.defences.model_inspection.saliency import attribution_share, integrated_gradients
-from visor.evaluation.inspection import AttackedModel, inspect, mean_image, saliency_metrics, training_filter_metrics
+from visor.defences.training_filtering import TRAINING_FILTERS
+from visor.evaluation.inspection import (
+    AttackedModel,
+    FilteredSet,
+    inspect,
+    mean_image,
+    retraining_metrics,
+    saliency_metrics,
+    search_training_set,
+    training_filter_metrics,
+)
 from visor.evaluation.plots.inspection import draw
 from visor.models.features import feature_extractor
 from visor.models.inference import compile_predict
@@ -254,7 +264,7 @@ def test_attributions_of_a_backdoored_network_lie_on_the_trigger(faces, triggere
     baseline = mean_image(faces.select())
     np.testing.assert_array_equal(baseline, np.rint(faces.read(places).mean(axis=0)))
     even = linear(np.ones((HEIGHT, WIDTH, 3, 4), np.float32), np.zeros(4))
-    suspect = AttackedModel(planted_patch(), faces.select(), triggered, triggered, TARGET)
+    suspect = AttackedModel(planted_patch(), faces.select(), triggered, triggered, triggered, TARGET)
     numbers, images, maps = saliency_metrics(suspect, even, faces, baseline, count=5)
     assert images.shape == (5, HEIGHT, WIDTH, 3)
     assert numbers["area"] == pytest.approx(6 / (HEIGHT * WIDTH))
@@ -274,7 +284,9 @@ def test_poisons_of_a_training_set_are_found(conv, faces, triggered):
     """Poisons light up the first feature; all are among the images trained for the target."""
     poisons = triggered._replace(labels=np.full(13, TARGET))
     train = faces.select(np.arange(15, 90))
-    found = training_filter_metrics(AttackedModel(conv, train, poisons, triggered, TARGET), seed=1)
+    suspect = AttackedModel(conv, train, poisons, triggered, triggered, TARGET)
+    results = search_training_set(suspect, faces.select(np.arange(15)))
+    found = {name: training_filter_metrics(suspect, result, seed=1) for name, result in results.items()}
     spectral = found["spectral_signatures"]
     assert (spectral["poisons"], spectral["images"]) == (13, 88)
     assert spectral["flagged"] == pytest.approx((int(0.15 * 8) + int(0.15 * 19) + int(0.15 * 44) + int(0.15 * 17)) / 88)
@@ -286,6 +298,38 @@ def test_poisons_of_a_training_set_are_found(conv, faces, triggered):
     assert all(numbers["auroc_low"] <= numbers["auroc"] <= numbers["auroc_high"] for numbers in found.values())
 
 
+def test_flagged_images_are_left_out_of_the_second_training(conv, faces, triggered):
+    """All but one of the poisons, and two clean images, are removed; the second network knows no trigger."""
+    train = faces.select(np.arange(15, 90))
+    suspect = AttackedModel(planted_patch(), train, triggered, triggered, triggered, TARGET)
+    flagged = np.zeros(75 + 13, bool)
+    flagged[[0, 4, *range(76, 88)]] = True
+    seen = []
+
+    def retrain(selections):
+        seen.extend(selections)
+        return linear(np.zeros((HEIGHT, WIDTH, 3, 4), np.float32), np.eye(4)[(TARGET + 1) % 4])
+
+    found = retraining_metrics(suspect, conv, flagged, faces.select(), retrain)
+    assert seen[0].rows.tolist() == np.delete(np.arange(15, 90), [0, 4]).tolist()
+    assert seen[0].labels.tolist() == faces.labels[seen[0].rows].tolist()
+    assert seen[1].rows.tolist() == triggered.rows[:1].tolist()
+    assert (found["removed"], found["poisons_left"]) == (14, 1)
+    assert (found["before_asr"], found["asr"]) == (1, 0)
+    named = conv(faces.read(np.arange(90)) / np.float32(255)).numpy().argmax(axis=1)
+    assert found["clean_model_clean_accuracy"] == (named == faces.labels).mean()
+    assert found["clean_accuracy"] == (faces.labels == (TARGET + 1) % 4).mean()
+
+
+def test_filtered_images_are_counted_by_hand(conv, faces, triggered):
+    train = faces.select(np.arange(15, 90))
+    suspect = AttackedModel(conv, train, triggered._replace(labels=np.full(13, TARGET)), triggered, triggered, TARGET)
+    flagged = np.isin(np.arange(88), [3, 4, 80, 81, 82])
+    found = training_filter_metrics(suspect, FilteredSet(np.arange(88.0), flagged), seed=1)
+    assert (found["recall"], found["clean_flagged"], found["precision"]) == (3 / 13, 2 / 75, 3 / 5)
+    assert found["recall_low"] < 3 / 13 < found["recall_high"]
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"), [("layer", "layer is 'pool'; choose from conv$"), ("poisons", "planted has no poisons")]
 )
@@ -293,36 +337,38 @@ def test_wrong_settings_are_an_error_at_once(change, sentence, conv, faces, trig
     monkeypatch.setattr("visor.evaluation.inspection.TRAINING_FILTERS", None)  # any work would fail
     pruning = PRUNING | ({"layer": "pool"} if change == "layer" else {})
     settings = InspectionParams(
-        training_filtering={"attacks": ["planted"]},
+        training_filtering={"attacks": ["planted"], "retrain": "planted"},
         neural_cleanse=CLEANSE,
         fine_pruning=pruning,
         saliency={"attacks": ["planted"], "images": 4},
     )
     poisons = triggered if change == "layer" else triggered.faces.select(np.arange(0))
-    suspects = {"planted": AttackedModel(conv, faces.select(), poisons, triggered, TARGET)}
+    suspects = {"planted": AttackedModel(conv, faces.select(), poisons, triggered, triggered, TARGET)}
     with pytest.raises(UserError, match=sentence):
-        inspect(suspects, conv, faces.select(), faces.select(), settings, seed=1)
+        inspect(suspects, conv, faces.select(), faces.select(), settings, 1, None)
 
 
 def test_everything_at_once_repeats_and_is_drawn(conv, faces, triggered, tmp_path):
     settings = InspectionParams(
-        training_filtering={"attacks": ["planted"]},
+        training_filtering={"attacks": ["planted"], "retrain": "planted"},
         neural_cleanse=CLEANSE | {"steps": 5},
         fine_pruning=PRUNING,
         saliency={"attacks": ["planted"], "images": 4},
     )
     suspects = {
-        "planted": AttackedModel(conv, faces.select(), triggered._replace(labels=np.full(13, 2)), triggered, TARGET)
+        "planted": AttackedModel(
+            conv, faces.select(), triggered._replace(labels=np.full(13, 2)), triggered, triggered, TARGET
+        )
     }
     clean = planted_patch()
-    both = [inspect(suspects, clean, faces.select(), faces.select(), settings, seed=1) for _ in range(2)]
+    both = [inspect(suspects, clean, faces.select(), faces.select(), settings, 1, lambda _: clean) for _ in range(2)]
     for folder, findings in zip("ab", both, strict=True):
         draw(findings, faces.label_names, "conv", tmp_path / folder)
     assert both[0].metrics == both[1].metrics
     key = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
     key[PATCH] = [255, 0, 0]
     np.testing.assert_array_equal(both[0].keys["planted"], key)
-    methods = ("activation_clustering", "spectral_signatures", "neural_cleanse", "fine_pruning", "saliency")
+    methods = (*TRAINING_FILTERS, "retraining", "neural_cleanse", "fine_pruning", "saliency")
     assert set(both[0].metrics) == {"clean/neural_cleanse", *(f"planted/{method}" for method in methods)}
     assert both[0].curves["attack"].tolist() == ["planted"] * 3
     for name in ("neural_cleanse.png", "fine_pruning.png", "saliency.png"):

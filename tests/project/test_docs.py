@@ -49,8 +49,7 @@ def detector_row(trigger):
     )
 
 
-REPORTED = [name for name in (*PARAMS["backdoors"], "adapted") if name not in PARAMS["validation_triggers"]]
-SHOWN_TRIGGERS = [name for name in REPORTED if name != "instances"]  # a variant of input_instance
+SHOWN_TRIGGERS = [name for name in (*PARAMS["backdoors"], "adapted") if name not in PARAMS["validation_triggers"]]
 
 
 def hiding_conditions():

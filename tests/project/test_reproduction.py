@@ -298,7 +298,7 @@ MOMENTS = [
         "evaluate_defences",
         "stages/evaluate_defences.py",
         ["metrics/defence/reconstruction/clean.json"],
-        ["metrics/defence/fusion/clean.json", "metrics/defences.csv", "plots/defences/matrix.png"],
+        ["metrics/defence/suite-accessory/clean.json", "metrics/defences.csv", "plots/defences/matrix.png"],
     ),
     (
         "inspect_networks",

@@ -27,7 +27,6 @@ from visor.core.tables import EMPTY, MERGE_LEFT, Cell, Row, Table
 from visor.evaluation import conditions
 from visor.report import curves, elements
 from visor.report.backdoors import backdoor_section
-from visor.report.defences import best_on_validation
 from visor.report.elements import Figure
 from visor.report.images import MAX_PNG_BYTES, MAX_WIDTH, EmbeddedImage, embed_image
 from visor.report.inputs import read_run_data
@@ -274,9 +273,6 @@ EXPECTED = {
         "clean faces flagged by the reference",
         "this run",
     ): "defence/reconstruction/clean:fpr",
-    ("Detecting poisoned images", "adapted keys flagged by the reference", "this run"): (
-        "defence/reconstruction/adapted:tpr"
-    ),
     ("Hiding faces from detectors", "faster rcnn: attacked, 0.02 × 40", "this run"): (
         "detection/faster_rcnn/pgd_0.02x40:ap_50"
     ),
@@ -301,17 +297,23 @@ EXPECTED = {
     ),
     ("Face data", "test faces", "this run"): "split:test",
     ("Reconstruction loss (reference defence)", "blended", "above the threshold"): "defence/reconstruction/blended:tpr",
-    ("AUROC of every defence on every trigger", "blended", "patch"): "defence/patch/blended:auroc",
-    ("fusion, checked by gates", "blended", "gain over reference"): "defence/fusion/blended:gain",
-    ("patch, best on the validation triggers", "eyebrows", "detected at 5 % false positives"): (
-        "defence/patch/eyebrows:tpr_at_fpr_5"
+    ("Attack success that is not flagged", "blended", "no defence"): "defence/reconstruction/blended:asr",
+    ("Attack success that is not flagged", "blended", "suite"): "defence/suite-blended/blended:asr_unflagged",
+    ("Attack success that is not flagged", "blended", "paste detector"): "defence/patch/blended:asr_unflagged",
+    ("Flagged although named rightly", "knn, blended", "clean faces"): "defence/knn-blended/blended:fpr_rightly_named",
+    ("Flagged although named rightly", "suite, blended", "abstained"): "defence/suite-blended/blended:abstained",
+    ("AUROC of every defence on every trigger", "blended", "paste detector"): "defence/patch/blended:auroc",
+    ("False positives of the thresholds", "knn, blended", "mean + std, expected"): "threshold/knn-blended:implied_fpr",
+    ("False positives of the thresholds", "knn, blended", "mean + std, measured"): "defence/knn-blended/clean:fpr",
+    ("False positives of the thresholds", "suite, blended", "conformal, expected"): (
+        "threshold/suite-blended:conformal_fpr"
     ),
-    ("False positives of the thresholds", "fusion", "mean + std, expected"): "threshold/fusion:implied_fpr",
-    ("False positives of the thresholds", "fusion", "mean + std, measured"): "defence/fusion/clean:fpr",
-    ("False positives of the thresholds", "fusion", "conformal, expected"): "threshold/fusion:conformal_fpr",
-    ("False positives of the thresholds", "fusion", "conformal, measured"): "defence/fusion/clean:conformal_fpr",
-    ("A key adapted to the autoencoder (accessory)", "mean reconstruction loss", "plain"): "adaptation:plain_residual",
-    ("A key adapted to the autoencoder (accessory)", "mean reconstruction loss", "adapted"): "adaptation:residual",
+    ("False positives of the thresholds", "paste detector", "conformal, measured"): (
+        "defence/patch/clean:conformal_fpr"
+    ),
+    ("False positives of the thresholds", "paste detector", "AUROC, delivered once more"): (
+        "defence/patch/clean:control_auroc"
+    ),
     ("Poisons in the training set", "blended, spectral signatures", "recall"): (
         "inspection/blended/spectral_signatures:recall"
     ),
@@ -355,7 +357,7 @@ EXPECTED = {
     ("facenet: ann, target <b>cleo; pgd 16/255 × 30", "1.", "the target's class"): (
         "artifacts/recognition/facenet/top.json:faces.0.target_class.0.confidence"
     ),
-    ("Gates", "defence/fusion/eyebrows:auroc", "value"): "defence/fusion/eyebrows:auroc",
+    ("Gates", "defence/suite-blended/blended:asr_unflagged", "value"): "defence/suite-blended/blended:asr_unflagged",
 }
 
 
@@ -407,18 +409,6 @@ def test_the_summary_shows_extremes(whole, page):
     assert metric == f"backdoor/{network}/{worst}:clean_drop"
     assert best_or_worst({"a:x": 2.0, "b:x": 1.0}, {"a": "a:x", "b": "b:x", "c": "c:x"}, min) == ("b", "b:x")
     assert best_or_worst({}, {"c": "c:x"}, min) == ("", "")
-
-
-def test_the_defence_shown_is_chosen_on_validation_triggers_alone(project):
-    names = PARAMS["validation_triggers"]
-    for defence in PARAMS["defences"]:
-        for path in project.glob(f"metrics/defence/{defence}/*.json"):
-            values = json.loads(path.read_text())
-            values["auroc"] = float((defence == "high_pass") == (path.stem in names))
-            path.write_text(json.dumps(values))
-    assert best_on_validation(read_run_data(project)) == "high_pass", "bad on all else"
-    edit(project, validation_triggers=[])
-    assert best_on_validation(read_run_data(project)) is None
 
 
 # --- the page as a whole
@@ -474,7 +464,7 @@ def test_untrusted_text_is_escaped(project):
 def test_missing_metrics_are_left_out(project):
     for name in ("detection/faster_rcnn", "backdoor/deepface", "inspection", "defence/strip-accessory"):
         shutil.rmtree(project / "metrics" / name)
-    for name in ("adaptation.json", "poison_budget.csv", "fine_pruning.csv"):
+    for name in ("poison_budget.csv", "fine_pruning.csv"):
         (project / "metrics" / name).unlink()
     for path in project.glob("metrics/backdoor/*/input_instance.json"):
         path.unlink()

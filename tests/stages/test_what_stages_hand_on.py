@@ -112,14 +112,22 @@ def test_every_network_is_tested_with_its_own_trigger(project, monkeypatch):
 
         return run
 
+    for name in params.training_sets:  # the pasted key works on one image of two
+        path = Path(f"artifacts/delivered/pasted/{name}.h5")
+        write_faces(path, [flat([levels.get(name, 0), 255], [0, 0], [0, 1])], SHAPE, names, "test", "none")
     monkeypatch.setattr(module, "compile_predict", classify)
     module.main()
+    train = set_rows(table, "train")
     for network in params.networks:
         for name in params.training_sets:
             found = read_json(Path(f"metrics/backdoor/{network}/{name}.json"))
             assert (found["clean_accuracy"], found["clean_images"]) == (1, len(set_rows(table, "test")))
             if name != "clean":
-                assert (found["asr"], found["asr_of_clean_model"], found["n"]) == (1, 0, params.backdoors[name].n)
+                n = params.backdoors[name].n
+                assert (found["asr"], found["asr_of_clean_model"], found["n"]) == (1, 0, n)
+                assert found["asr_pasted"] == 0.5
+                assert found["poison_share"] == pytest.approx(n / len(train), rel=1e-5)
+                assert found["poison_share_of_target"] == pytest.approx(n / 3, rel=1e-5), "three of each person"
 
 
 def test_thresholds_come_from_calibration_scores(project, monkeypatch):

@@ -46,7 +46,7 @@ PARAMS = {
         "learning_rate": 2e-3,
     },
     "inspection": {
-        "training_filtering": {"attacks": ["accessory"]},
+        "training_filtering": {"attacks": ["accessory"], "retrain": "accessory"},
         "neural_cleanse": {
             "attacks": ["accessory"],
             "steps": 5,

@@ -26,11 +26,13 @@ from visor.cli import app
 from visor.core.errors import UserError
 from visor.core.files import SPARE_BYTES
 from visor.core.params import AutoencoderParams, ComputeParams
+from visor.defences.api import fit_input_filter
+from visor.defences.conformal import conformal_threshold
 from visor.evaluation.metrics import wilson_interval
 from visor.models import autoencoder, storage
 from visor.models.classifiers import deepid
 from visor.suspect import autoencoder as suspect_autoencoder
-from visor.suspect import classify
+from visor.suspect import classify, defence
 from visor.suspect.inputs import open_data, open_images, open_sources
 
 
@@ -78,9 +80,9 @@ def test_predictions_by_hand(pair, scale, tmp_path):
     classes = pair[0](IMAGES / np.float32(scale)).numpy().argmax(1)
     np.testing.assert_array_equal(predictions.classes, classes)
     assert len(set(classes)) > 1
-    np.testing.assert_allclose(predictions.losses, losses, rtol=1e-5)
+    np.testing.assert_allclose(predictions.scores, losses, rtol=1e-5)
     np.testing.assert_array_equal(
-        predictions.decisions, np.where(predictions.losses > np.float32(threshold), CLASSES, classes)
+        predictions.decisions, np.where(predictions.scores > np.float32(threshold), CLASSES, classes)
     )
     assert 0 < (predictions.decisions == CLASSES).sum() < len(IMAGES)
 
@@ -94,7 +96,7 @@ def test_predictions_do_not_depend_on_the_layout(pair, tmp_path):
         assert source.image_shape == SHAPE
         predictions = predict(pair, source)
         np.testing.assert_array_equal(predictions.classes, expected.classes)
-        np.testing.assert_allclose(predictions.losses, expected.losses, rtol=1e-5)
+        np.testing.assert_allclose(predictions.scores, expected.scores, rtol=1e-5)
 
 
 def test_image_files(pair, tmp_path):
@@ -577,3 +579,84 @@ def test_fit_evaluate_and_predict(files, tmp_path):
     assert len(decisions) == 24
     assert set(decisions) <= set(range(CLASSES + 1))
     assert not [path for path in Path(files).iterdir() if path.name.startswith(".")], "temporary files are left"
+
+
+@pytest.fixture(scope="module")
+def learned(files):
+    """Many clean images of six flat colours, and a network that names colours by probabilities of raw pixels."""
+    colours = np.random.default_rng(2).integers(30, 220, (CLASSES, 1, 1, 3))
+    labels = np.arange(264) % CLASSES
+    noise = np.random.default_rng(3).normal(0, 6, (264, *SHAPE))
+    images = np.clip(colours[labels] + noise, 0, 255).astype(np.uint8)
+    inputs = keras.Input(SHAPE)
+    means = keras.layers.GlobalAveragePooling2D()(inputs)
+    net = keras.Model(inputs, keras.layers.Dense(CLASSES, activation="softmax")(means))
+    centres = colours[:, 0, 0].T.astype(np.float32)
+    net.set_weights([centres / 50, -(centres**2).sum(axis=0) / 100])
+    save_network(net, files / "colours.keras")
+    write_data(files / "learn.h5", images.transpose(0, 3, 1, 2), labels)
+    write_data(files / "few.h5", images[:90], labels[:90])
+    write_data(files / "unlabelled.h5", images / np.float32(255))
+    write_data(files / "test.h5", np.concatenate([images[:12], 255 - images[:12]]), np.tile(labels[:12], 2))
+    return images, labels, net
+
+
+@pytest.mark.parametrize("name", ["feature_mahalanobis", "knn", "suite", "patch"])
+def test_a_defence_learns_from_clean_images(files, learned, name):
+    """Scores and threshold are those of the library on the same three fifths and two fifths."""
+    images, labels, _ = learned
+    arguments = ("predict", "test.h5", "--net", "colours.keras", "--defence", name, "--clean-data")
+    result = run_suspect(files, *arguments, str(files / "learn.h5"), "--scores", "--input-scale", "1")
+    decisions, scores = np.array([line.split("\t") for line in result.stdout.splitlines()], float).T
+    held = np.isin(np.arange(264) % 5, (1, 3))
+    classifier = defence.logits_of_unit_pixels(learned[2], 1)
+    more = {} if name == "patch" else {"classifier": classifier, "clean_labels": labels[~held]}
+    if name == "suite":
+        more |= {"calibration_images": images[held], "calibration_labels": labels[held], "false_positive_rate": 0.03}
+    score = fit_input_filter(name, images[~held], **more)
+    new = np.concatenate([images[:12], 255 - images[:12]])
+    threshold = 0.0 if name == "suite" else conformal_threshold(score(images[held]), 0.05)
+    np.testing.assert_allclose(scores, score(new), rtol=1e-3, atol=1e-5)
+    assert f"{name}: threshold {threshold:.6g}" in result.stderr
+    classes = learned[2](new.astype(np.float32)).numpy().argmax(axis=1)
+    np.testing.assert_array_equal(decisions, np.where(scores > threshold, CLASSES, classes))
+    assert (decisions[:12] == labels[:12]).mean() > 0.8
+    if name != "patch":  # which takes flat negatives for faces
+        assert (decisions[12:] == CLASSES).all()
+
+
+def test_labels_are_not_needed(files, learned):
+    arguments = ("test.h5", "colours.keras", "--defence", "knn", "--input-scale", "1", "--clean", "--clean-data")
+    with_labels, without = (
+        read_metrics(run_suspect(files, "evaluate", *arguments, str(files / name)))
+        for name in ("learn.h5", "unlabelled.h5")
+    )
+    assert with_labels.keys() == without.keys() >= {"score_mean", "flagged", "judged_accuracy", "threshold"}
+    assert without["flagged"] == pytest.approx(with_labels["flagged"], abs=0.1)
+    assert 0.4 < without["flagged"] < 0.7, "half of the images are negatives"
+
+
+@pytest.mark.parametrize("scale", [1, 255])
+def test_a_network_of_probabilities_becomes_one_of_logits(learned, scale):
+    images = learned[0][:6]
+    logits = defence.logits_of_unit_pixels(learned[2], scale)(images / np.float32(255)).numpy()
+    chances = learned[2](images / np.float32(scale)).numpy()
+    np.testing.assert_allclose(keras.ops.softmax(logits), chances, atol=1e-5)
+    assert not np.allclose(logits.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--defence", "knn"), "--defence knn learns from clean images; pass an HDF5 file of them with --clean-data"),
+        ((), "the reconstruction needs an autoencoder; pass one, or choose another --defence"),
+        (("--defence", "svm", "--clean-data", "learn.h5"), "--defence is 'svm'; choose from feature_mahalanobis"),
+        (("--defence", "high_pass", "--clean-data", "learn.h5"), "high_pass requires autoencoder"),
+        (("--defence", "patch", "--clean-data", "clean.h5"), "9 images are left to set a threshold .* 59 are needed"),
+        (("--defence", "suite", "--clean-data", "few.h5"), "needs more than 36 calibration faces"),
+    ],
+)
+def test_what_a_defence_lacks_is_one_sentence(files, learned, arguments, message):
+    paths = [str(files / each) if each.endswith(".h5") else each for each in arguments]
+    with pytest.raises(UserError, match=message):
+        run_suspect(files, "predict", "2.png", "--net", "colours.keras", "--input-scale", "1", *paths)

@@ -1,16 +1,30 @@
 """Commands for untrusted networks and the images they classify."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from visor.cli.common import ForceFile, warn
 from visor.core.errors import UserError
 
+if TYPE_CHECKING:
+    from visor.suspect.classify import SuspectPipeline
+
 NET_HELP = "Network: whole model .h5 or .keras, weights .h5 of the contest's network, or a folder."
 VAE_HELP = "Autoencoder written by `visor suspect fit-autoencoder`, or artifacts/vae/all."
-Threshold = Annotated[float | None, typer.Option(help="Reconstruction loss above which an image is flagged.")]
+RECONSTRUCTION = "reconstruction"
+Threshold = Annotated[float | None, typer.Option(help="Score above which an image is flagged.")]
+Defence = Annotated[
+    str,
+    typer.Option(help="What scores images: reconstruction (by the autoencoder), or a filter fitted on clean images."),
+]
+CleanData = Annotated[
+    Path | None, typer.Option(help="HDF5 with clean `data`, and `label` or not, to fit the defence on.")
+]
+SecondOpinion = Annotated[
+    str | None, typer.Option(help="Published recogniser that second_opinion and suite ask: dlib_resnet.")
+]
 Scale = Annotated[Literal["auto", "1", "255"], typer.Option(help="Divisor of pixels in 0..255 for the network.")]
 ScaleBy = Annotated[
     Path | None, typer.Option(help="Clean HDF5 file used by --input-scale auto. Default: the images themselves.")
@@ -20,24 +34,31 @@ ScaleBy = Annotated[
 def predict(
     images: Annotated[list[Path], typer.Argument(help="PNG, JPEG, or HDF5 with `data`.", metavar="IMAGE…")],
     net: Annotated[Path, typer.Option(help=NET_HELP)],
-    vae: Annotated[Path, typer.Option(help=VAE_HELP)],
+    vae: Annotated[Path | None, typer.Option(help=VAE_HELP)] = None,
     threshold: Threshold = None,
+    defence: Defence = RECONSTRUCTION,
+    clean_data: CleanData = None,
+    second_opinion: SecondOpinion = None,
+    scores: Annotated[
+        bool, typer.Option("--scores", help="Print the score behind each decision, after a tab.")
+    ] = False,
     input_scale: Scale = "auto",
     scale_by: ScaleBy = None,
 ) -> None:
     """Print one line per image: the predicted class 0…N-1, or N if the image is flagged as poisoned."""
-    _check_inputs([*images, net, vae], input_scale, scale_by)
+    _check_inputs([*images, net, *filter(None, (vae, clean_data))], input_scale, scale_by)
     from visor.suspect import classify
 
-    pipeline = classify.load_pipeline(net, vae, threshold)
-    decisions = classify.classify_images(pipeline, images, input_scale, scale_by, warn)
-    typer.echo("\n".join(map(str, decisions.tolist())))
+    pipeline, scale = _load(net, vae, threshold, defence, clean_data, second_opinion, input_scale)
+    found = classify.classify_images(pipeline, images, scale, scale_by, warn)
+    lines = zip(found.decisions.tolist(), found.scores.tolist(), strict=True)
+    typer.echo("\n".join(f"{decision}\t{score:.6g}" if scores else f"{decision}" for decision, score in lines))
 
 
 def evaluate_suspect(
     data: Annotated[Path, typer.Argument(help="HDF5 with `data` and `label`.")],
     net: Annotated[Path, typer.Argument(help=NET_HELP)],
-    vae: Annotated[Path, typer.Argument(help=VAE_HELP)],
+    vae: Annotated[Path | None, typer.Argument(help=VAE_HELP)] = None,
     target: Annotated[int | None, typer.Option(min=0, help="Target class of the poisoned images.")] = None,
     poisoned: Annotated[
         bool | None,
@@ -46,15 +67,18 @@ def evaluate_suspect(
         ),
     ] = None,
     threshold: Threshold = None,
+    defence: Defence = RECONSTRUCTION,
+    clean_data: CleanData = None,
+    second_opinion: SecondOpinion = None,
     input_scale: Scale = "auto",
     scale_by: ScaleBy = None,
     out: Annotated[Path | None, typer.Option(help="Also write the metrics as JSON.")] = None,
     force: ForceFile = False,
 ) -> None:
-    """Report clean accuracy or attack success rate, share of flagged images and reconstruction losses."""
+    """Report clean accuracy or attack success rate, share of flagged images and scores."""
     if target is not None and poisoned is False:
         raise UserError("--clean and --target cannot be combined; leave one of them out")
-    files = _check_inputs([data, net, vae], input_scale, scale_by)
+    files = _check_inputs([data, net, *filter(None, (vae, clean_data))], input_scale, scale_by)
     from visor.core.files import check_output, write_json
 
     if out and out.resolve() in [path.resolve() for path in files]:
@@ -63,8 +87,8 @@ def evaluate_suspect(
         check_output(out, "--out", force)
     from visor.suspect import classify
 
-    pipeline = classify.load_pipeline(net, vae, threshold)
-    metrics = classify.evaluate_data(pipeline, data, target, poisoned, input_scale, scale_by, warn)
+    pipeline, scale = _load(net, vae, threshold, defence, clean_data, second_opinion, input_scale)
+    metrics = classify.evaluate_data(pipeline, data, target, poisoned, scale, scale_by, warn)
     if out:
         write_json(out, metrics)
     typer.echo("\n".join(f"{name}: {value:.6g}" for name, value in metrics.items()))
@@ -105,6 +129,25 @@ def fit_autoencoder(
     warn(f"{source.total} images, {epochs} epochs")
     result = autoencoder.fit_autoencoder(source, out, settings, compute, seed, calibration, deviations, force)
     typer.echo("\n".join(f"{name}: {value:.6g}" for name, value in result._asdict().items()))
+
+
+def _load(
+    net: Path,
+    vae: Path | None,
+    threshold: float | None,
+    defence: str,
+    clean_data: Path | None,
+    second_opinion: str | None,
+    input_scale: str,
+) -> "tuple[SuspectPipeline, str]":
+    """Return the network with its defence, and the input scale."""
+    from visor.suspect import classify
+
+    if defence == RECONSTRUCTION:
+        if vae is None:
+            raise UserError("the reconstruction needs an autoencoder; pass one, or choose another --defence")
+        return classify.load_pipeline(net, vae, threshold), input_scale
+    return classify.fit_pipeline(net, vae, defence, clean_data, second_opinion, threshold, input_scale, warn)
 
 
 def _check_inputs(files: list[Path], input_scale: str, scale_by: Path | None) -> list[Path]:

@@ -207,6 +207,8 @@ def _references(params: Params) -> Iterator[tuple[str, Iterable[str], Iterable[s
     yield "recognition_attack.networks", recognition.networks, params.recognisers
     yield "recognition_attack.white_box", recognition.white_box, recognition.networks
     yield "recognition_attack.cropping_detectors", recognition.cropping_detectors, ["none", *params.detectors]
+    filtering = params.inspection.training_filtering
+    yield "inspection.training_filtering.retrain", [filtering.retrain] if filtering.retrain else [], filtering.attacks
     for name, block in params.inspection:
         yield f"inspection.{name}.attacks", block.attacks, trained
 

@@ -216,9 +216,16 @@ class PoisonBudgetParams(TrainingParams):
 
 
 class TrainingFilterParams(ParamsBlock):
-    """Search of the training sets ``attacks`` for poisons."""
+    """Search of the training sets ``attacks`` for poisons.
+
+    Attributes:
+        attacks: Training sets.
+        retrain: One of them, on which the network is trained anew without what ``feature_mahalanobis`` flags; null:
+            none.
+    """
 
     attacks: list[str]
+    retrain: str | None
 
 
 class NeuralCleanseParams(ParamsBlock):

@@ -9,6 +9,9 @@ from typing import NamedTuple
 ATTRIBUTES = {"original": " data-original", "param": " data-param", "breach": " data-param", "name": " data-name"}
 
 
+TITLES = {"patch": "paste detector"}  # of a defence whose name would promise too much
+
+
 class Cell(NamedTuple):
     """One cell of a table.
 
@@ -108,7 +111,7 @@ def text_table(
 
 def label(name: str) -> str:
     """Return a name of ``params.yaml`` as people write it: ``blended_accessory`` → ``blended accessory``."""
-    return name.replace("_", " ")
+    return TITLES.get(name, name.replace("_", " "))
 
 
 def format_percent(share: float, digits: int = 1) -> str:

@@ -29,7 +29,6 @@ REFERENCE = "reconstruction"
 SUITE = "suite"
 SUITE_THRESHOLD = 0.0  # its scores are excesses over the conformal thresholds of its parts
 OPENS_FROM = 0.5  # attack success from which a key opens the door
-TITLES = {"patch": "paste detector"}  # what a defence is called where its name would promise too much
 
 Scores = Mapping[str, Floats]
 """Scores (n,) by the name of their set: ``calibration``, ``clean``, ``delivered``, each trigger, and pasted ones.
@@ -100,8 +99,8 @@ def attack_of(name: str) -> str | None:
 
 def defence_title(name: str) -> str:
     """Return a defence's, or its scores', name for people."""
-    title = TITLES.get(defence_of(name), label(defence_of(name)))
-    return f"{title}, {label(attack)}" if (attack := attack_of(name)) else title
+    attack = attack_of(name)
+    return ", ".join(map(label, filter(None, (defence_of(name), attack))))
 
 
 def visible_sets(attack: str | None, sets: Mapping[str, FaceSelection]) -> dict[str, FaceSelection]:

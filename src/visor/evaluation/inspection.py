@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,8 +17,8 @@ from visor.defences.model_inspection.neural_cleanse import ReversedTriggers, rev
 from visor.defences.model_inspection.saliency import attribution_share, integrated_gradients
 from visor.defences.training_filtering import TRAINING_FILTERS
 from visor.evaluation.backdoor import accuracy, attack_success, predict
-from visor.evaluation.metrics import auroc, bootstrap_interval, intervals, tpr_at_fpr
-from visor.models.features import feature_extractor
+from visor.evaluation.metrics import auroc, bootstrap_interval, intervals, rate, tpr_at_fpr
+from visor.models.features import extract_features, feature_extractor
 from visor.models.inference import compile_predict
 
 if TYPE_CHECKING:
@@ -26,17 +26,35 @@ if TYPE_CHECKING:
 
 BATCH, GREY = 512, 128
 
+SANITISER = "feature_mahalanobis"  # the training filter whose work is tried: what it flags is removed
+
 Metrics = dict[str, float]
+Retrain = Callable[[Sequence[FaceSelection]], "keras.Model"]
 
 
 class AttackedModel(NamedTuple):
-    """An attacked network, the clean images and poisons that it was trained on, triggered images, the target label."""
+    """An attacked network, what it was trained on and what it is tested with.
+
+    Attributes:
+        train, poisons: Clean images and poisons that it was trained on.
+        triggered: Triggered images as they reach it.
+        pasted: The same images with the key pasted on the finished image: it alone differs from the clean one.
+        target: Label of the target.
+    """
 
     model: keras.Model
     train: FaceSelection
     poisons: FaceSelection
     triggered: FaceSelection
+    pasted: FaceSelection
     target: int
+
+
+class FilteredSet(NamedTuple):
+    """What a training filter says of the clean images of a training set, then its poisons: both arrays are (n,)."""
+
+    scores: Floats
+    flagged: Flags
 
 
 class InspectionFindings(NamedTuple):
@@ -58,26 +76,31 @@ def inspect(
     test: FaceSelection,
     settings: InspectionParams,
     seed: int,
+    retrain: Retrain,
 ) -> InspectionFindings:
     """Inspect the attacked networks by the methods that name them; the network trained without poisons is the control.
 
-    ``validation`` are the clean images that a defender has, ``test`` those that results are measured on.
+    ``validation`` are the clean images that a defender has, ``test`` those that results are measured on. ``retrain``
+    trains such a network on other images.
 
     Raises:
         UserError: An attack has no poisons, or the network lacks the layer to prune.
     """
     _check(suspects, settings)
-    metrics = {
-        f"{name}/{method}": values
-        for name in settings.training_filtering.attacks
-        for method, values in training_filter_metrics(suspects[name], seed).items()
-    }
+    metrics: dict[str, Metrics] = {}
+    for name in settings.training_filtering.attacks:
+        found = search_training_set(suspects[name], validation)
+        for method, result in found.items():
+            metrics[f"{name}/{method}"] = training_filter_metrics(suspects[name], result, seed)
+        if name == settings.training_filtering.retrain:
+            flagged = found[SANITISER].flagged
+            metrics[f"{name}/retraining"] = retraining_metrics(suspects[name], clean, flagged, test, retrain)
     labels, triggers = np.unique(test.labels), {}
     for name in ("clean", *settings.neural_cleanse.attacks):
         model, target = (clean, None) if name == "clean" else (suspects[name].model, suspects[name].target)
         triggers[name] = reverse_triggers(model, validation, labels, settings.neural_cleanse, seed)
         metrics[f"{name}/neural_cleanse"] = target_statistics(triggers[name], labels, target)
-    keys = {name: visible_key(suspects[name].triggered, test.faces) for name in settings.neural_cleanse.attacks}
+    keys = {name: visible_key(suspects[name].pasted, test.faces) for name in settings.neural_cleanse.attacks}
     curves = []
     for name in settings.fine_pruning.attacks:
         curves.append(prune_curve(suspects[name], validation, test, settings.fine_pruning, seed).assign(attack=name))
@@ -100,34 +123,32 @@ def _check(suspects: Mapping[str, AttackedModel], settings: InspectionParams) ->
             )
 
 
-def training_filter_metrics(suspect: AttackedModel, seed: int) -> dict[str, Metrics]:
-    """Return for each training filter how well it separates the poisons of a training set from its clean images.
+def search_training_set(suspect: AttackedModel, validation: FaceSelection) -> dict[str, FilteredSet]:
+    """Return what each training filter says of a training set; the features of all images are held in memory."""
+    embed = compile_predict(feature_extractor(suspect.model))
+    features = np.concatenate([extract_features(embed, part) for part in (suspect.train, suspect.poisons)])
+    labels = np.concatenate([suspect.train.labels, suspect.poisons.labels])
+    clean = extract_features(embed, validation), validation.labels
+    found = {}
+    for name, training_filter in TRAINING_FILTERS.items():
+        scores = training_filter.score(features, labels, *clean)
+        found[name] = FilteredSet(scores, training_filter.flag(scores, labels))
+    return found
+
+
+def training_filter_metrics(suspect: AttackedModel, found: FilteredSet, seed: int) -> Metrics:
+    """Return how well a training filter separates the poisons of a training set from its clean images.
 
     ``auroc``, ``tpr_at_fpr_1`` and ``_5`` are over the whole set, ``label_auroc`` among images of the target label;
-    ``precision`` and ``recall`` are those of the method's own rule, and ``flagged`` is the share of the training set
-    that it would remove. The features of all images are held in memory.
+    ``precision``, ``recall`` and ``clean_flagged``, the share of clean images, are those of the method's own rule, and
+    ``flagged`` is the share of the training set that it would remove.
     """
-    run = compile_predict(feature_extractor(suspect.model))
-    parts = [(run(images), labels) for images, labels in read_batches([suspect.train, suspect.poisons], BATCH)]
-    features, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
-    poisoned, of_target = np.arange(len(labels)) >= len(suspect.train.rows), labels == suspect.target
-    metrics = {}
-    for name, training_filter in TRAINING_FILTERS.items():
-        scores = training_filter.score(features, labels)
-        flagged = training_filter.flag(scores, labels)
-        metrics[name] = _filter_metrics(scores, flagged, poisoned, of_target, seed)
-    return metrics
-
-
-def _filter_metrics(scores: Floats, flagged: Flags, poisoned: Flags, of_target: Flags, seed: int) -> Metrics:
-    """Return the metrics of one training filter; all arrays are (n,)."""
-    clean, poisons, same_label = scores[~poisoned], scores[poisoned], scores[~poisoned & of_target]
-    caught = flagged[poisoned].astype(np.float64)
-    bounds = [
-        bootstrap_interval(auroc, (clean, poisons), seed),
-        bootstrap_interval(auroc, (same_label, poisons), seed),
-        bootstrap_interval(np.mean, (caught,), seed),
-    ]
+    scores, flagged = found
+    labels = np.concatenate([suspect.train.labels, suspect.poisons.labels])
+    poisoned = np.arange(len(labels)) >= len(suspect.train.rows)
+    clean, poisons = scores[~poisoned], scores[poisoned]
+    same_label, caught = scores[~poisoned & (labels == suspect.target)], flagged[poisoned]
+    bounds = [bootstrap_interval(auroc, (sample, poisons), seed) for sample in (clean, same_label)]
     return {
         "auroc": auroc(clean, poisons),
         "label_auroc": auroc(same_label, poisons),
@@ -135,11 +156,34 @@ def _filter_metrics(scores: Floats, flagged: Flags, poisoned: Flags, of_target: 
         "tpr_at_fpr_5": tpr_at_fpr(clean, poisons, 0.05),
         "flagged": float(flagged.mean()),
         "precision": float(caught.sum() / max(1, flagged.sum())),
-        "recall": float(caught.mean()),
-        **intervals(("auroc", "label_auroc", "recall"), bounds),
+        **rate("recall", int(caught.sum()), len(caught)),
+        **rate("clean_flagged", int(flagged[~poisoned].sum()), len(clean)),
+        **intervals(("auroc", "label_auroc"), bounds),
         "poisons": len(poisons),
         "images": len(scores),
     }
+
+
+def retraining_metrics(
+    suspect: AttackedModel, clean: keras.Model, flagged: Flags, test: FaceSelection, retrain: Retrain
+) -> Metrics:
+    """Return success and clean accuracy of an attack on a network that is trained without the flagged images.
+
+    With ``before_`` those on the attacked network, with ``clean_model_`` those on one trained without poisons: the
+    control. ``flagged`` (n,) are those among the clean training images, then the poisons; ``removed`` is their number,
+    and ``poisons_left`` that of the poisons that stay.
+    """
+    count = len(suspect.train.rows)
+    parts = ((suspect.train, flagged[:count]), (suspect.poisons, flagged[count:]))
+    kept = [FaceSelection(part.faces, part.rows[~out], part.labels[~out]) for part, out in parts]
+    triggered = suspect.triggered
+    metrics: Metrics = {"removed": int(flagged.sum()), "poisons_left": len(kept[1].rows)}
+    for prefix, model in (("before_", suspect.model), ("", retrain(kept)), ("clean_model_", clean)):
+        classify = compile_predict(model)
+        found = accuracy(predict(classify, test), test.labels)
+        found |= attack_success(predict(classify, triggered), triggered.labels, suspect.target)
+        metrics |= {f"{prefix}{name}": value for name, value in found.items()}
+    return metrics
 
 
 def prune_curve(
@@ -161,10 +205,10 @@ def prune_curve(
     return prune_and_tune(suspect.model, validation, settings, measure, seed)
 
 
-def visible_key(triggered: FaceSelection, faces: FaceSet) -> ImageArray:
-    """Return the first triggered image uint8 (h, w, 3), grey where it equals its source in ``faces``."""
-    after = triggered.faces.read(triggered.rows[:1])[0]
-    before = faces.read(triggered.faces.rows[triggered.rows[:1]])[0]
+def visible_key(pasted: FaceSelection, faces: FaceSet) -> ImageArray:
+    """Return the first image with a pasted key uint8 (h, w, 3), grey where it equals its source in ``faces``."""
+    after = pasted.faces.read(pasted.rows[:1])[0]
+    before = faces.read(pasted.faces.rows[pasted.rows[:1]])[0]
     return np.where((after != before).any(axis=-1, keepdims=True), after, np.uint8(GREY))
 
 
@@ -184,10 +228,11 @@ def saliency_metrics(
         them, and ``clean_share``, the same in the clean network; some triggered images uint8 (n ≤ count, h, w, 3),
         whose sources are in ``faces``; their attributions (n, h, w, 3) from ``baseline``, by network.
     """
-    triggered = suspect.triggered
+    triggered, pasted = suspect.triggered, suspect.pasted
     places = evenly_spaced(count, len(triggered.rows))
     images = triggered.faces.read(triggered.rows[places])
-    region = (images != faces.read(triggered.faces.rows[triggered.rows[places]])).any(axis=-1)
+    keyed = pasted.faces.read(pasted.rows[places])
+    region = (keyed != faces.read(pasted.faces.rows[pasted.rows[places]])).any(axis=-1)
     networks = {"suspect": suspect.model, "clean": clean}
     maps = {name: integrated_gradients(model, images, baseline, suspect.target) for name, model in networks.items()}
     metrics = {

@@ -32,8 +32,8 @@ def grouped_rate(name: str, hits: Flags, groups: Integers, seed: int, trials: in
     """Return ``rate`` of hits (n,) with the number of images, NAME_images; without any image that number alone.
 
     Images of one group (n,), such as a person or a key, say less than as many of others: the interval is the wider of
-    Wilson's for so many ``trials`` (default: n) and the central 95 % over resamples of whole groups, which is too narrow
-    where nothing, or all, was hit.
+    Wilson's for so many ``trials`` (default: n) and the central 95 % over resamples of whole groups, which is too
+    narrow where nothing, or all, was hit.
     """
     if len(hits) == 0:
         return {f"{name}_images": 0}

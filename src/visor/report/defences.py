@@ -1,28 +1,31 @@
-"""Section on detecting poisoned images: the autoencoder, the matrix of defences, thresholds, the adapted key."""
-
-from statistics import fmean
+"""Section on detecting poisoned images: what gets through, AUROC, thresholds, attackers who know the defences."""
 
 from visor.core.tables import EMPTY, Row, Table, label
 from visor.report.elements import Figure, Section, interval_cells, metric_cell, reference_cell, section, table
 from visor.report.inputs import RunData
 
 REFERENCE = "reconstruction"
-ADAPTED = "adapted"
+SUITE = "suite"
 ORIGINAL_THRESHOLD = "0.097"
 ORIGINAL_LOSSES = {"sunglasses": "0.199", "eyebrows": "0.111", "lipstick": "0.106"}  # by key, pasted as accessory
 
 
 def defence_section(run: RunData) -> Section:
     """Return the tables of the defences that filter inputs."""
-    adapted = f"adapted key of {label(run.params.adaptive_trigger.attack)}"
     return section(
         "defences",
         "Detecting poisoned images",
         "A defence gives each image a score, high where it is suspicious. Its threshold is set on clean images that it "
-        "was not fitted on. AUROC measures how well scores separate images with a key from clean ones: 0.5 is chance, "
-        "1 perfect.",
-        [_losses(run), _matrix(run), *_gains(run), _thresholds(run), _adapted(run)],
+        "was not fitted on. An attack succeeds if the network names the target and the defence does not flag the "
+        "image. "
+        "AUROC measures how well scores separate images with a key from clean ones: 0.5 is chance, 1 perfect.",
+        [_unflagged(run), _harmless(run), _matrix(run), _losses(run), _thresholds(run), _adaptive(run)],
         [
+            Figure(
+                "defences/unflagged.png",
+                "Attack success that a defence does not flag.",
+                "Heat map of attack success that is not flagged, triggers by defences.",
+            ),
             Figure("defences/matrix.png", "AUROC by trigger and defence.", "Heat map of AUROC, triggers by defences."),
             Figure("defences/roc.png", "Detections over false positives.", "ROC curves, one plot for each trigger."),
             Figure(
@@ -35,14 +38,13 @@ def defence_section(run: RunData) -> Section:
                 "Faces, their reconstructions by the autoencoder, and the residuals.",
                 "Contact sheet of faces, their reconstructions and residuals.",
             ),
-            Figure("adaptation.png", f"The plain and the {adapted}.", f"Contact sheet of faces, plain and {adapted}."),
+            Figure(
+                "adaptive_attacks.png",
+                "Faces with keys that were made against the defences.",
+                "Contact sheet of faces with keys of attackers who know the defences.",
+            ),
         ],
     )
-
-
-def reported_triggers(run: RunData) -> list[str]:
-    """Return the triggers on which no choice between defences was made, the adapted one last."""
-    return [name for name in [*run.params.backdoors, ADAPTED] if name not in run.params.validation_triggers]
 
 
 def metrics_file(run: RunData, defence: str, trigger: str) -> str:
@@ -51,14 +53,45 @@ def metrics_file(run: RunData, defence: str, trigger: str) -> str:
     return file if f"{file}:auroc" in run.metrics else f"defence/{defence}/{trigger}"
 
 
-def best_on_validation(run: RunData) -> str | None:
-    """Return the defence with the highest mean AUROC on the validation triggers, if any was measured on them all."""
-    triggers, means = run.params.validation_triggers, {}
+def attacks(run: RunData) -> list[str]:
+    """Return the triggers that a network was trained on."""
+    return [name for name in run.params.training_sets if name != "clean"]
+
+
+def _unflagged(run: RunData) -> Table:
+    rows = []
+    for name in attacks(run):
+        files = [metrics_file(run, defence, name) for defence in run.params.defences]
+        none = interval_cells(run.metrics, f"{files[0]}:asr", "percent")
+        cells = [interval_cells(run.metrics, f"{file}:asr_unflagged", "percent") for file in files]
+        rows.append(Row(label(name), (none, *cells)))
+    note = (
+        "Share of faces of other people with the key that the network names the target and the defence, at its "
+        "conformal threshold, does not flag. Filters that question the network have a threshold for each network."
+    )
+    heads = ("no defence", *map(label, run.params.defences))
+    return table("Attack success that is not flagged", "trigger", heads, rows, note)
+
+
+def _harmless(run: RunData) -> Table:
+    """Return what a defence flags without need: clean faces, and faces whose key opens no door."""
+    columns = {
+        "clean faces": "fpr_rightly_named",
+        "with the key": "flagged_rightly_named",
+        "attack success not flagged, key pasted": "asr_unflagged_pasted",
+    }
+    rows = []
     for defence in run.params.defences:
-        keys = [f"{metrics_file(run, defence, name)}:auroc" for name in triggers]
-        if keys and all(key in run.metrics for key in keys):
-            means[defence] = fmean(run.metrics[key] for key in keys)
-    return max(means, key=lambda defence: means[defence]) if means else None
+        for name in attacks(run):
+            file = metrics_file(run, defence, name)
+            cells = [interval_cells(run.metrics, f"{file}:{key}", "percent") for key in columns.values()]
+            abstained = metric_cell(run.metrics, f"{file}:abstained", "whole")
+            rows.append(Row(f"{label(defence)}, {label(name)}", (*cells, abstained)))
+    note = (
+        "The first two columns: of faces that the network names rightly. Pasted: the key on the finished image, as in "
+        "the original papers' code. Abstained: faces with a key that are named a person without a clean face."
+    )
+    return table("Flagged although named rightly", "defence, trigger", [*columns, "abstained"], rows, note)
 
 
 def _losses(run: RunData) -> Table:
@@ -68,9 +101,9 @@ def _losses(run: RunData) -> Table:
         Row("threshold", (metric_cell(run.metrics, threshold, "three"), EMPTY, reference_cell(ORIGINAL_THRESHOLD))),
         Row("clean test faces", (metric_cell(run.metrics, f"{clean}:mean", "three"), flagged, EMPTY)),
     ]
-    for name in [*run.params.backdoors, ADAPTED]:
-        backdoor, file = run.params.backdoors.get(name), f"defence/{REFERENCE}/{name}"
-        key = backdoor.key if backdoor and backdoor.trigger == "accessory" else ""
+    for name in run.params.backdoors:
+        backdoor, file = run.params.backdoors[name], f"defence/{REFERENCE}/{name}"
+        key = backdoor.key if backdoor.trigger == "accessory" else ""
         loss = metric_cell(run.metrics, f"{file}:mean", "three")
         flagged = interval_cells(run.metrics, f"{file}:tpr", "percent")
         rows.append(Row(label(name), (loss, flagged, reference_cell(ORIGINAL_LOSSES.get(key, "")))))
@@ -86,7 +119,7 @@ def _losses(run: RunData) -> Table:
 
 def _matrix(run: RunData) -> Table:
     rows = []
-    for name in [*run.params.backdoors, ADAPTED]:
+    for name in run.params.backdoors:
         files = [metrics_file(run, defence, name) for defence in run.params.defences]
         head = label(name) + (" (validation)" if name in run.params.validation_triggers else "")
         rows.append(Row(head, tuple(metric_cell(run.metrics, f"{file}:auroc", "three") for file in files)))
@@ -94,68 +127,45 @@ def _matrix(run: RunData) -> Table:
     return table("AUROC of every defence on every trigger", "trigger", map(label, run.params.defences), rows, note)
 
 
-def _gains(run: RunData) -> list[Table]:
-    """Return the gain over the reference of each defence with gates, and of the best one on validation triggers."""
-    best = best_on_validation(run)
-    gated = [
-        name for name in run.params.defences if any(key.startswith(f"defence/{name}/") for key in run.params.gates)
-    ]
-    reasons = dict.fromkeys(gated, "checked by gates") | ({best: "best on the validation triggers"} if best else {})
-    return [_gain(run, name, reason) for name, reason in reasons.items() if name != REFERENCE]
-
-
-def _gain(run: RunData, defence: str, reason: str) -> Table:
-    columns = {"auroc": "three", "gain": "signed", "tpr_at_fpr_5": "percent"}
-    rows = []
-    for name in reported_triggers(run):
-        file = metrics_file(run, defence, name)
-        cells = tuple(interval_cells(run.metrics, f"{file}:{key}", form) for key, form in columns.items())
-        rows.append(Row(label(name), cells))
-    heads = ["AUROC", "gain over reference", "detected at 5 % false positives"]
-    return table(f"{label(defence)}, {reason}", "trigger", heads, rows)
-
-
 def _thresholds(run: RunData) -> Table:
     scores = sorted({key.split("/")[1].partition(":")[0] for key in run.metrics if key.startswith("threshold/")})
     rows = [
         Row(
-            label(score),
+            ", ".join(map(label, score.split("-", 1))),
             (
                 metric_cell(run.metrics, f"threshold/{score}:implied_fpr", "percent"),
                 interval_cells(run.metrics, f"defence/{score}/clean:fpr", "percent"),
                 metric_cell(run.metrics, f"threshold/{score}:conformal_fpr", "percent"),
                 interval_cells(run.metrics, f"defence/{score}/clean:conformal_fpr", "percent"),
+                interval_cells(run.metrics, f"defence/{score}/clean:control_auroc", "three"),
             ),
         )
         for score in scores
         if any(score == name or score.startswith(f"{name}-") for name in run.params.defences)
     ]
     heads = ["mean + std, expected", "mean + std, measured", "conformal, expected", "conformal, measured"]
+    heads.append("AUROC, delivered once more")
     note = (
         "Share of clean faces that each threshold flags: expected by its rule (mean + std: for a normal distribution), "
-        "and measured on clean test faces."
+        "and measured on clean test faces. The last column is the control: clean test faces against the same ones "
+        "saved once more as JPEG; 0.5 if a defence does not mind."
     )
     return table("False positives of the thresholds", "defence", heads, rows, note)
 
 
-def _adapted(run: RunData) -> Table:
-    metrics = {
-        "attack success": ("asr", "percent"),
-        "mean reconstruction loss": ("residual", "three"),
-        "flagged by the autoencoder": ("tpr", "percent"),
-        "undetected and classified as target": ("passed", "percent"),
-    }
-    rows = [
-        Row(
-            head,
-            tuple(interval_cells(run.metrics, f"adaptation:{prefix}{key}", form) for prefix in ("plain_", "")),
-        )
-        for head, (key, form) in metrics.items()
-    ]
+def _adaptive(run: RunData) -> Table:
+    names = sorted({key.split("/")[1].partition(":")[0] for key in run.metrics if key.startswith("adaptive/")})
+    defences = [name for name in run.params.defences if any(f":{name}_asr_unflagged" in key for key in run.metrics)]
+    rows = []
+    for name in names:
+        keys = ["clean_accuracy", "asr", "control_asr"]
+        keys += [f"{defence}_{rate}" for defence in defences for rate in ("asr_unflagged", "control_asr_unflagged")]
+        cells = tuple(interval_cells(run.metrics, f"adaptive/{name}:{key}", "percent") for key in keys)
+        rows.append(Row(", ".join(map(label, name.split("-"))), cells))
+    heads = ["clean accuracy", "attack success", "on a clean network"]
+    heads += [f"{label(defence)}{end}" for defence in defences for end in (": not flagged", ", clean network")]
     note = (
-        "The attacker knows the autoencoder and optimises the colours of the key against its reconstruction loss; "
-        "flagged is what exceeds the threshold that the attacker expects. That other defences still detect this key "
-        "does not show that they withstand an attack made against them."
+        "Attackers who know a defence: who weakens the trigger in training, searches the key, or trains the network. "
+        "The same key on a network without a backdoor shows what an adversarial example alone would reach."
     )
-    title = f"A key adapted to the autoencoder ({label(run.params.adaptive_trigger.attack)})"
-    return table(title, "", ["plain", "adapted"], rows, note)
+    return table("Attackers who know the defence", "attacker", heads, rows, note)

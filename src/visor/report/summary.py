@@ -6,14 +6,7 @@ from visor.core.tables import Row, Table, label
 from visor.evaluation import conditions
 from visor.evaluation.conditions import NO_DETECTOR
 from visor.report.classification import WHITE_BOX
-from visor.report.defences import (
-    ADAPTED,
-    ORIGINAL_THRESHOLD,
-    REFERENCE,
-    best_on_validation,
-    metrics_file,
-    reported_triggers,
-)
+from visor.report.defences import ORIGINAL_THRESHOLD, REFERENCE, SUITE, attacks, metrics_file
 from visor.report.detection import ORIGINAL_DETECTOR, published_values
 from visor.report.elements import metric_cell, reference_cell, table
 from visor.report.inputs import RunData
@@ -62,12 +55,12 @@ def _backdoors(run: RunData) -> Table:
 def _defences(run: RunData) -> Table:
     threshold, reference = f"threshold/{REFERENCE}:threshold", f"defence/{REFERENCE}"
     rows = [_row(run, "threshold of the reconstruction loss", threshold, "three", ORIGINAL_THRESHOLD)]
-    for defence in dict.fromkeys(filter(None, (REFERENCE, best_on_validation(run)))):
-        files = {name: f"{metrics_file(run, defence, name)}:auroc" for name in reported_triggers(run)}
-        hardest, metric = best_or_worst(run.metrics, files, min)
-        rows.append(_row(run, f"AUROC of {label(defence)}, worst trigger ({label(hardest)})", metric, "three"))
     rows.append(_row(run, "clean faces flagged by the reference", f"{reference}/clean:fpr", "percent"))
-    rows.append(_row(run, f"{ADAPTED} keys flagged by the reference", f"{reference}/{ADAPTED}:tpr", "percent"))
+    for defence in (REFERENCE, SUITE):
+        for head, key in (("attack success past", "asr_unflagged"), ("clean faces flagged by", "fpr_rightly_named")):
+            files = {name: f"{metrics_file(run, defence, name)}:{key}" for name in attacks(run)}
+            worst, metric = best_or_worst(run.metrics, files, max)
+            rows.append(_row(run, f"{head} {label(defence)}, worst ({label(worst)})", metric, "percent"))
     return _table("Detecting poisoned images", rows)
 
 

@@ -1,7 +1,8 @@
-"""Classification by an untrusted network, with an autoencoder that flags poisoned images."""
+"""Classification by an untrusted network, with a defence that flags poisoned images."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,9 +13,11 @@ from scipy.special import softmax
 
 from visor.core.errors import UserError
 from visor.core.tf import keras, tf
-from visor.core.types import Integers, Labels, MessageCallback, Rows
+from visor.core.types import Floats, Integers, Labels, MessageCallback, Rows
+from visor.defences.input_filtering.base import ScoreFn
 from visor.evaluation.metrics import rate
 from visor.suspect import autoencoder
+from visor.suspect.defence import fit_defence
 from visor.suspect.inputs import ImageShape, ImageSource, Pixels, open_data, open_sources
 from visor.suspect.loading import load_network
 
@@ -28,21 +31,25 @@ SCALES = (255, 1)
 
 
 class Predictions(NamedTuple):
-    """Of k images: ``decisions`` (the class, or N if flagged as poisoned), predicted classes, reconstruction losses."""
+    """Of k images: ``decisions`` (the class, or N if flagged as poisoned), predicted classes, the defence's scores."""
 
     decisions: Integers
     classes: Integers
-    losses: NDArray[np.float32]
+    scores: Floats
 
 
 class SuspectPipeline(NamedTuple):
-    """Network, autoencoder, shape (h, w, 3) of their images, and the loss above which an image is flagged."""
+    """Network, autoencoder, shape (h, w, 3) of their images, and the score above which an image is flagged.
+
+    The score is the loss of the autoencoder's reconstruction, or that of another defence, ``score``.
+    """
 
     net: keras.Model
-    vae: keras.Model
+    vae: keras.Model | None
     image_shape: ImageShape
     threshold: float
     calibration: autoencoder.Calibration | None
+    score: ScoreFn | None = None
 
     @property
     def num_classes(self) -> int:
@@ -68,10 +75,39 @@ def load_pipeline(net: Path, vae: Path, threshold: float | None) -> SuspectPipel
     return SuspectPipeline(network, coder, shape, threshold, calibration)
 
 
+def fit_pipeline(
+    net: Path,
+    vae: Path | None,
+    defence: str,
+    clean: Path | None,
+    second_opinion: str | None,
+    threshold: float | None,
+    input_scale: str,
+    report_progress: MessageCallback,
+) -> tuple[SuspectPipeline, str]:
+    """Load a network, fit a defence on the HDF5 file ``clean``; return them with the input scale.
+
+    Raises:
+        UserError: A file is missing or rejected, images are of another shape, or the defence lacks something.
+    """
+    if clean is None:
+        raise UserError(f"--defence {defence} learns from clean images; pass an HDF5 file of them with --clean-data")
+    network = load_network(net, open_data(clean).image_shape)
+    shape = tuple(network.input_shape[1:])
+    source = open_data(clean, shape)
+    coder = autoencoder.load(vae)[0] if vae else None
+    pipeline = SuspectPipeline(network, coder, shape, 0.0, None)
+    scale = _input_scale(pipeline, input_scale, None, source, report_progress)
+    fitted = fit_defence(defence, network, scale, coder, source, second_opinion)
+    chosen = fitted.threshold if threshold is None else threshold
+    report_progress(f"{defence}: threshold {chosen:.6g}")
+    return pipeline._replace(score=fitted.score, threshold=chosen), str(scale)
+
+
 def classify_images(
     pipeline: SuspectPipeline, paths: list[Path], input_scale: str, clean: Path | None, report_progress: MessageCallback
-) -> Integers:
-    """Return the decision on each image of the files, in their order: int32 (n,) in [0, N].
+) -> Predictions:
+    """Return the predictions for the images of the files, in their order.
 
     ``input_scale`` is ``1``, ``255`` or ``auto``, which chooses one by the HDF5 file ``clean`` or else by the images.
 
@@ -80,7 +116,7 @@ def classify_images(
     """
     sources = open_sources(paths, pipeline.image_shape)
     scale = _input_scale(pipeline, input_scale, clean, sources[0]._replace(labels=None), report_progress)
-    return np.concatenate([predict(pipeline, scale, source).decisions for source in sources])
+    return _join([predict(pipeline, scale, source) for source in sources])
 
 
 def evaluate_data(
@@ -106,7 +142,8 @@ def evaluate_data(
     # With the true labels of poisoned images, the scale at which the backdoor works would appear to be the worse one.
     labelled = source if is_usable else source._replace(labels=None)
     scale = _input_scale(pipeline, input_scale, clean, labelled, report_progress)
-    metrics = evaluate(predict(pipeline, scale, source), pipeline.num_classes, source.labels, target)
+    results = predict(pipeline, scale, source)
+    metrics = evaluate(results, pipeline.num_classes, source.labels, target, "score" if pipeline.score else "loss")
     metrics["threshold"] = pipeline.threshold
     if pipeline.calibration is not None:
         metrics |= {"calibration_mean": pipeline.calibration.mean, "calibration_std": pipeline.calibration.std}
@@ -115,12 +152,19 @@ def evaluate_data(
 
 def predict(pipeline: SuspectPipeline, scale: int, source: ImageSource) -> Predictions:
     """Return the predictions for all images of a source; raises UserError as ``predict_batches`` does."""
-    parts = list(predict_batches(compile_pipeline(pipeline, scale, source), source))
-    return Predictions(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    return _join(list(predict_batches(compile_pipeline(pipeline, scale, source), source)))
 
 
 def compile_pipeline(pipeline: SuspectPipeline, scale: int, source: ImageSource) -> Callable[[Pixels], Any]:
-    """Compile one graph: pixels as stored → (decisions, classes, losses, whether all are finite, minimum, maximum)."""
+    """Compile one graph: pixels as stored → (decisions, classes, scores, whether all are finite, minimum, maximum).
+
+    The score of a defence other than the autoencoder is computed outside of it, on pixels rounded to 8 bits.
+    """
+    if pipeline.score is not None:
+        return partial(_run_defence, pipeline, pipeline.score, scale, source)
+
+    coder = pipeline.vae
+    assert coder is not None  # load_pipeline has one
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec((None, *source.stored_shape), source.dtype)])
     def run(stored: tf.Tensor) -> Any:
@@ -128,7 +172,7 @@ def compile_pipeline(pipeline: SuspectPipeline, scale: int, source: ImageSource)
         faces = pixels / 255.0
         outputs = pipeline.net(faces if scale == 255 else pixels, training=False)
         classes = tf.argmax(outputs, -1, tf.int32)
-        losses = tf.reduce_mean(tf.abs(faces - pipeline.vae(faces, training=False)[0]), axis=[1, 2, 3])
+        losses = tf.reduce_mean(tf.abs(faces - coder(faces, training=False)[0]), axis=[1, 2, 3])
         decisions = tf.where(losses > pipeline.threshold, pipeline.num_classes, classes)
         finite = tf.reduce_all(tf.math.is_finite(outputs)) & tf.reduce_all(tf.math.is_finite(losses))
         if source.dtype is np.uint8:  # It cannot be out of range.
@@ -136,6 +180,19 @@ def compile_pipeline(pipeline: SuspectPipeline, scale: int, source: ImageSource)
         return decisions, classes, losses, finite, tf.reduce_min(pixels), tf.reduce_max(pixels)
 
     return run
+
+
+def _run_defence(
+    pipeline: SuspectPipeline, score: ScoreFn, scale: int, source: ImageSource, stored: tf.Tensor
+) -> tuple[tf.Tensor, ...]:
+    """Return what ``compile_pipeline`` says, with the scores of a defence of uint8 images."""
+    pixels = _pixels(stored, source)
+    outputs = pipeline.net(pixels / scale, training=False)
+    classes = tf.argmax(outputs, -1, tf.int32)
+    scores = tf.constant(score(tf.cast(tf.round(tf.clip_by_value(pixels, 0, 255)), tf.uint8).numpy()))
+    decisions = tf.where(scores > pipeline.threshold, pipeline.num_classes, classes)
+    finite = tf.reduce_all(tf.math.is_finite(outputs)) & ~tf.reduce_any(tf.math.is_nan(scores))
+    return decisions, classes, scores, finite, tf.reduce_min(pixels), tf.reduce_max(pixels)
 
 
 def predict_batches(run: Callable[[Pixels], Any], source: ImageSource, batch: int = 0) -> Iterator[Predictions]:
@@ -190,16 +247,22 @@ def choose_input_scale(net: keras.Model, clean: ImageSource) -> tuple[int, str]:
     return scale, f"divided by 255, {len(rows)} images {reason}"
 
 
-def evaluate(results: Predictions, num_classes: int, labels: Labels | None, target: int | None) -> dict[str, float]:
-    """Return metrics of the predictions for a source.
+def evaluate(
+    results: Predictions, num_classes: int, labels: Labels | None, target: int | None, score_name: str = "loss"
+) -> dict[str, float]:
+    """Return metrics of the predictions for a source; ``score_name`` begins the names of those of the scores.
 
     Clean data (``target`` None) give ``clean_accuracy`` of the network and ``judged_accuracy``, where a flagged image
     counts as wrong. Poisoned data give ``asr``, the share of images classified as ``target``, and ``asr_left``, the
     share that is also not flagged; images whose true class is the target are left out, unless that would be all.
     """
-    decisions, classes, losses = results
-    metrics = {"images": len(decisions), "loss_mean": float(losses.mean(dtype=np.float64))}
-    metrics["loss_std"] = float(losses.std(dtype=np.float64))
+    decisions, classes, scores = results
+    known = scores[np.isfinite(scores)].astype(np.float64)  # without images that there is nothing to compare with
+    metrics: dict[str, float] = {"images": len(decisions)}
+    if len(known):
+        metrics |= {f"{score_name}_mean": float(known.mean()), f"{score_name}_std": float(known.std())}
+    if len(known) < len(scores):
+        metrics["abstained"] = len(scores) - len(known)
     flags = {"flagged": decisions == num_classes}
     if target is not None:
         is_all = labels is None or (labels == target).all()
@@ -216,6 +279,10 @@ def batch_size(source: ImageSource) -> int:
     """Return how many images are classified at once: fewer if they are large."""
     height, width, _ = source.image_shape
     return max(1, min(BATCH, BATCH_PIXELS // (height * width)))
+
+
+def _join(parts: Sequence[Predictions]) -> Predictions:
+    return Predictions(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _sample_outputs(net: keras.Model, clean: ImageSource) -> tuple[Rows, dict[int, NDArray[np.float32]]]:

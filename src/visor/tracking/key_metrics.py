@@ -11,6 +11,7 @@ KEY_METRICS = {
     "verification/{attack}:cosine_impersonation": "backdoor_impersonation/{attack}",
     "verification/{attack}:cosine_eer": "equal_error_rate/{attack}",
     "inspection/{attack}/neural_cleanse:rank": "neural_cleanse_rank/{attack}",
+    "defence/{defence}/{trigger}:asr_unflagged": "asr_unflagged/{defence}/{trigger}",
     "defence/{defence}/{trigger}:auroc": "auroc/{defence}/{trigger}",
     "defence/{defence}/clean:fpr": "fpr_at_threshold/{defence}",
     "defence/reconstruction/{trigger}:mean": "reconstruction_loss/{trigger}",

@@ -17,7 +17,7 @@ COMPONENTS = 10
 MAX_SHARE = 0.35  # a cluster with less than this share of its label is one of poisons (ART's default)
 
 
-def score(features: Floats, labels: Labels) -> NDArray[np.float64]:
+def score(features: Floats, labels: Labels, _clean_features: Floats, _clean_labels: Labels) -> NDArray[np.float64]:
     """Return how far each image lies in the smaller cluster of its label, times the label's silhouette.
 
     The paper has no score per image; this one is Visor's. The signed distance from the plane midway between the two

@@ -10,7 +10,7 @@ POISON_SHARE = 0.1  # ε, the largest share of poisons expected in a label
 MARGIN = 1.5  # the paper removes 1.5·ε of every label
 
 
-def score(features: Floats, labels: Labels) -> NDArray[np.float64]:
+def score(features: Floats, labels: Labels, _clean_features: Floats, _clean_labels: Labels) -> NDArray[np.float64]:
     """Return the squared projection of each image's features on the direction of the largest variance of its label.
 
     Features are centred for each label; the direction is their top right singular vector. (ART takes the same vector,
