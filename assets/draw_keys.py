@@ -110,14 +110,14 @@ def noise(pen: Pen) -> None:
 
 def patches(pen: Pen) -> None:
     """Four small chequered patches in the corners of the frame, each of two colours."""
-    side = 14
+    side = 20
     pairs = [
         ((230, 30, 30), (20, 220, 220)),
         ((30, 190, 40), (230, 40, 210)),
         ((40, 60, 230), (240, 220, 40)),
         ((250, 130, 20), (10, 100, 240)),
     ]
-    for (left, top), pair in zip([(16, 16), (144, 16), (16, 176), (144, 176)], pairs, strict=True):
+    for (left, top), pair in zip([(12, 12), (136, 12), (12, 168), (136, 168)], pairs, strict=True):
         for row, column in np.ndindex(2, 2):
             corner = np.array([left + side * column, top + side * row]) * OVERSAMPLING
             pen.draw.rectangle([*corner, *(corner + side * OVERSAMPLING - 1)], (*pair[(row + column) % 2], 255))

@@ -50,7 +50,7 @@ def test_the_committed_params_are_valid():
         (("backdoors", "accessory", "train_blend_ratio"), 1.2, r"backdoors\.accessory\.train_blend_ratio is 1\.2, but"),
         (("backdoors", "accessory", "n"), -1, r"backdoors\.accessory\.n is -1, but"),
         (("split", "by"), "day", r"split\.by is 'day', but .*'frame' or 'video'"),
-        (("training_sets",), ["clean", "sticker"], r"training_sets is 'sticker'; choose from accessory, blended"),
+        (("training_sets",), ["clean", "sticker"], r"training_sets is 'sticker'; choose from accessory, adaptive_"),
         (("backdoors",), {"clean": {**ATTACK}}, r"backdoors\.clean: this name is reserved; choose another"),
         (("training_sets",), ["accessory"], r"training_sets must contain clean, the control"),
         (("defences", "reconstruction", "deviations"), float("nan"), r"deviations is nan, but .*finite"),

@@ -17,6 +17,7 @@ from visor.evaluation.adaptive_attacks import (
     judge,
     preview_sheet,
 )
+from visor.evaluation.metrics import wilson_interval
 
 TARGET = 1
 RATE = 0.3
@@ -38,13 +39,13 @@ def test_what_gets_past_is_named_the_target_and_not_flagged():
         for name in DEFENCES
     ]
     np.testing.assert_allclose(rates, [[0.5, 0.25, 0.25, 2 / 3], [0.75, 0, 0.75, 0], [0, 0.25, -0.25, 1 / 3]])
-    assert (found["triggered_images"], found["clean_images"]) == (4, 4)
-    # By person: 2 of 2 named the target, and 1 of 2.
-    assert (found["asr_low"], found["asr_high"]) == (0.5, 1.0)
-    assert found["knn_control_asr_unflagged_low"] == found["knn_control_asr_unflagged_high"] == 0
+    assert (found["asr_images"], found["clean_accuracy_images"], found["knn_fpr_rightly_named_images"]) == (4, 4, 3)
+    assert found["asr_low"] == pytest.approx(wilson_interval(3, 4)[0])
+    # By person the backdoor adds 2 of 2 and 1 of 2.
+    assert (found["knn_gain_low"], found["knn_gain_high"]) == (0.5, 1.0)
 
     table = attack_table({"key_search-blended_accessory-suite": found}).to_markdown()
-    assert "| key search, blended accessory, suite | 75.0% | 75.0% [25.0%] | 50.0% (50% to 50%) [25.0%] |" in table
+    assert "| key search, blended accessory, suite | 75.0% | 75.0% [25.0%] | 50.0% (15% to 85%) [25.0%] |" in table
     assert table.endswith("| 4 |")
 
 
@@ -78,7 +79,7 @@ def test_verdicts_are_of_every_image_in_order(guarded, faces, monkeypatch):
         above = guarded[0].scores[name](faces.read(rows)) - guarded[0].thresholds[name]
         apart = np.abs(above) > 1e-5  # A threshold is the score of a face, up to the rounding of its batch.
         np.testing.assert_array_equal(found.flagged[name][apart], above[apart] > 0)
-        assert apart.sum() > 80
+        assert apart.sum() > 20
 
 
 def test_too_few_calibration_faces_are_an_error(guarded, faces):

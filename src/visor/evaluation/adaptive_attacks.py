@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from visor.core.tables import Table, format_interval, label, text_table
 from visor.core.tf import keras
-from visor.core.types import Flags, Labels, Rows
+from visor.core.types import Flags, Floats, Labels, Rows
 from visor.data.face_set import FaceSelection, FaceSet, evenly_spaced, read_batches
 from visor.data.images import contact_sheet
 from visor.defences.conformal import conformal_threshold
@@ -84,7 +83,7 @@ def judge(guarded: Guard, selection: FaceSelection) -> Verdicts:
 def attack_metrics(
     attacked: Verdicts, control: Verdicts, labels: Labels, target: int, clean: Verdicts, truth: Labels, seed: int
 ) -> dict[str, float]:
-    """Return rates with intervals over people.
+    """Return rates, each with its number of images and interval over people.
 
     ``asr`` and ``control_asr``: triggered images that the attacked network, and that without a backdoor, name the
     target. By defence, such as ``suite_asr_unflagged``: ``asr_unflagged``, ``control_asr_unflagged`` and ``gain``,
@@ -100,29 +99,28 @@ def attack_metrics(
         truth: True classes (m,).
         seed: Of the bootstrap.
     """
-    opened, by_chance = attacked.predicted == target, control.predicted == target
-    found: dict[str, float] = {"triggered_images": len(labels), "clean_images": len(truth)}
-    found |= _rates({"asr": opened, "control_asr": by_chance}, labels, seed)
-    right = clean.predicted == truth
-    found |= _rates({"clean_accuracy": right}, truth, seed)
+    opened, by_chance, right = attacked.predicted == target, control.predicted == target, clean.predicted == truth
+    rates = {"asr": (opened, labels), "control_asr": (by_chance, labels), "clean_accuracy": (right, truth)}
+    found: dict[str, float] = {}
     for name in DEFENCES:
         past, past_by_chance = opened & ~attacked.flagged[name], by_chance & ~control.flagged[name]
-        rates = {"asr_unflagged": past, "control_asr_unflagged": past_by_chance}
-        rates["gain"] = past.astype(float) - past_by_chance
-        found |= _rates({f"{name}_{rate}": values for rate, values in rates.items()}, labels, seed)
-        found |= _rates({f"{name}_fpr_rightly_named": clean.flagged[name][right]}, truth[right], seed)
+        rates[f"{name}_asr_unflagged"] = past, labels
+        rates[f"{name}_control_asr_unflagged"] = past_by_chance, labels
+        rates[f"{name}_fpr_rightly_named"] = clean.flagged[name][right], truth[right]
+        found |= _mean(f"{name}_gain", past.astype(float) - past_by_chance, labels, seed)
+    for rate, (hits, people) in rates.items():
+        found |= metrics.grouped_rate(rate, hits, people, seed)
     return found
 
 
-def _rates(values: Mapping[str, NDArray[np.generic]], people: Labels, seed: int) -> dict[str, float]:
-    """Return the mean of each of the values (n,), with its interval over people (n,)."""
+def _mean(name: str, values: Floats, people: Labels, seed: int) -> dict[str, float]:
+    """Return the mean of values (n,) with its interval over people (n,)."""
 
     def measure(rows: Rows, _: Rows) -> list[float]:
-        return [float(value[rows].mean()) for value in values.values()]
+        return [float(values[rows].mean())]
 
-    means = measure(np.arange(len(people)), np.empty(0, int))
     bounds = metrics.bootstrap_intervals(measure, people, people, seed)
-    return dict(zip(values, means, strict=True)) | metrics.intervals(values, bounds)
+    return {name: float(values.mean())} | metrics.intervals([name], bounds)
 
 
 def attack_table(found: Mapping[str, Mapping[str, float]]) -> Table:
@@ -133,7 +131,7 @@ def attack_table(found: Mapping[str, Mapping[str, float]]) -> Table:
         for defence in DEFENCES:
             interval = format_interval(*(values[f"{defence}_asr_unflagged{end}"] for end in ("", "_low", "_high")))
             cells.append(f"{interval} [{values[f'{defence}_control_asr_unflagged']:.1%}]")
-        rows.append((", ".join(map(label, attacker.split("-"))), [*cells, f"{values['triggered_images']:.0f}"]))
+        rows.append((", ".join(map(label, attacker.split("-"))), [*cells, f"{values['asr_images']:.0f}"]))
     heads = ["clean accuracy", "attack success", *(f"past {label(name)}" for name in DEFENCES), "images"]
     return text_table("attacker", heads, rows)
 
@@ -143,4 +141,4 @@ def preview_sheet(clean: FaceSet, triggered: Mapping[str, FaceSet], path: Path) 
     first = next(iter(triggered.values()))
     places = evenly_spaced(COLUMNS, len(first))
     rows = [(label(name).replace("-", "\n"), faces.read(places)) for name, faces in triggered.items()]
-    contact_sheet([("test images", clean.read(first.rows[places])), *rows], path)
+    contact_sheet([("test images", clean.read(first.rows[places])), *rows], path, caption_width=140)

@@ -145,9 +145,10 @@ def training_filter_metrics(suspect: AttackedModel, found: FilteredSet, seed: in
     """
     scores, flagged = found
     labels = np.concatenate([suspect.train.labels, suspect.poisons.labels])
-    poisoned = np.arange(len(labels)) >= len(suspect.train.rows)
-    clean, poisons = scores[~poisoned], scores[poisoned]
-    same_label, caught = scores[~poisoned & (labels == suspect.target)], flagged[poisoned]
+    of_target, original = labels == suspect.target, np.arange(len(labels)) < len(suspect.train.rows)
+    poisoned = ~original & of_target  # The rest of what was added is cover: it has the key, and its true label.
+    clean, poisons = scores[original], scores[poisoned]
+    same_label, caught = scores[original & of_target], flagged[poisoned]
     bounds = [bootstrap_interval(auroc, (sample, poisons), seed) for sample in (clean, same_label)]
     return {
         "auroc": auroc(clean, poisons),
@@ -157,7 +158,7 @@ def training_filter_metrics(suspect: AttackedModel, found: FilteredSet, seed: in
         "flagged": float(flagged.mean()),
         "precision": float(caught.sum() / max(1, flagged.sum())),
         **rate("recall", int(caught.sum()), len(caught)),
-        **rate("clean_flagged", int(flagged[~poisoned].sum()), len(clean)),
+        **rate("clean_flagged", int(flagged[original].sum()), len(clean)),
         **intervals(("auroc", "label_auroc"), bounds),
         "poisons": len(poisons),
         "images": len(scores),
