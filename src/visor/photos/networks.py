@@ -17,6 +17,10 @@ DETECTOR_FOLDER = Path("artifacts/detector")
 RECOGNISER_FOLDER, METRICS_FOLDER = Path("artifacts/recogniser"), Path("metrics/recognition")
 FILE, KEY = "verification.json", "threshold_"
 THRESHOLDS = {"mtcnn": 0.8}  # MTCNN's own; elsewhere 0.5
+# Detectors that are the user's own files, by suffix; a pickle is refused by the module that says how to convert it.
+DETECTOR_FILES = {".pb": "frozen_graph"} | dict.fromkeys(
+    (".safetensors", ".pth", ".pt", ".bin"), "torchvision_faster_rcnn"
+)
 OptionValue = int | float | str | None
 PHOTO_OPTIONS: dict[str, dict[str, OptionValue]] = {
     # Slower than in the pipeline: a photo has the time to be attacked through all of MTCNN's boxes.
@@ -31,7 +35,7 @@ TFLITE = ".tflite"  # suffix of a MobileFaceNet of the user
 
 
 def open_detector(name: str, threshold: float | None, arguments: Sequence[str]) -> detectors.Detector:
-    """Load a detector of ``DETECTORS``, a published one, or a frozen graph ``*.pb``.
+    """Load a detector of ``DETECTORS``, a published one, or a file: ``*.pb`` or ``*.safetensors``.
 
     ``arguments`` are options NAME=VALUE of its module; published detectors have none.
 
@@ -42,14 +46,15 @@ def open_detector(name: str, threshold: float | None, arguments: Sequence[str]) 
         if arguments:
             raise UserError(f"--detector {name} has no options; leave out --option")
         return loading.load_detector(name, threshold)
-    is_file = name.endswith(".pb")
-    if not is_file and name not in detectors.DETECTORS:
-        names = ", ".join(sorted({*detectors.DETECTORS, *loading.PUBLISHED_DETECTORS} - {"frozen_graph"}))
-        raise UserError(f"--detector {name} is not known; choose from {names}, or pass a frozen graph FILE.pb")
-    options = PHOTO_OPTIONS.get(name, {}) | dict(map(_parse_option, arguments)) | ({"path": name} if is_file else {})
-    key = "frozen_graph" if is_file else name
-    if key == "frozen_graph" and "path" not in options:
-        raise UserError("pass the graph file itself: --detector FILE.pb")
+    of_file = DETECTOR_FILES.get(Path(name).suffix)
+    if not of_file and name not in detectors.DETECTORS:
+        names = ", ".join(sorted({*detectors.DETECTORS, *loading.PUBLISHED_DETECTORS} - {*DETECTOR_FILES.values()}))
+        files = "a frozen graph FILE.pb or a Faster R-CNN FILE.safetensors"
+        raise UserError(f"--detector {name} is not known; choose from {names}, or pass {files}")
+    options = PHOTO_OPTIONS.get(name, {}) | dict(map(_parse_option, arguments)) | ({"path": name} if of_file else {})
+    key = of_file or name
+    if key in DETECTOR_FILES.values() and "path" not in options:
+        raise UserError(f"pass the file itself: --detector FILE{'.pb' if key == 'frozen_graph' else '.safetensors'}")
     folder = DETECTOR_FOLDER / key
     if key in detectors.TRAINABLE and not folder.is_dir():
         raise UserError(

@@ -17,7 +17,7 @@ To add a detector: one file here, one line in ``DETECTORS`` and one block under 
 
 from types import ModuleType
 
-from visor.models.detectors import cascade, faster_rcnn, frozen_graph, mtcnn, ssd
+from visor.models.detectors import cascade, faster_rcnn, frozen_graph, mtcnn, ssd, torchvision_faster_rcnn
 from visor.models.detectors.base import Detections, Detector, GroundTruthTensors
 
 __all__ = ["DETECTORS", "TRAINABLE", "Detections", "Detector", "GroundTruthTensors"]
@@ -28,5 +28,6 @@ DETECTORS: dict[str, ModuleType] = {
     "mtcnn": mtcnn,
     "cascade": cascade,
     "frozen_graph": frozen_graph,
+    "torchvision_faster_rcnn": torchvision_faster_rcnn,
 }
 TRAINABLE = {name: DETECTORS[name] for name in ("ssd", "faster_rcnn")}
