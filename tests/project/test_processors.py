@@ -16,9 +16,6 @@ PROCESSORS = {  # what the process is to see, and what it then says that it sees
     "Intel, 32 KiB": ({"FAKE_L1D": "32768"}, {"amd": False, "l1d": 32 << 10}),
     "Zen 3, 16 KiB": ({"FAKE_L1D": "16384", "FAKE_VENDOR": "AMD"}, {"amd": True, "l1d": 16 << 10}),
 }
-# oneDNN divides a product of (n, 2688) and (2688, 64) among threads where the L2 cache has half a MiB, as in a Zen 3,
-# and not where it is larger; with 96 columns (vae.latent) it never does.
-DIFFERENT = {"Zen 3, 16 KiB": {"autoencoder"}}
 
 
 @pytest.fixture(scope="module")
@@ -48,5 +45,4 @@ def test_every_network_is_trained_to_the_same_bytes(library):
     assert len(expected) >= 9
     for name, (_, seen) in PROCESSORS.items():
         assert answers[name]["seen"] == seen
-        weights = answers[name]["weights"]
-        assert {network for network in expected if weights[network] != expected[network]} <= DIFFERENT.get(name, set())
+        assert answers[name]["weights"] == expected
