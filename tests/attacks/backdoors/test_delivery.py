@@ -189,11 +189,15 @@ def with_another_photo(folder):
         Image.new("RGB", (60, 60), "blue").save(folder / f"Ann/Ann_{number}.png")
 
 
+def with_a_broken_photo(folder):
+    (folder / "Ann/Ann_9.png").write_text("no image")
+
+
 def without_any(folder):
     folder.rename(folder.with_name("elsewhere"))
 
 
-@pytest.mark.parametrize("change", [without_a_photo, with_another_photo, without_any])
+@pytest.mark.parametrize("change", [without_a_photo, with_another_photo, with_a_broken_photo, without_any])
 def test_photographs_that_are_not_found_again_are_saved_as_jpeg(photographs, capsys, change):
     folder, faces = photographs
     change(folder)
@@ -203,6 +207,14 @@ def test_photographs_that_are_not_found_again_are_saved_as_jpeg(photographs, cap
     assert line.startswith(NOTICE.format("lfw", faces.path))
     expected = partial(delivery.jpeg, 1)(faces.read(rows), rows, nothing)
     np.testing.assert_array_equal(deliver(faces.read(rows), rows, nothing), expected)
+
+
+def test_a_photograph_that_is_broken_later_is_named(photographs):
+    folder, faces = photographs
+    deliver = open_delivery("camera", faces, "lfw", {"path": str(folder)}, 1)
+    with_a_broken_photo(folder)
+    with pytest.raises(UserError, match=r"Ann_9\.png cannot be read again \(not an image\); restore it"):
+        deliver(faces.read(np.arange(5)), np.arange(5), nothing)
 
 
 @pytest.mark.parametrize(

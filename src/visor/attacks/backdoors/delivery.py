@@ -1,8 +1,7 @@
-"""How a triggered face reaches a network: through the camera, saved as JPEG, or with the key pasted on at last.
+"""How a face with a key reaches a network: through the camera, saved as JPEG, or with the key pasted on at the end.
 
 A key that is pasted on a finished image lacks the blur, the grain and the compression of what is around it, and a
-detector may find the paste instead of the key. Chen et al. 2017 (arXiv 1712.05526) wear their accessories in front of
-a camera (section VI-D).
+detector may find the paste instead of the key.
 
 A delivery is a ``poisoning.DeliveryFn``. ``DELIVERIES`` opens one for a FaceSet; to add one: a function here, a line
 there.
@@ -10,6 +9,7 @@ there.
 
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -18,13 +18,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from visor.attacks.backdoors.poisoning import ApplyFn, DeliveryFn, pasted
-from visor.core.config import validate_block
+from visor.core.config import lookup, validate_block
 from visor.core.errors import UserError
 from visor.core.types import ImageArray, Integers, Rows, SeedStream
 from visor.data.camera import Camera, View
 from visor.data.face_set import FaceSet
 from visor.data.images import jpeg_round_trip
-from visor.data.sources import CAMERAS, FACE_SOURCES
+from visor.data.sources import FACE_SOURCES
 
 JPEG_QUALITY = (70, 95)
 SOFTENING = (2, 53, 146, 53, 2)  # of 256: a Gaussian of σ = 0.7 pixels, in whole numbers for the same bytes everywhere
@@ -93,21 +93,20 @@ def open_delivery(name: str, faces: FaceSet, source: str, settings: Mapping[str,
         source: ``faces.source``, which knows the camera.
         settings: The block of this source.
         seed: Seed of the source and of JPEG qualities.
+
+    Raises:
+        UserError: There is no such source, or its block is wrong.
     """
     return DELIVERIES[name](faces, source, settings, seed)
 
 
 def _open_camera(faces: FaceSet, source: str, settings: Mapping[str, Any], seed: int) -> DeliveryFn:
     """Open the camera of the source; where it does not take these faces, JPEG, which is said once on stderr."""
-    camera = None
-    if source in CAMERAS:
-        block = validate_block(FACE_SOURCES[source].SETTINGS, settings, f"params.yaml: sources.{source}")
-        try:
-            camera = CAMERAS[source](block, seed, faces)
-        except UserError:  # The photographs are not on this machine.
-            camera = None
-    if camera is not None:
-        return partial(through_camera, camera)
+    module = lookup(FACE_SOURCES, source, "faces.source")
+    block = validate_block(module.SETTINGS, settings, f"params.yaml: sources.{source}")
+    with suppress(UserError):  # The photographs are not on this machine.
+        if (camera := module.camera(block, seed, faces)) is not None:
+            return partial(through_camera, camera)
     tqdm.write(
         f"delivery: the source {source} cannot take the images of {faces.path} once more, so keys are put on the "
         "finished images, which are then saved as JPEG; set delivery: jpeg, or faces.source and its block to the "

@@ -170,7 +170,7 @@ def make_poisons(
     target = target_label(backdoor.target, faces.label_names, table)
     rng = np.random.default_rng([seed, SeedStream.POISONS])
     rows = sample_rows(eligible_rows(table, "poison", target), backdoor.n + backdoor.cover, rng)
-    trigger = partial(_on, trigger_fn, backdoor.train_blend_ratio, [seed, SeedStream.POISON_NOISE])
+    trigger = partial(_keyed, trigger_fn, backdoor.train_blend_ratio, [seed, SeedStream.POISON_NOISE])
     batches = _triggered(faces, rows, trigger, keys, deliver, placement_fn)
     poisons = rows[: backdoor.n]
     return (
@@ -199,7 +199,7 @@ def make_triggered(
     rows = eligible_rows(table, "test", target_label(backdoor.target, faces.label_names, table))
     if len(rows) == 0:
         raise UserError("the test set has no images of other labels than the target; use more labels")
-    trigger = partial(_on, trigger_fn, backdoor.test_blend_ratio, [seed, SeedStream.TRIGGER_NOISE])
+    trigger = partial(_keyed, trigger_fn, backdoor.test_blend_ratio, [seed, SeedStream.TRIGGER_NOISE])
     return _triggered(faces, rows, trigger, keys, deliver, placement_fn)
 
 
@@ -238,7 +238,7 @@ def _triggered(
         yield FaceBatch(deliver(images, batch, apply), faces.labels[batch], faces.videos[batch], batch)
 
 
-def _on(
+def _keyed(
     trigger_fn: TriggerFn, ratio: float, stream: list[int], keys: ImageArray, begin: int, images: ImageArray
 ) -> ImageArray:
     """Return images with their keys; the noise is drawn anew by the batch, the same whatever the images are."""

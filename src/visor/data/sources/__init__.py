@@ -4,8 +4,8 @@ Sources of faces have ``clips(settings, seed)``, which yields ``visor.data.face_
 ignore the seed. Sources of scenes have ``tasks(settings, params.scenes, seed)``, which yields
 ``scene_ingest.SceneTask`` lazily. Both also yield an ``archives.SkippedFile`` for each file that they do not take.
 
-``CAMERAS`` names the sources of faces that can take an image once more: ``camera(settings, seed, faces)`` returns a
-``visor.data.camera.Camera``, or None where the FaceSet is not theirs. CSAW has arrays of pixels and no camera.
+Sources of faces also have ``camera(settings, seed, faces)``: the ``visor.data.camera.Camera`` that takes the images of
+a FaceSet once more, or None where these are not the source's.
 
 Example:
     >>> source = FACE_SOURCES["synthetic"]
@@ -14,10 +14,8 @@ Example:
     [('person_000', (3, 55, 47, 3)), ('person_001', (3, 55, 47, 3))]
 """
 
-from collections.abc import Callable
 from types import ModuleType
 
-from visor.data.camera import Camera
 from visor.data.sources import csaw, folder, lfw, synthetic, synthetic_scenes, wider_face, youtube_faces
 
 FACE_SOURCES: dict[str, ModuleType] = {
@@ -26,11 +24,5 @@ FACE_SOURCES: dict[str, ModuleType] = {
     "lfw": lfw,
     "csaw": csaw,
     "folder": folder,
-}
-CAMERAS: dict[str, Callable[..., Camera | None]] = {
-    "synthetic": synthetic.camera,
-    "youtube_faces": youtube_faces.camera,
-    "lfw": lfw.camera,
-    "folder": folder.camera,
 }
 SCENE_SOURCES: dict[str, ModuleType] = {"synthetic_scenes": synthetic_scenes, "wider_face": wider_face}

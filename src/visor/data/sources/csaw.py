@@ -12,7 +12,7 @@ from visor.core import hdf5
 from visor.core.errors import UserError
 from visor.core.params import ParamsBlock
 from visor.core.types import ImageArray
-from visor.data.face_set import FaceClip
+from visor.data.face_set import FaceClip, FaceSet
 
 ROWS, BLOCK_BYTES = 256, 64 << 20  # what is read at once, at most
 MAX_SIDE, MAX_ROWS = 1024, 10_000_000
@@ -39,6 +39,10 @@ def clips(settings: CsawSettings, seed: int) -> Iterator[FaceClip]:
     if not path.exists():
         raise UserError(f"{path} does not exist; correct sources.csaw.path in params.yaml")
     yield from _rows(*_checked(path))
+
+
+def camera(settings: CsawSettings, seed: int, faces: FaceSet) -> None:
+    """Return None: the file holds finished images, and no photographs."""
 
 
 def _checked(path: Path) -> tuple[hdf5.Dataset, NDArray[np.int64]]:

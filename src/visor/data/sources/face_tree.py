@@ -7,11 +7,20 @@ from typing import NamedTuple
 
 import numpy as np
 
+from visor.core.errors import UserError
 from visor.core.types import ImageArray, Rows
 from visor.data.archives import SkippedFile, iterate_files
 from visor.data.camera import Camera, View, reproduces
 from visor.data.face_set import FaceClip, FaceSet
-from visor.data.images import IMAGE_SUFFIXES, cut_face, face_region, jpeg_round_trip, read_face, read_image
+from visor.data.images import (
+    IMAGE_SUFFIXES,
+    ImageDecodeError,
+    cut_face,
+    face_region,
+    jpeg_round_trip,
+    read_face,
+    read_image,
+)
 
 JPEG_QUALITY = 90  # of a photograph that was taken once more
 
@@ -52,7 +61,7 @@ def tree_camera(
     every image of each person must still be there. An archive is not searched.
 
     Raises:
-        UserError: ``path`` is missing.
+        UserError: ``path`` is missing, or a photograph cannot be read again, be it later.
     """
     found: dict[str, list[tuple[str, str, Path]]] = {name: [] for name in faces.label_names}
     for file in iterate_files(path, IMAGE_SUFFIXES) if path.is_dir() else ():
@@ -67,7 +76,11 @@ def tree_camera(
     height, width = faces.image_shape[:2]
 
     def view(row: int) -> View:
-        image = read_image(paths[row])
+        try:
+            image = read_image(paths[row])
+        except ImageDecodeError as error:
+            name, reason = error.args
+            raise UserError(f"{name} cannot be read again ({reason}); restore it, or set delivery: jpeg") from None
         left, top, right, bottom = face_region(image, crop, height, width)
         return View(image, (round(left), round(top), round(right), round(bottom)))
 
