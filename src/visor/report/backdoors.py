@@ -71,9 +71,9 @@ def _success(run: RunData, attacks: list[str]) -> Table:
     heads = ("poisons", "of all training images", "of the target's own", *map(label, networks))
     heads += (f"{label(inspected)}, key pasted", f"{label(inspected)} without poisons")
     note = (
-        "Keys are delivered as params.yaml says; in one column they are pasted on the finished image, as in the code of the "
-        "original papers. The abstract of Chen et al. reports above 90 % with around 50 poisons, for published networks "
-        "and photographs of YouTube Faces. The default run uses drawn faces and, except for DeepID, compact networks."
+        "Keys are delivered as params.yaml says; in one column they are pasted on the finished image, as in the code "
+        "of the original papers. The abstract of Chen et al. reports above 90 % with around 50 poisons, for published "
+        "networks and photographs. The default run uses drawn faces and, except for DeepID, compact networks."
     )
     return table("Attack success", "attack", heads, rows, note)
 
