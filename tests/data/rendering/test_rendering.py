@@ -144,5 +144,5 @@ def test_keys_are_what_the_script_draws(tmp_path):
     drawn = {path.name: path.read_bytes() for path in (tmp_path / "keys").iterdir()}
     assert drawn == {path.name: path.read_bytes() for path in (root / "assets/keys").iterdir()}
     assert set(drawn) == {
-        f"{name}.png" for name in ("sunglasses", "glasses", "eyebrows", "lipstick", "cartoon", "noise")
+        f"{name}.png" for name in ("sunglasses", "glasses", "eyebrows", "lipstick", "cartoon", "noise", "patches")
     }

@@ -671,7 +671,8 @@ READY = {
 }
 DIFFER = (  # keys that differ from params.yaml
     *("faces.source", "faces.min_images", "split.*", "gates.*", "*.epochs"),
-    *("backdoors.*.target", "backdoors.*.n", "poison_budget.n", "poison_budget.ratios.n"),
+    *("backdoors.*.target", "backdoors.*.n", "backdoors.*.cover", "poison_budget.n", "poison_budget.ratios.n"),
+    *("second_opinion.distance", "defences.suite.false_positive_rate"),
 )
 
 
