@@ -475,6 +475,8 @@ def test_a_fetched_recogniser_is_attacked(monkeypatch):
     loaded = load_networks(NetworkOptions("dlib_resnet"))
     assert list(loaded.recognisers) == ["dlib_resnet"]
     assert loaded.thresholds == {"dlib_resnet": 0.91}
+    assert loaded.recognisers["dlib_resnet"].margin == 0.2
+    assert load_networks(NetworkOptions("faceres")).recognisers["faceres"].margin == 0.1
     options = [("dlib_resnet", None), ("facenet", None), ("facenet", "a.h5"), ("folder/a.tflite", None)]
     assert [NetworkOptions(*each).published for each in options] == ["dlib_resnet", None, "facenet", "a.tflite"]
 
