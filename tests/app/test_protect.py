@@ -465,6 +465,22 @@ def test_untrained_networks_are_listed(opened):
     assert networks.untrained == ["faster_rcnn", "ssd", "resnet50", "senet50", "vgg_face"]
 
 
+def test_a_fetched_recogniser_is_attacked(monkeypatch):
+    monkeypatch.setattr("visor.models.training.configure_tensorflow", lambda compute, seed: None)
+    monkeypatch.setattr("visor.photos.networks.open_recogniser", lambda name, *_: linear_recogniser.linear())
+    monkeypatch.setattr("visor.photos.networks.open_detector", lambda *_: None)
+    monkeypatch.setattr("visor.app.networks.face_finder", lambda: None)
+    monkeypatch.setattr("visor.photos.networks.DETECTOR_FOLDER", NOWHERE)
+    monkeypatch.setattr("visor.photos.networks.RECOGNISER_FOLDER", NOWHERE)
+    loaded = load_networks(NetworkOptions("dlib_resnet"))
+    assert list(loaded.recognisers) == ["dlib_resnet"]
+    assert loaded.thresholds == {"dlib_resnet": 0.91}
+    assert loaded.recognisers["dlib_resnet"].margin == 0.2
+    assert load_networks(NetworkOptions("faceres")).recognisers["faceres"].margin == 0.1
+    options = [("dlib_resnet", None), ("facenet", None), ("facenet", "a.h5"), ("folder/a.tflite", None)]
+    assert [NetworkOptions(*each).published for each in options] == ["dlib_resnet", None, "facenet", "a.tflite"]
+
+
 def test_the_astronaut_vanishes_from_photos_of_any_size_by_one_graph(opened):
     networks, traced = opened
     wide = np.pad(ASTRONAUT, ((60, 0), (300, 91), (0, 0)), mode="edge")

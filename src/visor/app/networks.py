@@ -27,8 +27,6 @@ TARGET_OPTIONS = ("stage_threshold=0.05", "proposals=24", "nms_iou=0.9")  # of M
 HELD_OUT_DETECTORS = ("cascade", "faster_rcnn", "ssd")  # no attack uses them
 # The cascade takes seconds for a photo: it sees each face with this margin, in at most so many pixels.
 CASCADE_MARGIN, CASCADE_MAX_SIDE = 0.5, 160
-# Around face boxes, as published FaceNets and the trained networks expect; others are shown aligned faces.
-CROP_MARGIN = 0.2
 
 
 class NetworkOptions(NamedTuple):
@@ -76,7 +74,7 @@ def load_networks(options: NetworkOptions) -> Networks:
         weights = options.weights if name == options.recogniser else None
         if weights or name == options.recogniser or (networks.RECOGNISER_FOLDER / name).is_dir():
             network = networks.open_recogniser(name, weights, options.sha256 if weights else None, None, [])
-            recognisers[name] = photo_recogniser(network, find, CROP_MARGIN)
+            recognisers[name] = photo_recogniser(network, find, networks.crop_margin(name))
             thresholds[name] = networks.verification_threshold(name, weights is not None)[0]
         else:
             untrained.append(name)

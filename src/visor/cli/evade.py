@@ -40,8 +40,11 @@ class FaceOptions(NamedTuple):
     box: Annotated[str | None, typer.Option(help="Box of the face: x,y,w,h in pixels of the upright photo.")] = None
     face: Annotated[int | None, typer.Option(min=1, help="Only this face; 1 is the largest.")] = None
     margin: Annotated[
-        float, typer.Option(min=0, max=2, help="Margin around the face box, as a share of its sides.")
-    ] = 0.2
+        float | None,
+        typer.Option(
+            min=0, max=2, help="Margin around the face box, as a share of its sides. Default: 0.2, for faceres 0.1."
+        ),
+    ] = None
 
 
 class EvasionOptions(NamedTuple):
@@ -104,7 +107,7 @@ def run_evasion(
     common.exit_if_failed(errors)
 
 
-def load_photo_recogniser(network: RecogniserOptions, margin: float, seed: int) -> "PhotoRecogniser":
+def load_photo_recogniser(network: RecogniserOptions, margin: float | None, seed: int) -> "PhotoRecogniser":
     """Start TensorFlow and load a recogniser and the face finder."""
     common.configure(network.threads, seed)
     from visor.models.recognisers import RECOGNISERS
@@ -118,6 +121,7 @@ def load_photo_recogniser(network: RecogniserOptions, margin: float, seed: int) 
             "results on photographs are unreliable: pass published weights with --weights",
             err=True,
         )
+    margin = networks.crop_margin(name) if margin is None else margin
     return identify.photo_recogniser(recogniser, faces.face_finder(), margin)
 
 

@@ -31,16 +31,17 @@ def crop(
     check_outputs(files, out, force)  # Check arguments first: importing TensorFlow takes seconds.
     common.configure(threads, 1)
     from visor.photos.faces import FaceSelector, crop_photos, face_finder
-    from visor.photos.networks import alignment_template
+    from visor.photos.networks import DEFAULT_MARGIN, alignment_template
 
     template = alignment_template(align) if align else None
+    margin = DEFAULT_MARGIN if faces.margin is None else faces.margin
     errors: list[str] = []
     find, shape, selector = face_finder(), (height, width), FaceSelector(box, faces.face)
 
     def report(message: str) -> None:
         common.report_error(message, errors)
 
-    for photo, path in crop_photos(find, files, out, shape, faces.margin, selector, force, report, template):
+    for photo, path in crop_photos(find, files, out, shape, margin, selector, force, report, template):
         common.echo(f"{photo.path} → {path}")
     common.exit_if_failed(errors)
 

@@ -31,6 +31,10 @@ PHOTO_OPTIONS: dict[str, dict[str, OptionValue]] = {
 PUBLISHED_THRESHOLDS = {"facenet": 0.6, "resnet50": 0.5, "senet50": 0.5, "vgg_face": 0.6} | {
     name: network.SAME_PERSON for name, network in loading.PUBLISHED_RECOGNISERS.items()
 }
+# Around the box of a face, as a share of its sides, for networks that are not shown aligned faces: FaceNet as published
+# and the networks trained here expect the first.
+DEFAULT_MARGIN = 0.2
+MARGINS = {"faceres": loading.PUBLISHED_RECOGNISERS["faceres"].MARGIN}
 TFLITE = ".tflite"  # suffix of a MobileFaceNet of the user
 
 
@@ -99,6 +103,11 @@ def open_recogniser(
             "train it with `dvc repro` in the project"
         )
     return base.load(name, folder)
+
+
+def crop_margin(name: str) -> float:
+    """Return the margin around face boxes that a recogniser expects."""
+    return float(MARGINS.get(name, DEFAULT_MARGIN))
 
 
 def alignment_template(name: str) -> base.Template:

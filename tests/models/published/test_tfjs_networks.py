@@ -49,9 +49,14 @@ class Tensors(dict):
         self.kind = kind
 
     def __call__(self, name, *shape):
-        mean, deviation = (1.0, 0.1) if name.endswith(("gamma", "variance", "mul")) else (0.0, 0.1)
+        mean, deviation = (1.0, 0.1) if name.endswith(("gamma", "mul")) else (0.0, 0.1)
+        if name.endswith("variance"):  # near ε, and some of them 0, as in the file
+            mean, deviation = 0.3, 0.3
         if len(shape) == 4:
-            deviation = (2 / np.prod(shape[:2] if "depthwise" in name or shape[-1] == 1 else shape[:3])) ** 0.5
+            inputs = np.prod(shape[:2] if shape[-1] == 1 else shape[:3])
+            # So that the signal keeps its size, which tanh makes smaller; in BlazeFace residuals add up.
+            deviation = ((2 if self.kind == "float32" else 5) / inputs) ** 0.5
+        deviation /= 64 if name == "conv1/convolution/merged_input" else 1  # for pixels in 0 … 255
         values = mean + deviation * np.tanh(drawn(name, int(np.prod(shape)))).reshape(shape)
         if self.kind == "uint8":
             low, scale = float(values.min()), float(np.ptp(values) / 255)
@@ -120,7 +125,7 @@ def tiny(get, x):
 
 def faceres(get, x):
     x = (x * 255 - np.array([123.68, 116.779, 103.939], np.float32))[..., ::-1]
-    x = convolve(x, get("conv1/convolution/merged_input", 3, 3, 3, 32) / 64, 2)
+    x = convolve(x, get("conv1/convolution/merged_input", 3, 3, 3, 32), 2)
     x = tf.nn.relu6(x + get("conv1_bn/batchnorm_1/sub", 32))
     for number, (before, after) in enumerate(pairwise(WIDTHS), start=1):
         x = depthwise(x, get(f"conv_dw_{number}/depthwise_kernel", 3, 3, before, 1), 1 + (number in (2, 4, 6, 12)))
@@ -214,8 +219,9 @@ def test_the_network_is_that_of_the_description(in_cache):
     _, expected = drawn_network(name)
     outputs = outputs_of(name, loading.load_model(name), pictures(name)["noise1"])
     for output, values in zip(outputs, expected if isinstance(expected, list | tuple) else [expected], strict=True):
-        assert output.std() > 1e-3
-        np.testing.assert_allclose(output, values.numpy(), rtol=1e-3, atol=2e-4 * np.abs(values).max())
+        np.testing.assert_allclose(output, values, atol=5e-4 * np.abs(values).max())
+    (other, *_) = outputs_of(name, loading.load_model(name), pictures(name)["noise0"])
+    assert np.abs(other - outputs[0]).max() > 0.02 * np.abs(outputs[0]).max()  # They depend on the picture.
 
 
 @pytest.mark.parametrize("in_cache", DETECTORS, indirect=True)

@@ -16,7 +16,8 @@ from visor.models.recognisers.building_blocks import resize_square, subtract_mea
 SIDE = 224
 MEANS = (123.68, 116.779, 103.939)  # of red, green and blue
 SAME_PERSON = 0.593  # accepts 1 % of strangers in LFW
-TEMPLATE = None  # it takes the box of a face, with a margin of at most 0.1
+TEMPLATE = None  # it takes the box of a face
+MARGIN = 0.1  # around that box; with 0 it is as good
 TENSORS = {
     "conv1": ["conv1/convolution/merged_input", "conv1_bn/batchnorm_1/sub"],
     **{
