@@ -20,7 +20,8 @@ def wilson_interval(successes: float, trials: int, confidence: float = 0.95) -> 
     share, weight = successes / trials, z * z / trials
     centre = share + weight / 2
     spread = z * math.sqrt(share * (1 - share) / trials + weight / (4 * trials))
-    return (centre - spread) / (1 + weight), (centre + spread) / (1 + weight)
+    # Rounding could leave [0, 1] where nothing, or all, succeeded.
+    return max(0.0, (centre - spread) / (1 + weight)), min(1.0, (centre + spread) / (1 + weight))
 
 
 def rate(name: str, hits: int, trials: int, empty: float = math.nan) -> dict[str, float]:
