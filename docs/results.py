@@ -34,7 +34,12 @@ def backdoors() -> str:
     rows = [
         (
             "none",
-            ["0", *(f"({percent(metrics(f'backdoor/{name}/clean')['clean_accuracy'])})" for name in networks), "–"],
+            [
+                "0",
+                *(f"({percent(metrics(f'backdoor/{name}/clean')['clean_accuracy'])})" for name in networks),
+                "–",
+                "–",
+            ],
         )
     ]
     for attack in EVERYWHERE:
@@ -43,8 +48,10 @@ def backdoors() -> str:
         shares = percent(first["poison_share"]), percent(first["poison_share_of_target"], 0)
         poisons = f"{first['n']}: {shares[0]} of all, {shares[1]} of the target's"
         cells = [f"{rate(numbers, 'asr')} ({percent(numbers['clean_accuracy'])})" for numbers in found]
-        rows.append((label(attack), [poisons, *cells, percent(first["asr_of_clean_model"])]))
-    return text_table("attack", ["poisons", *map(title, networks), "DeepID without poisons"], rows).to_markdown()
+        rows.append(
+            (label(attack), [poisons, *cells, percent(first["asr_of_clean_model"]), str(first["triggered_images"])])
+        )
+    return text_table("attack", ["poisons", *map(title, networks), "DeepID without poisons", "n"], rows).to_markdown()
 
 
 def defences() -> str:
@@ -54,20 +61,26 @@ def defences() -> str:
         found = {name: metrics(f"defence/{card(name, attack)}/{attack}") for name in FILTERS}
         through = [percent(numbers["asr_unflagged"]) for numbers in found.values()]
         suite = found["suite"]
-        cells = [percent(suite["asr"]), *through[:-1], rate(suite, "asr_unflagged"), rate(suite, "fpr_rightly_named")]
+        cells = [
+            f"{percent(suite['asr'])} of {suite['asr_images']}",
+            *through[:-1],
+            rate(suite, "asr_unflagged"),
+            rate(suite, "fpr_rightly_named"),
+        ]
         rows.append((label(attack), cells))
     columns = ["no defence", *map(title, FILTERS), "clean faces that the suite flags"]
     return text_table("attack", columns, rows).to_markdown()
 
 
 def attackers() -> str:
-    """What gets through of attackers who know the defence, beside the same attack on the clean network."""
+    """What gets through of attackers who know the defence, the worst first, beside the same on the clean network."""
+    found = {path.stem: read_json(path) for path in sorted((ROOT / "metrics/adaptive").glob("*.json"))}
     rows = []
-    for path in sorted((ROOT / "metrics/adaptive").glob("*.json")):
-        numbers = read_json(path)
-        attack, *details = path.stem.split("-")
-        cells = [percent(numbers["asr"])]
-        cells += [percent(numbers[f"{name}_asr_unflagged"]) for name in ("feature_mahalanobis", "knn")]
+    for name in sorted(found, key=lambda name: -found[name]["suite_asr_unflagged"]):
+        numbers = found[name]
+        attack, *details = name.split("-")
+        cells = [f"{percent(numbers['asr'])} of {numbers['asr_images']}"]
+        cells += [percent(numbers[f"{part}_asr_unflagged"]) for part in ("feature_mahalanobis", "knn")]
         cells += [rate(numbers, "suite_asr_unflagged"), percent(numbers["suite_control_asr_unflagged"])]
         about = f" ({label(details[0])}, against {label(details[1])})" if details else ""
         rows.append((f"{label(attack)}{about}", cells))
