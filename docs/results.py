@@ -62,7 +62,7 @@ def defences() -> str:
         through = [percent(numbers["asr_unflagged"]) for numbers in found.values()]
         suite = found["suite"]
         cells = [
-            f"{percent(suite['asr'])} of {suite['asr_images']}",
+            f"{percent(suite['asr'])} of {suite['asr_images']:.0f}",
             *through[:-1],
             rate(suite, "asr_unflagged"),
             rate(suite, "fpr_rightly_named"),
@@ -79,7 +79,7 @@ def attackers() -> str:
     for name in sorted(found, key=lambda name: -found[name]["suite_asr_unflagged"]):
         numbers = found[name]
         attack, *details = name.split("-")
-        cells = [f"{percent(numbers['asr'])} of {numbers['asr_images']}"]
+        cells = [f"{percent(numbers['asr'])} of {numbers['asr_images']:.0f}"]
         cells += [percent(numbers[f"{part}_asr_unflagged"]) for part in ("feature_mahalanobis", "knn")]
         cells += [rate(numbers, "suite_asr_unflagged"), percent(numbers["suite_control_asr_unflagged"])]
         about = f" ({label(details[0])}, against {label(details[1])})" if details else ""
