@@ -199,7 +199,7 @@ def change_params(target, n, split, source):
     params["faces"]["source"] = source
     params["split"] |= {"train": split, "validation": 2, "test": 2}
     for backdoor in params["backdoors"].values():
-        backdoor |= {"target": target, "n": n, "keys": 1}
+        backdoor |= {"target": target, "n": n, "keys": 1, "cover": 0}
     params["poison_budget"] |= {"n": [1, 9], "ratios": params["poison_budget"]["ratios"] | {"n": 9}}
     YAML(typ="safe").dump(params, Path("params.yaml"))
 

@@ -151,7 +151,7 @@ def project(tmp_path_factory):
     """The smallest params and data with which the stages without networks run."""
     folder = tmp_path_factory.mktemp("project")
     params = YAML().load(ROOT / "params.yaml")
-    backdoors = {name: {**params["backdoors"][name], "n": 1} for name in BACKDOORS}
+    backdoors = {name: {**params["backdoors"][name], "n": 1, "keys": 1} for name in BACKDOORS}
     write_params(folder, {**params, **PARAMS, "backdoors": backdoors})
     edit(
         folder,

@@ -23,7 +23,8 @@ from tests.support.tiny_project import ROOT, edit
 from visor.cli.pipeline import report
 from visor.core.errors import UserError
 from visor.core.params import GateParams
-from visor.core.tables import EMPTY, MERGE_LEFT, Cell, Row, Table
+from visor.core.tables import EMPTY, MERGE_LEFT, Cell, Row, Table, label
+from visor.defences.input_filtering import NEEDS_CLASSIFIER
 from visor.report import curves, elements
 from visor.report.backdoors import backdoor_section
 from visor.report.elements import Figure
@@ -227,11 +228,10 @@ def test_numbers_match_their_heads(page):
         keys = [metric for metric, _ in cells]
         assert keys == [f"backdoor/{network}/{attack}:asr{end}" for end in ("", "_low", "_high")]
     for defence in PARAMS["defences"]:
-        if defence != "strip":  # it has one score for each attack
-            (cell,) = cells_at(tables, "AUROC of every defence on every trigger", "blended", defence.replace("_", " "))
-            assert cell[0] == f"defence/{defence}/blended:auroc"
-    (cell,) = cells_at(tables, "AUROC of every defence on every trigger", "blended", "strip")
-    assert cell[0] == "defence/strip-blended/blended:auroc"
+        if defence != "second_opinion":  # it is off
+            (cell,) = cells_at(tables, "AUROC of every defence on every trigger", "blended", label(defence))
+            score = f"{defence}-blended" if defence in NEEDS_CLASSIFIER else defence
+            assert cell[0] == f"defence/{score}/blended:auroc"
     for detector in PARAMS["detection_attack"]["detectors"]:
         cells = cells_at(tables, "Average precision at IoU 0.5", "PGD 5/255 × 40", detector.replace("_", " "))
         assert [key for key, _ in cells] == [
@@ -271,6 +271,9 @@ def expected_captions():
 
 # One cell of each kind of table: (table, row, column) -> its metric.
 EXPECTED = {
+    ("Attackers who know the defence", "adaptive blend", "suite: not flagged"): (
+        "adaptive/adaptive_blend:suite_asr_unflagged"
+    ),
     (
         "Detecting poisoned images",
         "clean faces flagged by the reference",
@@ -425,7 +428,7 @@ def test_equal_inputs_give_equal_bytes(whole, page, project):
         path.write_text(json.dumps(dict(reversed(values.items()))))
     assert build(project, None) == page
     changed = project / "metrics/baselines.json"
-    changed.write_text(changed.read_text().replace("0.965", "0.5"))
+    changed.write_text(json.dumps(json.loads(changed.read_text()) | {"lda_accuracy": 0.5}))
     assert build(project, None) != page
 
 
@@ -486,7 +489,7 @@ def test_missing_metrics_are_left_out(project):
     assert ("Attack success", "deepface") not in heads
     assert ("Average precision at IoU 0.5", "faster rcnn") not in heads
     rows = {row for caption, row, *_ in tables.cells if caption == "Clean accuracy"}
-    assert rows == {"none", "blended", "accessory", "blended accessory"}
+    assert rows == {"none", *(label(name) for name in PARAMS["training_sets"][1:] if name != "input_instance")}
     (cell,) = cells_at(tables, "AUROC of every defence on every trigger", "accessory", "strip")
     assert cell == ("", "–")
     assert [
@@ -546,11 +549,11 @@ def test_gates_are_checked(project):
         "gone:x": "breach: missing",
         "split:labels": "kept",
     }
-    text = build(project, provenance(baseline={"split:labels": 39.0}))
+    text = build(project, provenance(baseline={"split:labels": 35.0}))
     tables = parsed(text)
     verdicts = {row: text for caption, row, head, _, text in tables.cells if head == "verdict"}
     assert verdicts["split:labels"] == "breach: changed by 1, more than 0"
-    assert [text for _, row, head, _, text in tables.cells if head == "at the commit"] == ["–", "–", "39"]
+    assert [text for _, row, head, _, text in tables.cells if head == "at the commit"] == ["–", "–", "35"]
     assert "0 of 3" in text
 
 

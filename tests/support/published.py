@@ -10,9 +10,10 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from visor.core.tf import tf
+from visor.data.rendering.camera import expose
 from visor.data.rendering.frames import draw_frames
 from visor.data.rendering.identity import draw_identity
-from visor.data.rendering.scene import render
+from visor.data.rendering.scene import light_field
 
 LICENCE = b"Do what you like.\n"
 
@@ -79,9 +80,9 @@ def reference_pictures(references, side, share=1.0):
         images[f"noise{seed}"] = ((sums - sums.min()) * 255 // (sums.max() - sums.min())).astype(np.uint8)
     frames, part = draw_frames(np.random.default_rng([20260, 3, 1]), 1, 0.0), round(share * side)
     images["face"], start = np.full((side, side, 3), 127, np.uint8), (side - part) // 2
-    images["face"][start : start + part, start : start + part] = render(
-        draw_identity(np.random.default_rng([20260, 3])), frames, part, part
-    )[0]
+    # The references were made with light that was not rounded to 8 bits before the camera.
+    light = light_field(draw_identity(np.random.default_rng([20260, 3])), frames, part, part)
+    images["face"][start : start + part, start : start + part] = expose(light, frames)[0]
     for name, image in images.items():
         assert hashlib.sha256(image.tobytes()).hexdigest() == str(references[f"sha256_{name}"])
     return images

@@ -68,11 +68,16 @@ def display(light_field: Plane) -> Plane:
 
 
 def capture(subjects: ImageArray, frames: Frames) -> ImageArray:
-    """Photograph uint8 (n, h, w, 3) by n frames (n,): blur of the lens, sensor noise, 8 bits, JPEG at its quality."""
+    """Photograph uint8 (n, h, w, 3) by n frames (n,): see ``expose``."""
     shown = np.moveaxis(subjects, -1, 0) * np.float32(1 / 255)
-    radius = frames["blur"][:, None, None] * (subjects.shape[1] / 2)
-    values = display(blur(shown * shown, radius))
-    images = np.empty_like(subjects)
+    return expose(shown * shown, frames)
+
+
+def expose(light_field: Plane, frames: Frames) -> ImageArray:
+    """Convert linear light (3, n, h, w) to uint8 (n, h, w, 3): blur of the lens, sensor noise, 8 bits, JPEG."""
+    radius = frames["blur"][:, None, None] * (light_field.shape[2] / 2)
+    values = display(blur(light_field, radius))
+    images = np.empty(values.shape, np.uint8)
     for place, frame in enumerate(frames):
         generator = np.random.default_rng(int(frame["seed"]))
         # The sum of four dice is nearly normal, and exact on every processor.

@@ -20,12 +20,17 @@ def render(identities: Identities, frames: Frames, height: int, width: int) -> I
 
 def draw(identities: Identities, frames: Frames, height: int, width: int) -> ImageArray:
     """Draw what stands before the camera, sharp and without noise: arguments and result are those of ``render``."""
+    return np.rint(camera.display(light_field(identities, frames, height, width))).astype(np.uint8)
+
+
+def light_field(identities: Identities, frames: Frames, height: int, width: int) -> Plane:
+    """Return the light that enters the lens, linear (3, n, height, width); arguments are those of ``render``."""
     who, frames = identities[:, None, None], frames[:, None, None]
     view = view_rays(frames, height, width)
     canvas = camera.background(frames, height, width)
     for part in (behind, body, ears, head):
         part(canvas, view, who, frames)
-    return np.rint(camera.display(canvas)).astype(np.uint8)
+    return canvas
 
 
 def head(canvas: Plane, view: View, who: Identities, frames: Frames) -> None:
