@@ -64,6 +64,7 @@ RESNET = "--option width=4 --option num_classes=6"
 RECIPES: tuple[tuple[str, Run | Serve | Skip], ...] = (
     (r"make (test|check)", Skip("the workflow runs it")),
     (r"make docs", Skip("this is it")),
+    (r"python docs/results\.py", Run()),
     (r"make (repro|setup)", Run()),
     (r"make ui", Serve(r"Application startup complete")),
     (r"make app(-https)?|visor app( .*)?", Serve(r"https?://")),

@@ -398,7 +398,7 @@ def mistakes(network):
         (lambda: visor.poison(pixels(), labels[:2], target=0, n=1, **trigger), "labels: int64 of shape"),
         (
             lambda: visor.apply_trigger(pixels(), trigger="patch", key=1),
-            "trigger is 'patch'; choose from accessory, bl",
+            "trigger is 'patch'; choose from accessory, adaptive_bl",
         ),
         (lambda: visor.apply_trigger(pixels(), blend_ratio=2, **trigger), r"blend_ratio is in \[0, 1\]; correct"),
         (lambda: visor.apply_trigger(pixels()[..., :1], **trigger), "images have three channels"),

@@ -63,7 +63,7 @@ def test_the_section_adds_an_attack_that_runs(tmp_path):
     assert not (ROOT / path[1]).exists()
     (tmp_path / path[1]).write_text(module)
     registry = tmp_path / "src/visor/attacks/backdoors/triggers/__init__.py"
-    edit(registry, r"^(from visor\.attacks\.backdoors\.triggers import .*)$", rf"\1, {name}")
+    edit(registry, r"^from visor\.attacks\.backdoors\.triggers import \(\n", rf"\g<0>    {name},\n")
     edit(registry, r"^TRIGGERS = \{\n", rf"\g<0>{line}")
     block = params.removeprefix("backdoors:\n")
     edit(tmp_path / "params.yaml", r"^backdoors:\n", rf"\g<0>{block}")

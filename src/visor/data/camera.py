@@ -11,7 +11,7 @@ from visor.data.face_set import FaceSet, evenly_spaced
 CHECKED = 8  # faces that are taken once more before a camera is trusted
 
 
-class View(NamedTuple):
+class CameraView(NamedTuple):
     """What a camera sees, uint8 (H, W, 3) of any size, and the face in it: left, top, right, bottom in pixels."""
 
     image: ImageArray
@@ -26,7 +26,7 @@ class Camera(NamedTuple):
         capture: Images of views, changed or not, and their rows (n,) → uint8 (n, h, w, 3), as a network gets them.
     """
 
-    view: Callable[[int], View]
+    view: Callable[[int], CameraView]
     capture: Callable[[Sequence[ImageArray], Rows], ImageArray]
 
 

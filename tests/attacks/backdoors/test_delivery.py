@@ -15,7 +15,7 @@ from visor.attacks.backdoors.poisoning import deliver_clean, pasted
 from visor.attacks.backdoors.triggers import TRIGGERS
 from visor.core.errors import UserError
 from visor.core.params import FaceParams
-from visor.data.camera import View
+from visor.data.camera import CameraView
 from visor.data.face_set import open_faces
 from visor.data.images import jpeg_round_trip
 from visor.data.sources import FACE_SOURCES
@@ -105,7 +105,7 @@ def test_a_key_is_softened_by_a_gaussian_and_weighs_as_much_as_before():
     apply = with_key("accessory", key())
     added = apply(np.zeros_like(image[None]))[0]
     kept = apply(np.full_like(image[None], 255))[0] - added
-    laid = lay_on(View(image, (0, 0, WIDTH, HEIGHT)), kept, added)
+    laid = lay_on(CameraView(image, (0, 0, WIDTH, HEIGHT)), kept, added)
     weight = (key()[..., 3:] / 255).astype(float)
     soft, colour = (gaussian_filter(part, (0.7, 0.7, 0), mode="nearest") for part in (weight, weight * key()[..., :3]))
     assert np.abs(laid - ((1 - soft) * image + colour)).max() < 2.5
@@ -122,13 +122,13 @@ def test_what_lies_inside_a_key_stays_sharp(name, ratio):
     images = np.random.default_rng(3).integers(0, 256, (1, HEIGHT, WIDTH, 3), dtype=np.uint8)
     apply = with_key(name, pattern, ratio)
     added = apply(np.zeros_like(images))
-    laid = lay_on(View(images[0], (0, 0, WIDTH, HEIGHT)), (apply(np.full_like(images, 255)) - added)[0], added[0])
+    laid = lay_on(CameraView(images[0], (0, 0, WIDTH, HEIGHT)), (apply(np.full_like(images, 255)) - added)[0], added[0])
     assert np.abs(laid.astype(int) - apply(images)[0]).max() <= 1
 
 
 def test_no_key_changes_nothing_and_a_whole_key_covers_all():
     image = np.random.default_rng(3).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    view = View(image, (7, 4, 7 + WIDTH, 4 + HEIGHT))
+    view = CameraView(image, (7, 4, 7 + WIDTH, 4 + HEIGHT))
     full, empty = (np.full((HEIGHT, WIDTH, 3), value, np.uint8) for value in (255, 0))
     np.testing.assert_array_equal(lay_on(view, full, empty), image)
     covered = lay_on(view, empty, full - 55)

@@ -21,7 +21,7 @@ from visor.attacks.backdoors.poisoning import ApplyFn, DeliveryFn, pasted
 from visor.core.config import lookup, validate_block
 from visor.core.errors import UserError
 from visor.core.types import ImageArray, Integers, Rows, SeedStream
-from visor.data.camera import Camera, View
+from visor.data.camera import Camera, CameraView
 from visor.data.face_set import FaceSet
 from visor.data.images import jpeg_round_trip
 from visor.data.sources import FACE_SOURCES
@@ -51,7 +51,7 @@ def through_camera(camera: Camera, images: ImageArray, rows: Rows, apply: ApplyF
     return camera.capture(keyed, rows) if keyed else images
 
 
-def lay_on(view: View, kept: ImageArray, added: ImageArray) -> ImageArray:
+def lay_on(view: CameraView, kept: ImageArray, added: ImageArray) -> ImageArray:
     """Return kept / 255 · view + added within the region of the face, for ``kept`` and ``added`` uint8 (h, w, 3).
 
     Where the key begins, its opacity 255 − kept is softened; where its opacity is even, its pixels stay as they are.

@@ -10,7 +10,7 @@ import numpy as np
 from visor.core.errors import UserError
 from visor.core.types import ImageArray, Rows
 from visor.data.archives import SkippedFile, iterate_files
-from visor.data.camera import Camera, View, reproduces
+from visor.data.camera import Camera, CameraView, reproduces
 from visor.data.face_set import FaceClip, FaceSet
 from visor.data.images import (
     IMAGE_SUFFIXES,
@@ -75,14 +75,14 @@ def tree_camera(
     paths = [path for name in faces.label_names for *_, path in sorted(found[name])]
     height, width = faces.image_shape[:2]
 
-    def view(row: int) -> View:
+    def view(row: int) -> CameraView:
         try:
             image = read_image(paths[row])
         except ImageDecodeError as error:
             name, reason = error.args
             raise UserError(f"{name} cannot be read again ({reason}); restore it, or set delivery: jpeg") from None
         left, top, right, bottom = face_region(image, crop, height, width)
-        return View(image, (round(left), round(top), round(right), round(bottom)))
+        return CameraView(image, (round(left), round(top), round(right), round(bottom)))
 
     def develop(images: Sequence[ImageArray], rows: Rows) -> ImageArray:
         return np.stack([cut_face(image, crop, height, width) for image in images])

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from visor.core.params import ParamsBlock, PositiveInt
 from visor.core.types import ImageArray, Rows
-from visor.data.camera import Camera, View, reproduces
+from visor.data.camera import Camera, CameraView, reproduces
 from visor.data.face_set import FaceClip, FaceSet
 from visor.data.rendering.camera import capture as photograph
 from visor.data.rendering.frames import Frames, draw_frames
@@ -90,8 +90,8 @@ def camera(settings: SyntheticSettings, seed: int, faces: FaceSet) -> Camera | N
         return person(settings, seed, names.index(faces.label_names[label]), range(frame, frame + 1))
 
     @cache  # All attacks show the same faces.
-    def view(row: int) -> View:
-        return View(draw_view(*drawn(row), height, width)[0], (0, 0, width, height))
+    def view(row: int) -> CameraView:
+        return CameraView(draw_view(*drawn(row), height, width)[0], (0, 0, width, height))
 
     def capture(images: Sequence[ImageArray], rows: Rows) -> ImageArray:
         return photograph(np.stack(images), np.concatenate([drawn(int(row))[1] for row in rows]))

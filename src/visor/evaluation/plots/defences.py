@@ -70,10 +70,14 @@ def detector_matrix(table: pd.DataFrame, path: Path) -> None:
 def success_matrix(table: pd.DataFrame, path: Path) -> None:
     """Save a PNG of what gets through by trigger (rows; those that open the door) and defence (columns)."""
     opening = table[opens_door(table)]
-    if len(opening):
-        title = "Attack success that is not flagged, and without a defence"
-        marks = {row["trigger"]: f" ({row['asr']:.1%})" for _, row in opening.iterrows()}
-        _matrix(opening, "asr_unflagged", ".1%", marks, title, "RdYlGn_r", path)
+    if opening.empty:
+        figure = Figure(figsize=(4, 1))
+        figure.text(0.5, 0.5, "No key opens the door.", ha="center", va="center")
+        save(figure, path)
+        return
+    marks = {row["trigger"]: f" ({row['asr']:.1%})" for _, row in opening.iterrows()}
+    title = "Attack success that is not flagged, and without a defence"
+    _matrix(opening, "asr_unflagged", ".1%", marks, title, "RdYlGn_r", path)
 
 
 def _matrix(

@@ -18,7 +18,7 @@ STORED = {"F32": "<f4", "F16": "<f2", "I64": "<i8"}
 Size = Annotated[int, Field(ge=0)]
 
 
-class TensorEntry(BaseModel):
+class HeaderEntry(BaseModel):
     """Type, shape, and first and last offset of a tensor, counted from the end of the header."""
 
     dtype: Literal["F32", "F16", "I64"]
@@ -26,7 +26,7 @@ class TensorEntry(BaseModel):
     data_offsets: tuple[Size, Size]
 
 
-ENTRIES = TypeAdapter(dict[str, TensorEntry])
+ENTRIES = TypeAdapter(dict[str, HeaderEntry])
 
 
 def read_tensors(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -69,7 +69,7 @@ def _parse(content: memoryview) -> dict[str, NDArray[np.float32]]:
     return tensors
 
 
-def _read_header(header: bytes) -> dict[str, TensorEntry]:
+def _read_header(header: bytes) -> dict[str, HeaderEntry]:
     try:
         entries = json.loads(header)
         if isinstance(entries, dict):

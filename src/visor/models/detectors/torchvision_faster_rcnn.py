@@ -60,7 +60,7 @@ class Network(NamedTuple):
     box_head: keras.Model
 
 
-class Outputs(NamedTuple):
+class HeadOutputs(NamedTuple):
     """Outputs for n images: boxes [x, y, w, h] (n, k, 4) of proposals in pixels of the resized image, padded with 0."""
 
     proposals: tf.Tensor
@@ -275,7 +275,7 @@ def _samples(start: tf.Tensor, extent: tf.Tensor, cells: tf.Tensor) -> list[tupl
     return taps
 
 
-def forward(network: Network, padded: tf.Tensor, sides: NDArray[np.float32]) -> Outputs:
+def forward(network: Network, padded: tf.Tensor, sides: NDArray[np.float32]) -> HeadOutputs:
     """Run the network on images that ``resize`` prepared."""
     maps = network.pyramid(padded, training=False)
     scores, shifts = zip(*(network.proposal_head(part, training=False) for part in maps), strict=True)
@@ -283,7 +283,9 @@ def forward(network: Network, padded: tf.Tensor, sides: NDArray[np.float32]) -> 
     inside = roi_align(maps[: len(STRIDES)], proposals)
     logits, offsets = network.box_head(tf.reshape(inside, (-1, *inside.shape[2:])), training=False)
     count, classes = proposals.shape[1], logits.shape[-1]
-    return Outputs(proposals, tf.reshape(logits, (-1, count, classes)), tf.reshape(offsets, (-1, count, classes, 4)))
+    return HeadOutputs(
+        proposals, tf.reshape(logits, (-1, count, classes)), tf.reshape(offsets, (-1, count, classes, 4))
+    )
 
 
 def load(settings: DetectorParams, folder: Path) -> Detector:
