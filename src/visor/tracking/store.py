@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visor.core.errors import UserError, shorten
+from visor.core.files import atomic_write
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -80,7 +81,10 @@ def open_experiment(root: Path, address: str, experiment: str) -> Iterator[tuple
 
 
 def _check_database(address: str) -> None:
-    """Raise sqlite3.Error if a database file cannot be written: MLflow would try again and again."""
+    """Create a database file that does not exist; raise sqlite3.Error if it cannot be written.
+
+    MLflow would try again and again.
+    """
     from mlflow.store.db import utils
     from sqlalchemy import make_url
 
@@ -89,9 +93,19 @@ def _check_database(address: str) -> None:
         utils._get_alembic_config = _alembic_config
     database = make_url(address).database if address.startswith("sqlite:") else None
     if database and Path(database).parent.is_dir():
+        if not Path(database).exists() or not Path(database).stat().st_size:
+            _create_database(Path(database))
         with closing(sqlite3.connect(database)) as connection:
             connection.execute("BEGIN")
             connection.execute("CREATE TABLE probe (x)")  # Never committed; a lock alone a read-only file gives, too.
+
+
+def _create_database(path: Path) -> None:
+    """Create an empty database of MLflow, all of it or nothing: one that was left half-made would never work again."""
+    from mlflow import MlflowClient
+
+    with atomic_write(path) as temporary:
+        MlflowClient(_default_address(temporary)).search_experiments(max_results=1)
 
 
 def _alembic_config(db_url: str, alembic_dir: str | None = None) -> "Config":
