@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from mlflow.store.db import utils
 
 from tests.support.project import ROOT
@@ -493,6 +494,21 @@ def test_a_database_that_cannot_be_written_is_one_sentence(tmp_path, capfd, data
     with refused, open_experiment(tmp_path, f"sqlite:///{tmp_path / database}", "visor"):
         pass
     assert capfd.readouterr().err == "", "MLflow warns each time that it tries again"
+
+
+def test_a_database_gets_its_name_when_it_is_complete(tmp_path, monkeypatch):
+    address = f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "search_experiments", interrupt)
+        with pytest.raises(KeyboardInterrupt), open_experiment(tmp_path, address, "visor"):
+            pass
+    assert {path.name: path.stat().st_size for path in tmp_path.iterdir()} == {"mlflow.db": 0}
+    with open_experiment(tmp_path, address, "visor") as (client, number):
+        assert client.get_experiment(number).name == "visor"
 
 
 def test_a_folder_may_have_any_name(root, tmp_path, monkeypatch):

@@ -93,11 +93,11 @@ def _check_database(address: str) -> None:
         utils._get_alembic_config = _alembic_config
     database = make_url(address).database if address.startswith("sqlite:") else None
     if database and Path(database).parent.is_dir():
-        if not Path(database).exists() or not Path(database).stat().st_size:
-            _create_database(Path(database))
         with closing(sqlite3.connect(database)) as connection:
             connection.execute("BEGIN")
             connection.execute("CREATE TABLE probe (x)")  # Never committed; a lock alone a read-only file gives, too.
+        if not Path(database).stat().st_size:
+            _create_database(Path(database))
 
 
 def _create_database(path: Path) -> None:
