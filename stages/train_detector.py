@@ -11,6 +11,8 @@ from visor.models.detectors import TRAINABLE
 from visor.models.detectors.initial_weights import load_initial_weights
 from visor.models.training import configure_tensorflow, fit
 
+SAMPLE = 8  # scenes that set the statistics of a published backbone
+
 
 def main(name: str) -> None:
     params = load_params()
@@ -19,13 +21,13 @@ def main(name: str) -> None:
     if not settings.training:
         raise UserError(f"params.yaml: detectors.{name} has no training; add epochs, batch and learning_rate")
     model = storage.build_model(module.build, settings.options, f"detectors.{name}.options")
-    if settings.training.weights:
-        load_initial_weights(model, module.build, Path(settings.training.weights))
-    module.select_layers(model, settings.training.layers)
     scenes, side = open_scenes(Path("data/scenes.h5"), untrusted=True), model.input_shape[1]
     train, validation = (
         scene_training_data(scenes, scenes.rows(part), side, params.seed) for part in ("train", "validation")
     )
+    if weights := settings.training.weights:
+        load_initial_weights(model, module.build, weights, lambda: next(iter(train.batches(SAMPLE, None)))[0])
+    module.select_layers(model, settings.training.layers)
 
     history = Path(f"metrics/history/detector/{name}.csv")
     fit(model, module.losses, train, validation, settings.training, params.compute, params.seed, history)

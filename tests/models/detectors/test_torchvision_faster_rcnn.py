@@ -123,10 +123,18 @@ def channels_first(features):
 
 
 def test_parameters(network):
-    """41,755,286 with 91 classes; here a bias takes the place of each frozen batch normalisation."""
+    """41,755,286 with 91 classes, and scale and shift of each frozen batch normalisation."""
     assert len(shapes()) == 295
     assert sum(np.prod(shape) for shape in shapes().values()) == 41_861_526 - (91 - CLASSES) * 5 * 1025
-    assert sum(part.count_params() for part in network) == 41_755_286 - (91 - CLASSES) * 5 * 1025 + 26_560
+    assert sum(part.count_params() for part in network) == 41_755_286 - (91 - CLASSES) * 5 * 1025 + 2 * 26_560
+
+
+def test_parameters_that_are_trained():
+    """As torchvision counts them: frozen batch normalisation is no parameter."""
+    model = torchvision.build(800)
+    assert sum(int(np.prod(variable.shape)) for variable in model.trainable_variables) == 41_299_161
+    torchvision.select_layers(model, "predictions")
+    assert sum(int(np.prod(variable.shape)) for variable in model.trainable_variables) == 15 * 257 + 10 * 1025
 
 
 def test_the_transform_is_torchvisions():
@@ -169,7 +177,7 @@ def test_detections_are_torchvisions(network):
     proposals = corners(outputs.proposals[0])
     distances = [np.abs(proposals - box).max(1).min() for box in REFERENCES["proposals"]]
     assert (np.array(distances) < 0.1).mean() >= 0.99
-    detector = torchvision.detector(network, 0.5, MIN_SIDE, 5)
+    detector = torchvision.photo_detector(network, 0.5, MIN_SIDE, 5)
     (found,) = detector.detect(PICTURE[None])
     wanted = REFERENCES["detected_labels"] == 5
     boxes, scores = REFERENCES["detected_boxes"][wanted], REFERENCES["detected_scores"][wanted]
@@ -184,7 +192,7 @@ def test_detections_are_torchvisions(network):
 
 def test_losses_have_gradients(network, monkeypatch):
     monkeypatch.setattr(torchvision, "PROPOSALS", 40)
-    detector = torchvision.detector(network, 0.5, 64, 5)
+    detector = torchvision.photo_detector(network, 0.5, 64, 5)
     loss = DETECTOR_LOSSES["suppress"](detector.pre_nms, detector.loss, 0.9, 1.0)
     with tf.GradientTape() as tape:
         images = tf.constant(np.stack([PICTURE, PICTURE[::-1]]) / np.float32(255))
@@ -204,8 +212,8 @@ def load(path, **options):
 
 
 def test_a_file_is_loaded_by_the_command_line(monkeypatch, tmp_path):
-    calls = []
-    monkeypatch.setattr(torchvision, "load_network", lambda *arguments: calls.append(arguments) or torchvision.build(3))
+    calls, small = [], torchvision.build_network(3)
+    monkeypatch.setattr(torchvision, "load_network", lambda *arguments: calls.append(arguments) or small)
     detector = load(tmp_path / "a.safetensors", min_side=320, face=2, epsilon=1e-5)
     assert (detector.name, detector.threshold, detector.loss) == ("torchvision_faster_rcnn", 0.5, None)
     assert calls == [(tmp_path / "a.safetensors", 1e-5)]

@@ -2,6 +2,7 @@
 
 The detectors in ``TRAINABLE``, which ``train_detector`` trains, also have ``build(input_size, …)``,
 ``losses(model, images, truth, training)``, ``select_layers(model, layers)`` and ``detector(model, threshold)``.
+``initial_weights.py`` has what a training can start from.
 
 Example:
     >>> from pathlib import Path
@@ -30,4 +31,4 @@ DETECTORS: dict[str, ModuleType] = {
     "frozen_graph": frozen_graph,
     "torchvision_faster_rcnn": torchvision_faster_rcnn,
 }
-TRAINABLE = {name: DETECTORS[name] for name in ("ssd", "faster_rcnn")}
+TRAINABLE = {name: DETECTORS[name] for name in ("ssd", "faster_rcnn", "torchvision_faster_rcnn")}
