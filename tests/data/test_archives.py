@@ -207,7 +207,7 @@ def pax(**values: str) -> bytes:
     return header(tarfile.XHDTYPE, lines)
 
 
-MONSTERS = {
+ODD_HEADERS = {
     "long pax header": (header(tarfile.XHDTYPE, bytes(2 << 20)), "a header is too long"),
     "long GNU name": (header(tarfile.GNUTYPE_LONGNAME, bytes(2 << 20)), "a header is too long"),
     "endless chain of headers": (pax(a="b") * 5000, "too many headers"),
@@ -226,10 +226,10 @@ MONSTERS = {
 }
 
 
-@pytest.mark.parametrize("kind", MONSTERS)
-def test_monstrous_headers_are_refused_in_one_sentence(tmp_path, kind):
-    data, words = MONSTERS[kind]
-    path = tmp_path / "monster.tar.gz"
+@pytest.mark.parametrize("kind", ODD_HEADERS)
+def test_odd_headers_are_refused_in_one_sentence(tmp_path, kind):
+    data, words = ODD_HEADERS[kind]
+    path = tmp_path / "odd.tar.gz"
     path.write_bytes(gzip.compress(data + WHOLE))
     with pytest.raises(UserError, match=words) as caught:
         read(path)
