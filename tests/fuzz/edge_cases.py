@@ -412,7 +412,7 @@ MAY_BE_ACCEPTED = {
 
 
 def edge_cases_of(name):
-    """Return the edge cases of a reader: name → bytes, or what makes the thing at a path; and whether it may accept them."""
+    """Return the edge cases of a reader: name → bytes, or what makes it at a path; and whether it may be accepted."""
     loose = re.compile(rf"^~|{MAY_BE_ACCEPTED[name]}" if name in MAY_BE_ACCEPTED else "^~")
     cases = ({} if name == "bundle" else PLACES) | CONTENTS | FAMILIES[name]()
     return {key: (content, bool(loose.search(key))) for key, content in cases.items()}
