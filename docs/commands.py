@@ -16,7 +16,7 @@ MEANT = {
     "DATA.h5": "clean_test_data.h5",
     "NET.h5": "sunglasses_bd_net.h5",
     "VAE.h5": "vae.h5",
-    "dodge/FILE.h5": "dodge/pgd_0.06275x30.h5",
+    "dodge/FILE.h5": "dodge/pgd_16x30.h5",
     "--out FILE": "--out other.html",
     "/your/folder": "own",
     "http://host:5000": "http://127.0.0.1:5000",
