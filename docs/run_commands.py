@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from docs.commands import Command, Serve, Skip, documented, meant, recipe
 
 ROOT = Path(__file__).parents[1]
-SECONDS = 600  # that one command may take
+SECONDS = 1200  # that one command may take
 
 
 class Shell(NamedTuple):
@@ -115,18 +115,23 @@ def attempt(shell: Shell, command: Command) -> str:
 
 def run(shell: Shell, words: str, answer: str = "", status: int = 0) -> None:
     """Run a command line to its end, with ``answer`` as its input; raise if its exit code is not ``status``."""
-    done = subprocess.run(
+    process = subprocess.Popen(
         ["bash", "-c", words],
         cwd=shell.root,
         env=shell.environment,
-        input=f"{answer}\n".encode(),
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=SECONDS,
         start_new_session=True,  # without a terminal, passwords are read from the input
     )
-    if done.returncode != status:
-        raise subprocess.CalledProcessError(done.returncode, words, done.stdout)
+    try:
+        output, _ = process.communicate(f"{answer}\n".encode(), SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # and what it started: DVC would hold its lock
+        process.wait()
+        raise
+    if process.returncode != status:
+        raise subprocess.CalledProcessError(process.returncode, words, output)
 
 
 def serve(shell: Shell, words: str, ready: str) -> None:
