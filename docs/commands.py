@@ -1,4 +1,4 @@
-"""Every command of README.md and docs/*.md, and how docs/run_commands.py runs each without a person watching."""
+"""The commands in README.md and docs/*.md, and how docs/run_commands.py runs each of them unattended."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 PROGRAMS = ("visor", "dvc", "make", "python", "git", "pip", "source", "export", "rm", "cp")
 PAGES = ("README.md", "docs/*.md")
-# What stands in for a placeholder of the pages; docs/stand_ins.py makes the files.
+# Placeholder in the pages → what is used in its place; docs/stand_ins.py makes the files.
 MEANT = {
     "PHOTO…": "photos/",
     "IMAGE…": "face.png",
@@ -16,7 +16,7 @@ MEANT = {
     "DATA.h5": "clean_test_data.h5",
     "NET.h5": "sunglasses_bd_net.h5",
     "VAE.h5": "vae.h5",
-    "dodge/FILE.h5": "dodge/pgd_0.06275x30.h5",
+    "dodge/FILE.h5": "dodge/pgd_16x30.h5",
     "--out FILE": "--out other.html",
     "/your/folder": "own",
     "http://host:5000": "http://127.0.0.1:5000",
@@ -36,7 +36,7 @@ class Command(NamedTuple):
 
 
 class Run(NamedTuple):
-    """It is run to its end, with ``more`` options, that make it cheap, behind it; what it asks is answered."""
+    """It is run to its end, with ``more`` options added that make it cheap; ``answer`` is its input."""
 
     more: str = ""
     answer: str = ""
@@ -44,7 +44,7 @@ class Run(NamedTuple):
 
 
 class Serve(NamedTuple):
-    """It goes on until the page ends, or another does; it must print ``ready``."""
+    """It keeps running until the page ends or another such command starts; it must print ``ready``."""
 
     ready: str
 
@@ -152,7 +152,7 @@ def is_command(words: str) -> bool:
 
 
 def without_comment(line: str) -> str:
-    """Return what a shell sees of a line; what stands further right says what a command is for."""
+    """Return the command of a line, without the comment behind it."""
     return re.split(r"\s+# |\s{2,}", line.strip())[0]
 
 

@@ -81,7 +81,7 @@ class Seed(NamedTuple):
 
 
 class Reader(NamedTuple):
-    """``call(path)``; ``seeds``, by name, are taken; ``file``: the name that the file needs."""
+    """``call(path)``; ``seeds``, by name, are accepted; ``file``: the name that the file needs."""
 
     call: Callable[[Path], object]
     seeds: Callable[[], dict[str, Seed]]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from visor.cli.common import ForceFile, warn
+from visor.cli.common import ForceFile, Seed, Threads, warn
 from visor.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ Defence = Annotated[
 ]
 CleanData = Annotated[
     Path | None,
-    typer.Option(help="HDF5 with clean `data`, and `label` or not: the defence is fitted on it, the threshold set."),
+    typer.Option(help="HDF5 with clean `data`, optionally with `label`, to fit the defence and its threshold on."),
 ]
 SecondOpinion = Annotated[
-    str | None, typer.Option(help="Published recogniser that second_opinion and suite ask: dlib_resnet.")
+    str | None, typer.Option(help="Published recogniser for second_opinion and suite, such as dlib_resnet.")
 ]
 Scale = Annotated[Literal["auto", "1", "255"], typer.Option(help="Divisor of pixels in 0..255 for the network.")]
 ScaleBy = Annotated[
@@ -104,15 +104,13 @@ def fit_autoencoder(
     latent: Annotated[int, typer.Option(min=1, help="Latent dimension; the contest's reference had 1000.")] = 64,
     width: Annotated[int, typer.Option(min=1, help="Filters of the first convolution.")] = 16,
     beta: Annotated[float, typer.Option(min=0, help="Weight of the KL divergence.")] = 0.5,
-    epochs: Annotated[int, typer.Option(min=1)] = 60,
-    batch: Annotated[int, typer.Option(min=1)] = 16,
-    learning_rate: Annotated[float, typer.Option(min=1e-9)] = 2e-3,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = 60,
+    batch: Annotated[int, typer.Option(min=1, help="Images per step.")] = 16,
+    learning_rate: Annotated[float, typer.Option(min=1e-9, help="Learning rate of Adam.")] = 2e-3,
     calibration: Annotated[float, typer.Option(min=0, max=1, help="Fraction held out to set the threshold.")] = 0.25,
     deviations: Annotated[float, typer.Option(help="Threshold: mean + this·std of the held-out losses.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0)] = 1,
-    threads: Annotated[
-        int, typer.Option(min=1, help="Number of threads; results are reproducible only for the same number.")
-    ] = 2,
+    seed: Seed = 1,
+    threads: Threads = 2,
     force: ForceFile = False,
 ) -> None:
     """Fit the autoencoder on clean images and set the threshold on a held-out part."""

@@ -1,7 +1,7 @@
-"""Hand-made monsters: families of files that a reader refuses, or may take where ``MAY_BE_TAKEN`` says so.
+"""Edge cases made by hand: families of files that a reader refuses, or may accept where ``MAY_BE_ACCEPTED`` says so.
 
 Those that are one line of text are in ``corpus/``, with Python's escapes: ``9*x`` is x nine times, and ``~`` begins
-what is odd and may be taken.
+what is odd and may be accepted.
 """
 
 import gzip
@@ -57,12 +57,12 @@ CONTENTS = {  # another format, or none
 
 def corpus(name):
     """Return the lines of a file in ``corpus/`` as they are written there → what they stand for."""
-    monsters = {}
+    cases = {}
     for line in (CORPUS / f"{name}.txt").read_text().split("\n")[:-1]:
         times, _, text = (line.lstrip("~") if re.match(r"~?\d+\*", line) else f"1*{line.lstrip('~')}").partition("*")
         content = text.encode("latin-1", "backslashreplace").decode("unicode_escape") * int(times)
-        monsters[line] = content.encode("utf-8", "surrogatepass")
-    return monsters
+        cases[line] = content.encode("utf-8", "surrogatepass")
+    return cases
 
 
 def png(width, height, bits=8, kind=2, *chunks, rows=b"\0" * 14):
@@ -77,7 +77,7 @@ def tiff(*entries):
     return b"II*\0" + struct.pack("<IH", 8, len(entries)) + fields + struct.pack("<I", 8)
 
 
-def photo_monsters():
+def photo_edge_cases():
     exif, zeros = b"Exif\0\0" + tiff((0x0112, 3, 0xFFFFFFFF, 8), (0x8769, 4, 1, 8)), zlib.compress(bytes(64 << 20))
     jpeg, bmp = readers.photos()["JPEG"].content, "<IIIIiiHH"
     chunks = {
@@ -87,14 +87,14 @@ def photo_monsters():
         "EXIF": [(b"eXIf", exif[6:])],
         "animation": [(b"acTL", struct.pack(">II", 1 << 31, 0))],
     }
-    monsters = {f"PNG, {name}": png(2, 2, 8, 2, *(chunk(*part) for part in parts)) for name, parts in chunks.items()}
+    cases = {f"PNG, {name}": png(2, 2, 8, 2, *(chunk(*part) for part in parts)) for name, parts in chunks.items()}
     for size in ((1 << 31) - 1, 65_535, 50_001):
-        monsters |= {f"PNG {size}": png(size, size), f"PPM {size}": b"P6 %d %d 255\n" % (size, size)}
-        monsters[f"BMP {size}"] = b"BM" + struct.pack(bmp, 99, 0, 54, 40, size, -size, 1, 24) + bytes(24)
-        monsters[f"GIF {size}"] = b"GIF89a" + struct.pack("<HH", size & 0xFFFF, size & 0xFFFF) + b"\0\0\0"
+        cases |= {f"PNG {size}": png(size, size), f"PPM {size}": b"P6 %d %d 255\n" % (size, size)}
+        cases[f"BMP {size}"] = b"BM" + struct.pack(bmp, 99, 0, 54, 40, size, -size, 1, 24) + bytes(24)
+        cases[f"GIF {size}"] = b"GIF89a" + struct.pack("<HH", size & 0xFFFF, size & 0xFFFF) + b"\0\0\0"
     for header in ((0, 2), (2, 2, 3), (2, 2, 8, 5), (2, 2, 8, 3), (2, 2, 16, 6)):
-        monsters[f"PNG of {header}"] = png(*header)
-    return monsters | {
+        cases[f"PNG of {header}"] = png(*header)
+    return cases | {
         "PNG whose rows go on": png(2, 2, rows=bytes(64 << 20)),
         "PNG without rows": png(2, 2, rows=b""),
         "TIFF in circles": tiff((256, 4, 1, 2), (257, 4, 1, 2)),
@@ -184,44 +184,44 @@ def replace(write, name, like, root):
     write(root, name, like)
 
 
-def hdf5_monsters(content):
+def hdf5_edge_cases(content):
     """Each dataset and each attribute of an HDF5 file replaced by each of the above."""
     found = {}
     with h5py.File(io.BytesIO(content)) as root:
         root.visititems(lambda name, item: found.update({name: item[()] if isinstance(item, h5py.Dataset) else None}))
         attributes = [(name, key) for name in ("/", *found) for key in root[name].attrs]
-    monsters = {
+    cases = {
         f"{name} is {kind}": edited(content, partial(replace, write, name, like))
         for name, like in found.items()
         for kind, write in DATASETS.items()
         if like is not None
     }
     for name, key in attributes:
-        monsters[f"attribute {key} of {name} is missing"] = edited(
+        cases[f"attribute {key} of {name} is missing"] = edited(
             content, lambda root, n=name, k=key: root[n].attrs.pop(k)
         )
         for kind, value in ATTRIBUTES.items():
             change = lambda root, n=name, k=key, v=value: root[n].attrs.__setitem__(k, v)  # noqa: E731
-            monsters[f"attribute {key} of {name} is {kind}"] = edited(content, change)
+            cases[f"attribute {key} of {name} is {kind}"] = edited(content, change)
     if b"GCOL" in content:
-        monsters["heap without end"] = loop_heap(content)
-    return monsters | {f"cut at {end}": content[: len(content) * end // 9] for end in range(1, 9)}
+        cases["heap without end"] = loop_heap(content)
+    return cases | {f"cut at {end}": content[: len(content) * end // 9] for end in range(1, 9)}
 
 
 VALUES = ("null", "-1", "1e400", ".nan", "[]", "{}", "true", "'x'", "9" * 400, "[[1]]", "{a: {b: 1}}", '"\\e[2J"')
 
 
-def yaml_monsters(seeds):
+def yaml_edge_cases(seeds):
     """The corpus alone and behind what is valid, and each key with each of ``VALUES``."""
     (valid,) = (seed.content for seed in seeds.values())
-    monsters = corpus("yaml")
-    monsters |= {f"{name}, at the end": valid + b"\n" + content for name, content in monsters.items()}
+    cases = corpus("yaml")
+    cases |= {f"{name}, at the end": valid + b"\n" + content for name, content in cases.items()}
     for key in re.findall(rb"^\w+:", valid, re.MULTILINE):
         pattern = re.compile(rb"^%s.*\n(?:[ #-].*\n|\n)*" % key, re.MULTILINE)
         for value in VALUES:
             line = key + f" {value}\n".encode()
-            monsters[f"{key.decode()} {value:.9}"] = pattern.sub(lambda _, line=line: line, valid)
-    return monsters
+            cases[f"{key.decode()} {value:.9}"] = pattern.sub(lambda _, line=line: line, valid)
+    return cases
 
 
 def tar_header(kind, size):
@@ -230,21 +230,21 @@ def tar_header(kind, size):
     return readers.with_header_checksums((front + b" " * 8 + kind).ljust(257, b"\0") + b"ustar\x0000".ljust(255, b"\0"))
 
 
-def tar_monsters():
+def tar_edge_cases():
     plain, members = readers.trees()["tar"].content, readers.members()
     sizes = (b"77777777777", b"-0000000001", b"\x80" + b"\xff" * 11, b"\xff" * 12, b"\x80\0\0\0\x7f" + b"\xff" * 7)
     pax = {"GNU.sparse.size": "9" * 20, "GNU.sparse.map": "1,2," * 400, "size": "-5", "path": "../x"}
-    monsters = {f"{name:.30}": tar([*members, (content.decode(), b"")]) for name, content in corpus("names").items()}
-    monsters |= {f"cut at {end}": plain[: len(plain) * end // 9] for end in range(1, 9)}
-    monsters |= {
+    cases = {f"{name:.30}": tar([*members, (content.decode(), b"")]) for name, content in corpus("names").items()}
+    cases |= {f"cut at {end}": plain[: len(plain) * end // 9] for end in range(1, 9)}
+    cases |= {
         f"{kind} of {size}": tar_header(kind, size) + bytes(2048)
         for kind in (b"0", b"x", b"g", b"L", b"S")
         for size in sizes
     }
-    monsters |= {f"pax {key}": tar(members[:1], pax_headers={key: value}) for key, value in pax.items()}
-    monsters |= {f"half a {mode}": readers.trees()[mode].content[:-40] for mode in ("gz", "bz2", "xz")}
-    monsters |= {f"{kind} in {kind}": tar_header(kind, b"0") * 2000 + plain for kind in (b"x", b"L")}
-    return monsters | {
+    cases |= {f"pax {key}": tar(members[:1], pax_headers={key: value}) for key, value in pax.items()}
+    cases |= {f"half a {mode}": readers.trees()[mode].content[:-40] for mode in ("gz", "bz2", "xz")}
+    cases |= {f"{kind} in {kind}": tar_header(kind, b"0") * 2000 + plain for kind in (b"x", b"L")}
+    return cases | {
         "sea of zeros": gzip.compress(plain[:4096]) + gzip.compress(bytes(1 << 20)) * 300,
         "zip": archive({"../Ann/Ann_1.jpg": b"a"}),
         "links": tar([("Ann/Ann_1.jpg", b"")], type=tarfile.SYMTYPE, linkname="/etc/passwd"),
@@ -253,11 +253,11 @@ def tar_monsters():
     }
 
 
-def zip_monsters():
+def zip_edge_cases():
     """What no program puts into a ``.keras`` file."""
     valid = {"config.json": CHAIN.encode(), "model.weights.h5": hdf5_file(readers.keras_3_weights)}
     entry, whole = b"PK\1\2\x14\3\x14\0\0", archive(valid)
-    monsters = {
+    cases = {
         "cut": whole[:-30],
         "locked": whole.replace(entry, entry[:-1] + b"\1"),
         "names": archive({f"a{n}": b"" for n in range(70_000)}),
@@ -266,33 +266,33 @@ def zip_monsters():
         others = {key: value for key, value in valid.items() if key != name}
         start = whole.rindex(name.encode()) - 22
         promise = whole[:start] + b"\xff\xff\xff\x7f" + whole[start + 4 :]
-        monsters |= {
+        cases |= {
             f"{name} missing": archive(others),
             f"{name} empty": archive(others | {name: b""}),
             f"{name} promises": promise,
         }
-        monsters[f"{name} of zeros"] = archive(others | {name: bytes(8 << 20)}, zipfile.ZIP_DEFLATED)
+        cases[f"{name} of zeros"] = archive(others | {name: bytes(8 << 20)}, zipfile.ZIP_DEFLATED)
         for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
             packed = bytearray(archive(others | {name: content * 9}, method))
             start = packed.index(name.encode()) + len(name) + 9
             packed[start : start + 21] = b"\xff" * 21
-            monsters[f"{name}, damaged in method {method}"] = bytes(packed)
-    return monsters
+            cases[f"{name}, damaged in method {method}"] = bytes(packed)
+    return cases
 
 
 CHANGES = (None, -1, 0, True, 1 << 40, 10**400, 1e300, float("nan"), "x", [], {}, [[1]], {"class_name": "Lambda"})
 
 
-def config_monsters():
+def config_edge_cases():
     """Each value in the JSON of a network replaced by each of ``CHANGES``, and layers that are not allowed."""
     kinds = ("Lambda", "TFOpLambda", "TextVectorization", "os.system", "Dense" * 99, "\x1b[2J", "RNN", "Functional")
-    monsters = {f"layer of class {kind:.20}": config_json((kind, {})) for kind in kinds}
-    monsters |= {
+    cases = {f"layer of class {kind:.20}": config_json((kind, {})) for kind in kinds}
+    cases |= {
         "wide": config_json(("Flatten", {}), ("Dense", {"units": 1 << 24})),
         "deep": "[" * 100_000,
         "null": "null",
     }
-    monsters["1001 layers"] = config_json(*[("ReLU", {})] * 1001)
+    cases["1001 layers"] = config_json(*[("ReLU", {})] * 1001)
     model = json.loads(CHAIN)
 
     def visit(part, where):
@@ -300,16 +300,16 @@ def config_monsters():
             before = part[key]
             for value in CHANGES:
                 part[key] = value
-                monsters[f"{where}.{key} is {value!r:.20}"] = json.dumps(model)
+                cases[f"{where}.{key} is {value!r:.20}"] = json.dumps(model)
             part[key] = before
             if isinstance(before, (dict, list)):
                 visit(before, f"{where}.{key}")
 
     visit(model, "model")
-    return {name: keras_2(text) for name, text in monsters.items()}
+    return {name: keras_2(text) for name, text in cases.items()}
 
 
-def graph_monsters():
+def graph_edge_cases():
     from tensorflow.core.framework import graph_pb2
 
     valid = readers.graphs()["graph"].content
@@ -345,7 +345,7 @@ def graph_monsters():
     return {name: changed(change) for name, change in changes.items()} | {"deep": b"\x12\xff\xff\x7f" * 5000}
 
 
-def array_monsters():
+def array_edge_cases():
     headers = {name: text + b"\n" for name, text in corpus("npy").items()}
     arrays = {
         name: b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text + bytes(48) for name, text in headers.items()
@@ -353,7 +353,7 @@ def array_monsters():
     return arrays | {"many names": b"a\n" * 9_000_000}
 
 
-def bundle_monsters():
+def bundle_edge_cases():
     png, stanza = readers.photos()["PNG"].content, b"-> scrypt " + b"A" * 22 + b" %d\n" + b"A" * 43
     names = (
         "../a.png",
@@ -367,33 +367,33 @@ def bundle_monsters():
         "",
         "a.png/",
     )
-    monsters = {f"name {name!r:.20}": archive({name: png}) for name in names}
+    cases = {f"name {name!r:.20}": archive({name: png}) for name in names}
     headers = {f"scrypt 2^{work}": [stanza % work] for work in (0, 30, 64, 99999)}
     headers |= {"many stanzas": [stanza % 1] * 20_000, "long stanza": [stanza % 1 + b"A" * (8 << 20)]}
     for name, lines in headers.items():
-        monsters[name] = b"\n".join([b"age-encryption.org/v1", *lines, b"--- " + b"A" * 43, bytes(99)])
-    return monsters | {"no PNG": archive({"a.png": b"GIF89a"}), "many": archive({f"{n}.png": b"" for n in range(999)})}
+        cases[name] = b"\n".join([b"age-encryption.org/v1", *lines, b"--- " + b"A" * 43, bytes(99)])
+    return cases | {"no PNG": archive({"a.png": b"GIF89a"}), "many": archive({f"{n}.png": b"" for n in range(999)})}
 
 
 FAMILIES = {
-    **dict.fromkeys(("photo", "key"), photo_monsters),
+    **dict.fromkeys(("photo", "key"), photo_edge_cases),
     **{
-        name: lambda name=name: hdf5_monsters(next(iter(readers.READERS[name].seeds().values())).content)
+        name: lambda name=name: hdf5_edge_cases(next(iter(readers.READERS[name].seeds().values())).content)
         for name in ("faces", "scenes", "csaw", "data", "autoencoder", "weights")
     },
-    **dict.fromkeys(("lfw", "folder"), tar_monsters),
+    **dict.fromkeys(("lfw", "folder"), tar_edge_cases),
     **{
-        name: lambda name=name: yaml_monsters(readers.READERS[name].seeds())
+        name: lambda name=name: yaml_edge_cases(readers.READERS[name].seeds())
         for name in ("params", "service", "lock", "pin")
     },
     **dict.fromkeys(("metrics", "saved model"), lambda: corpus("json")),
     "wider face": lambda: corpus("annotations"),
-    "bundle": bundle_monsters,
-    "network": lambda: hdf5_monsters(keras_2()) | config_monsters() | zip_monsters(),
-    "graph": graph_monsters,
-    "class names": array_monsters,
+    "bundle": bundle_edge_cases,
+    "network": lambda: hdf5_edge_cases(keras_2()) | config_edge_cases() | zip_edge_cases(),
+    "graph": graph_edge_cases,
+    "class names": array_edge_cases,
 }
-MAY_BE_TAKEN = {
+MAY_BE_ACCEPTED = {
     **dict.fromkeys(("photo", "key"), "animation|texts?|EXIF|go on|16, 6"),
     "faces": "attribute (source|licence)|(videos|rows) is negative",
     "scenes": "attribute (source|licence)|attributes is negative",
@@ -411,8 +411,8 @@ MAY_BE_TAKEN = {
 }
 
 
-def monsters_of(name):
-    """Return the monsters of a reader: name → bytes or what makes the thing at a path, and whether it may be taken."""
-    loose = re.compile(rf"^~|{MAY_BE_TAKEN[name]}" if name in MAY_BE_TAKEN else "^~")
-    monsters = ({} if name == "bundle" else PLACES) | CONTENTS | FAMILIES[name]()
-    return {key: (content, bool(loose.search(key))) for key, content in monsters.items()}
+def edge_cases_of(name):
+    """Return the edge cases of a reader: name → bytes, or what makes it at a path; and whether it may be accepted."""
+    loose = re.compile(rf"^~|{MAY_BE_ACCEPTED[name]}" if name in MAY_BE_ACCEPTED else "^~")
+    cases = ({} if name == "bundle" else PLACES) | CONTENTS | FAMILIES[name]()
+    return {key: (content, bool(loose.search(key))) for key, content in cases.items()}
