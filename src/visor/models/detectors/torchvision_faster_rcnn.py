@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from visor.core.errors import UserError
+from visor.core.errors import UserError, shorten
 from visor.core.params import DetectorParams
 from visor.core.tf import KerasTensor, keras, layers, tf
-from visor.models.detectors import safetensors
+from visor.models import safetensors
 from visor.models.detectors.base import Detector, compile_detect
 
 MEANS, DEVIATIONS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of red, green and blue
@@ -40,6 +40,7 @@ FORMER_NAMES = {
     r"^rpn\.head\.conv\.(weight|bias)$": r"rpn.head.conv.0.0.\1",
     r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d)\.(weight|bias)$": r"\1.0.\2",
 }
+ADVICE = "choose a Faster R-CNN with ResNet-50"
 CONVERSION = (
     "python -c \"import torch, safetensors.torch as s; s.save_file({k: v.contiguous() for k, v in torch.load('IN.pth', "
     "map_location='cpu', weights_only=True).items()}, 'OUT.safetensors')\""
@@ -126,20 +127,25 @@ def load_network(path: Path, epsilon: float) -> Network:
     for key, values in safetensors.read_tensors(path).items():
         for former, name in FORMER_NAMES.items():
             key = re.sub(former, name, key)
+        if key in tensors:
+            raise UserError(f"{path} has {shorten(key)} under two names; {ADVICE}")
         tensors[key] = values
-    head = "roi_heads.box_predictor.cls_score.weight"
-    if head not in tensors:
+    scores, boxes = (tensors.get(f"roi_heads.box_predictor.{part}.weight") for part in ("cls_score", "bbox_pred"))
+    if scores is None or boxes is None:
         advice = "if the state dict lies under a key such as model or state_dict, save that alone"
-        raise UserError(f"{path} has no tensor {head}; {advice}")
-    network = build(len(tensors[head]))
+        raise UserError(f"{path} has no tensor roi_heads.box_predictor.cls_score.weight or bbox_pred.weight; {advice}")
+    classes = scores.shape[0] if scores.shape else 0
+    if classes < 2 or scores.shape != (classes, UNITS) or boxes.shape != (4 * classes, UNITS):
+        raise UserError(f"{path}: roi_heads.box_predictor has weights of another shape; {ADVICE}")
+    network = build(classes)
     for layer in (layer for part in network for layer in part.layers if layer.weights):
         shapes = [tuple(variable.shape) for variable in layer.weights]
         weights = _take_weights(tensors, layer.name, epsilon, path)
         if [values.shape for values in weights] != shapes:
-            raise UserError(f"{path}: {layer.name} has weights of another shape; choose a Faster R-CNN with ResNet-50")
+            raise UserError(f"{path}: {layer.name} has weights of another shape; {ADVICE}")
         layer.set_weights(weights)
     if tensors:
-        raise UserError(f"{path} has {min(tensors)}, which this network lacks; choose a Faster R-CNN with ResNet-50")
+        raise UserError(f"{path} has {shorten(min(tensors))}, which this network lacks; {ADVICE}")
     return network
 
 
@@ -160,11 +166,16 @@ def _take_weights(
     if not name.startswith("backbone.body."):
         return [kernel, take(f"{name}.bias")]
     normalisation = re.sub(r"downsample\.0$", "downsample.1", re.sub(r"conv(\d)$", r"bn\1", name))
-    scale, shift, mean, variance = (
-        take(f"{normalisation}.{part}") for part in ("weight", "bias", "running_mean", "running_var")
-    )
-    scale = scale / np.sqrt(variance + np.float32(epsilon))
-    return [kernel * scale, shift - mean * scale]
+    statistics = [take(f"{normalisation}.{part}") for part in ("weight", "bias", "running_mean", "running_var")]
+    if any(values.shape != kernel.shape[-1:] for values in statistics):
+        raise UserError(f"{path}: {normalisation} has weights of another shape; {ADVICE}")
+    scale, shift, mean, variance = statistics
+    with np.errstate(all="ignore"):
+        scale = scale / np.sqrt(variance + np.float32(epsilon))
+        folded = [kernel * scale, shift - mean * scale]
+    if not all(np.isfinite(values).all() for values in folded):
+        raise UserError(f"{path}: {normalisation} has a variance that is not above 0, or numbers too large; {ADVICE}")
+    return folded
 
 
 def resize(images: tf.Tensor, min_side: int) -> tuple[tf.Tensor, NDArray[np.float32]]:
