@@ -104,7 +104,7 @@ def _without_text(data: bytes) -> bytes:
 def _to_8bit(image: Image.Image, name: str) -> Image.Image:
     """Scale 16-bit pixels to 8 bits: Pillow's ``convert`` would clip them at 255."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        return Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
+        return Image.fromarray(((np.asarray(image, np.uint32) + 128) // 257).astype(np.uint8))  # rounded
     if image.mode in ("I", "F"):
         raise ImageDecodeError(name, "32-bit pixels are not supported (no defined white level)")
     return image
