@@ -12,7 +12,7 @@ from visor.core.isolation import Child
 from visor.core.types import ImageArray
 from visor.data.images import ImageDecodeError, decode_image
 
-MEMORY = 3 << 29  # bytes of address space for one image: 50 megapixels with transparency and a colour profile take 1.1 GiB
+MEMORY = 3 << 29  # bytes of address space for one image: 50 megapixels with alpha and a profile take 1.1 GiB
 DECODERS = threading.BoundedSemaphore(4)  # images that are decoded at once
 
 
