@@ -605,6 +605,7 @@ MAY_BE_TAKEN = {
     "autoencoder": "attribute (mean|std|threshold)|is negative",
     "weights": "is negative|model_config",
     "metrics": "missing",
+    "state dict": "too large",  # where they are still finite when they are folded
 }
 
 
