@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
-from visor.core.config import load_params, lookup
-from visor.core.errors import UserError
-from visor.core.stage import run_stage
-from visor.data.scene_set import open_scenes, scene_training_data
-from visor.models import storage
-from visor.models.detectors import TRAINABLE
-from visor.models.detectors.initial_weights import load_initial_weights
-from visor.models.training import configure_tensorflow, fit
+from visor.core.errors import exit_on_interrupt
+
+with exit_on_interrupt():
+    from visor.core.config import load_params, lookup
+    from visor.core.errors import UserError
+    from visor.core.stage import run_stage
+    from visor.data.scene_set import open_scenes, scene_training_data
+    from visor.models import storage
+    from visor.models.detectors import TRAINABLE
+    from visor.models.detectors.initial_weights import load_initial_weights
+    from visor.models.training import configure_tensorflow, fit
 
 SAMPLE = 8  # scenes that set the statistics of a published backbone
 

@@ -25,6 +25,7 @@ from tests.fuzz import readers
 from tests.fuzz.readers import CHAIN, archive, config_json, hdf5_file, keras_2, tar
 from tests.support.hostile import loop_heap
 from tests.support.image_files import chunk, encode
+from tests.support.tensor_files import TFLITE_CODES, dlib_tensor, safetensors_file, tflite_file
 
 CORPUS = Path(__file__).with_name("corpus")
 PLACES = {  # what is no regular file
@@ -283,6 +284,19 @@ def zip_edge_cases():
 CHANGES = (None, -1, 0, True, 1 << 40, 10**400, 1e300, float("nan"), "x", [], {}, [[1]], {"class_name": "Lambda"})
 
 
+def replacements(whole, where, part=None):
+    """Yield a name and ``whole`` for each value in it replaced by each of ``CHANGES``."""
+    part = whole if part is None else part
+    for key in part if isinstance(part, dict) else range(len(part)):
+        before = part[key]
+        for value in CHANGES:
+            part[key] = value
+            yield f"{where}.{key} is {value!r:.20}", whole
+        part[key] = before
+        if isinstance(before, (dict, list)) and before:
+            yield from replacements(whole, f"{where}.{key}", before)
+
+
 def config_edge_cases():
     """Each value in the JSON of a network replaced by each of ``CHANGES``, and layers that are not allowed."""
     kinds = ("Lambda", "TFOpLambda", "TextVectorization", "os.system", "Dense" * 99, "\x1b[2J", "RNN", "Functional")
@@ -293,19 +307,7 @@ def config_edge_cases():
         "null": "null",
     }
     cases["1001 layers"] = config_json(*[("ReLU", {})] * 1001)
-    model = json.loads(CHAIN)
-
-    def visit(part, where):
-        for key in part if isinstance(part, dict) else range(len(part)):
-            before = part[key]
-            for value in CHANGES:
-                part[key] = value
-                cases[f"{where}.{key} is {value!r:.20}"] = json.dumps(model)
-            part[key] = before
-            if isinstance(before, (dict, list)):
-                visit(before, f"{where}.{key}")
-
-    visit(model, "model")
+    cases |= {name: json.dumps(model) for name, model in replacements(json.loads(CHAIN), "model")}
     return {name: keras_2(text) for name, text in cases.items()}
 
 
@@ -375,6 +377,191 @@ def bundle_edge_cases():
     return cases | {"no PNG": archive({"a.png": b"GIF89a"}), "many": archive({f"{n}.png": b"" for n in range(999)})}
 
 
+def header_file(header, data=bytes(96), length=None):
+    """A file as safetensors, of any header: text, bytes or what JSON can say."""
+    text = header if isinstance(header, (bytes, str)) else json.dumps(header)
+    content = text.encode() if isinstance(text, str) else text
+    return (len(content) if length is None else length).to_bytes(8, "little") + content + data
+
+
+def entry(shape=(2, 3), offsets=(0, 24), kind="F32"):
+    return {"dtype": kind, "shape": shape, "data_offsets": offsets}
+
+
+def safetensors_edge_cases():
+    whole, data = {"a": entry()}, bytes(24)
+    lengths = (0, 1, 1 << 20, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
+    cases = {f"header of {length} bytes": header_file(whole, data, length) for length in lengths}
+    shapes = (
+        *([-2, -3], [2, -3], [1 << 63], [1 << 31, 1 << 31, 1 << 31], [0, 1 << 63], [2.5, 3], ["2", 3], [True, 6]),
+        *([[2, 3]], [10**400], [1] * 70, [1] * 60_000 + [6], None, 6, "23", {}),
+    )
+    offsets = (
+        *((24, 0), (0, 1 << 63), (-24, 0), (1, 25), (0, 23), (0, 25), (0,), (0, 24, 24), (0.0, 24.0), None, ""),
+        *(("0", "24"), (1 << 63, (1 << 63) + 24), (10**400, 10**400 + 24)),
+    )
+    kinds = ("F64", "BF16", "f32", "F8_E4M3", "O", "U8", "", None, 4, "F32 ")
+    entries = {f"shape {shape!s:.20}": entry(shape) for shape in shapes}
+    entries |= {f"offsets {place!s:.20}": entry(offsets=place) for place in offsets}
+    entries |= {f"type {kind!s:.20}": entry(kind=kind) for kind in kinds}
+    entries |= {f"{value!r:.9} alone": value for value in (None, [entry()], {}, "F32", 7)}
+    entries["without offsets"] = {"dtype": "F32", "shape": [2, 3]}
+    cases |= {name: header_file({"a": value}, data) for name, value in entries.items()}
+    pairs = {
+        "overlap": (entry(), entry(offsets=(12, 36))),
+        "two in one place": (entry(), entry()),
+        "gap": (entry(), entry(offsets=(28, 52))),
+        "gap in front": (entry(offsets=(4, 28)), entry(offsets=(28, 52))),
+        "one inside": (entry((4, 3), (0, 48)), entry(offsets=(24, 48))),
+        "one too far": (entry(), entry((1 << 38,), (24, 24 + (1 << 40)))),
+    }
+    cases |= {name: header_file({"a": first, "b": second}, bytes(48)) for name, (first, second) in pairs.items()}
+    one = json.dumps(entry())
+    texts = {
+        "the same name twice": f'{{"a": {one}, "a": {one}}}',
+        "a key twice": f'{{"a": {one[:-1]}, "shape": [6]}}}}',
+        "metadata twice": f'{{"__metadata__": {{}}, "__metadata__": {{}}, "a": {one}}}',
+        "deep": "[" * 500_000,
+        "deep objects": '{"a":' * 100_000,
+        "deep metadata": '{"__metadata__": ' + "[" * 100_000 + "]" * 100_000 + "}",
+        "no object": "[]",
+        "a number": "1" * 9000,
+        "comments": f'{{"a": {one}}} // a',
+        "two objects": "{}{}",
+        "NaN": '{"a": NaN}',
+        "UTF-16": json.dumps(whole).encode("utf-16"),
+        "no letters": b'{"\xff\xfe": 1}',
+        "escapes": json.dumps({"\x1b[2J\n" * 300: 7}),
+        "lone surrogate": '{"\\ud800": 7}',
+    }
+    cases |= {name: header_file(text, data) for name, text in texts.items()}
+    numbers = {"infinite": b"\0\0\x80\x7f", "not a number": b"\0\0\xc0\x7f", "minus infinite": b"\0\0\x80\xff"}
+    cases |= {name: header_file(whole, bytes(20) + number) for name, number in numbers.items()}
+    cases["half infinite"] = header_file({"a": entry((2,), (0, 4), "F16")}, b"\0\x7c\0\0")
+    many = {f"t{number}": entry((0,), (0, 0)) for number in range(14_000)}
+    return cases | {
+        **{f"cut at {end}": header_file(whole, data)[:-end] for end in (1, 12, 24, 25, 60)},
+        "bytes behind": header_file(whole, data + b"\0"),
+        "~no tensor": header_file({}, b""),
+        "~tensors without numbers": header_file(many, b""),
+        "~numbers of training steps": header_file({"a": entry((3,), (0, 24), "I64")}, data),
+        "~a scalar": header_file({"a": entry((), (0, 4))}, bytes(4)),
+        "~name of escapes": header_file({"\x1b[2J": entry()}, data),
+    }
+
+
+def state_dict_edge_cases():
+    """Each tensor of a network missing, of another shape, and of numbers that a division by a deviation cannot take."""
+    content = next(iter(readers.state_dicts().values())).content
+    length = 8 + int.from_bytes(content[:8], "little")
+    header, data = json.loads(content[8:length]), content[length:]
+    places = {name: each["data_offsets"] for name, each in header.items() if name != "__metadata__"}
+    valid = {
+        name: np.frombuffer(data[slice(*place)], "<f4").reshape(header[name]["shape"]) for name, place in places.items()
+    }
+    cases = {}
+    for name, values in valid.items():
+        others = {key: other for key, other in valid.items() if key != name}
+        changed = {
+            "of another shape": values[None],
+            "one number": np.float32(1).reshape(()),
+            "without numbers": values[:0],
+            "longer": np.concatenate([values, values]),
+            "endless in a side": np.zeros((0, 1 << 39), "<f4"),
+        }
+        changed |= {"too large": values + np.float32(3e38)} if ".bn" in name or "downsample" in name else {}
+        changed |= {"negative": -values} if name.endswith("running_var") else {}
+        cases[f"{name} missing"] = safetensors_file(others)
+        cases |= {f"{name} {kind}": safetensors_file(others | {name: other}) for kind, other in changed.items()}
+    former = {"rpn.head.conv.weight": valid["rpn.head.conv.0.0.weight"]}
+    more = {"\x1b[2J": np.ones(3, "<f4")}
+    return cases | {
+        "under two names": safetensors_file(valid | former),
+        "a tensor more": safetensors_file(valid | more),
+        "within a key": safetensors_file({f"model.{name}": values for name, values in valid.items()}),
+        "~of float16": safetensors_file({name: values.astype("<f2") for name, values in valid.items()}),
+    }
+
+
+def tflite_edge_cases():
+    """Changes to the tables of a model, and each word of the file replaced by each of some lengths."""
+    content, constant = readers.READERS["tflite"].seeds()["model"].content, np.ones((64, 64), "<f4")
+
+    def tensor(number, **values):
+        return lambda model: vars(model.subgraphs[0].tensors[number]).update(values)
+
+    def node(number, **values):
+        return lambda model: vars(model.subgraphs[0].operators[number]).update(values)
+
+    def part(name, value):
+        return lambda model: setattr(model, name, value(getattr(model, name)))
+
+    def share(model):
+        for each in model.subgraphs[0].operators:
+            each.inputs = [1] * 300
+
+    sides = ([-4, -1, 2, 3], [-24], [2**31 - 1] * 9, [0, 24], [4, 1, 2], [1] * 90 + [24], [1] * 50_000 + [24], [])
+    changes = {
+        **{f"shape {shape!s:.30}": tensor(1, shape=shape) for shape in sides},
+        **{f"type {kind}": tensor(1, type=kind) for kind in (1, 3, 9, 17, 127, -128)},
+        **{f"buffer {number}": tensor(1, buffer=number) for number in (99, 2**31, 2**32 - 1)},
+        **{f"inputs {inputs!s:.20}": node(0, inputs=inputs) for inputs in ([-1], [0, 99], [2**31 - 1])},
+        **{f"code {number}": node(0, opcodeIndex=number) for number in (99, 2**32 - 1)},
+        "no graph": part("subgraphs", lambda graphs: []),
+        "nothing": part("subgraphs", lambda graphs: None),
+        "two graphs": part("subgraphs", lambda graphs: graphs * 2),
+        "no buffers": part("buffers", lambda buffers: []),
+        "no codes": part("operatorCodes", lambda codes: []),
+        "overlapping tensors": share,
+    }
+    cases = {name: tflite_file(readers.OPERATORS, change) for name, change in changes.items()}
+    for name, value in {"infinite": np.inf, "not a number": np.nan}.items():
+        cases[name] = tflite_file((("mul", [np.full(4, value, "<f4")]),))
+    cases["large and shared"] = tflite_file((("mul", [constant]),) * 9, share)
+    cases["custom operator"] = tflite_file(readers.OPERATORS, codes=TFLITE_CODES | {"mul": 32})
+    for identifier in (b"TFL2", b"\0\0\0\0", b"tfl3"):
+        cases[f"identifier {identifier}"] = content[:4] + identifier + content[8:]
+    cases["begins nowhere"] = b"\xff\xff\xff\xff" + content[4:]
+    cases["begins at once"] = bytes(4) + content[4:]
+    cases["in itself"] = b"\4\0\0\0TFL3" + b"\4\0\0\0" * 300_000
+    for place in range(0, len(content) - 3, 4):
+        for value in (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF):
+            cases[f"~{value:x} at {place}"] = content[:place] + struct.pack("<I", value) + content[place + 4 :]
+    return cases | {f"~cut at {end}": content[:end] for end in range(8, len(content), 24)}
+
+
+def tfjs_edge_cases():
+    """Each value in a manifest replaced by each of ``CHANGES``, which may be one that is as good."""
+    manifest = readers.READERS["tfjs"].seeds()["manifest"].content
+    groups, (first, second) = json.loads(manifest), json.loads(manifest)[0]["weights"]
+    lists = {
+        "no group": [],
+        "two groups": groups * 2,
+        "no tensors": [groups[0] | {"weights": []}],
+        "one tensor twice": [groups[0] | {"weights": [first, first, second]}],
+        "~the other way round": [groups[0] | {"weights": [second, first]}],
+        "no file": [groups[0] | {"paths": []}],
+        "a file many times": [groups[0] | {"paths": ["net.bin"] * 20_000}],
+        "another file": [groups[0] | {"paths": ["../net.bin"]}],
+        "deep": "[" * 100_000,
+        "more than all": [groups[0] | {"weights": [first | {"shape": [1 << 62, 1 << 62]}, second]}],
+    }
+    cases = {name: (value if isinstance(value, str) else json.dumps(value)).encode() for name, value in lists.items()}
+    replaced = {f"~{name}": json.dumps(value).encode() for name, value in replacements(groups, "manifest")}
+    return cases | replaced | {f"cut at {end}": manifest[:end] for end in range(0, len(manifest), 40)}
+
+
+def dlib_edge_cases():
+    content = readers.dlib_file()
+    first = content.index(b"\x01\x02")
+    cases = {f"cut at {end}": content[: len(content) * end // 9] for end in range(1, 9)}
+    cases |= {f"sizes of {size}": content.replace(b"\x01\x02", b"\x01\x02" + size) for size in (b"\x08", b"\xff" * 9)}
+    values = first + len(dlib_tensor(112, 1, 1, 1, values=(np.ones(0),)))
+    for name, number in {"infinite": b"\0\0\x80\x7f", "not a number": b"\0\0\xc0\x7f"}.items():
+        cases[name] = content[:values] + number + content[values + 4 :]
+    return cases | {"headers alone": content[first : first + 9] * 40_000, "~twice": content * 2}
+
+
 FAMILIES = {
     **dict.fromkeys(("photo", "key"), photo_edge_cases),
     **{
@@ -392,7 +579,13 @@ FAMILIES = {
     "network": lambda: hdf5_edge_cases(keras_2()) | config_edge_cases() | zip_edge_cases(),
     "graph": graph_edge_cases,
     "class names": array_edge_cases,
+    "safetensors": safetensors_edge_cases,
+    "state dict": state_dict_edge_cases,
+    "tflite": tflite_edge_cases,
+    "tfjs": tfjs_edge_cases,
+    "dlib": dlib_edge_cases,
 }
+IN_MEMORY = ("bundle", "tfjs", "dlib")  # what is no file any more when it is read
 MAY_BE_ACCEPTED = {
     **dict.fromkeys(("photo", "key"), "animation|texts?|EXIF|go on|16, 6"),
     "faces": "attribute (source|licence)|(videos|rows) is negative",
@@ -408,11 +601,12 @@ MAY_BE_ACCEPTED = {
     "autoencoder": "attribute (mean|std|threshold)|is negative",
     "weights": "is negative|model_config",
     "metrics": "missing",
+    "state dict": "too large",  # where they are still finite when they are folded
 }
 
 
 def edge_cases_of(name):
-    """Return the edge cases of a reader: name → bytes, or what makes it at a path; and whether it may be accepted."""
+    """Return the cases of a reader: name → bytes or what makes the thing at a path, and whether it may be taken."""
     loose = re.compile(rf"^~|{MAY_BE_ACCEPTED[name]}" if name in MAY_BE_ACCEPTED else "^~")
-    cases = ({} if name == "bundle" else PLACES) | CONTENTS | FAMILIES[name]()
+    cases = ({} if name in IN_MEMORY else PLACES) | CONTENTS | FAMILIES[name]()
     return {key: (content, bool(loose.search(key))) for key, content in cases.items()}

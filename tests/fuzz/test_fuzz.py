@@ -1,4 +1,4 @@
-"""A few seconds of fuzzing: seeds and what once broke a reader always, then as many edge cases and mutations as fit."""
+"""A minute of fuzzing: seeds and what once broke a reader always, then as many edge cases and mutations as fit."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from tests.fuzz import run, worker
 from tests.fuzz.readers import READERS, Reader
 from visor.core.errors import UserError
 
-SECONDS = 12  # of the clock, beside the start of the processes: a slow machine tries fewer files
+SECONDS = 30  # of the clock, in each of two processes, beside their start: a slow machine tries fewer files
 
 
 def test_no_file_breaks_a_reader(tmp_path):

@@ -224,6 +224,8 @@ def report(
             raise errors.UserError(f"--out {out} exists and is not a run report; pass another file, or add --force")
         write_text(out, page)
     except OSError as error:
+        if error.errno in errors.FULL:
+            raise
         raise errors.UserError(f"--out {out} cannot be written ({error.strerror}); pass another file") from None
     if provenance.problem:
         typer.echo(f"the numbers of {out} do not match its params: {provenance.problem}", err=True)

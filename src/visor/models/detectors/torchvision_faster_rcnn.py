@@ -15,12 +15,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from visor.core.errors import UserError
+from visor.core.errors import UserError, shorten
 from visor.core.params import DetectorParams
 from visor.core.tf import KerasTensor, keras, layers, tf
 from visor.data.scene_set import FACE, IGNORE, PADDING
-from visor.models import storage
-from visor.models.detectors import safetensors
+from visor.models import safetensors, storage
 from visor.models.detectors.anchors import assign_targets
 from visor.models.detectors.base import Detector, GroundTruthTensors, PreNmsFn, compile_detect, letterboxed_detector
 
@@ -46,6 +45,7 @@ FORMER_NAMES = {
     r"^rpn\.head\.conv\.(weight|bias)$": r"rpn.head.conv.0.0.\1",
     r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d)\.(weight|bias)$": r"\1.0.\2",
 }
+ADVICE = "choose a Faster R-CNN with ResNet-50"
 CONVERSION = (
     "python -c \"import torch, safetensors.torch as s; s.save_file({k: v.contiguous() for k, v in torch.load('IN.pth', "
     "map_location='cpu', weights_only=True).items()}, 'OUT.safetensors')\""
@@ -195,10 +195,16 @@ def _read_state_dict(path: Path) -> dict[str, NDArray[np.float32]]:
     for key, values in safetensors.read_tensors(path).items():
         for former, name in FORMER_NAMES.items():
             key = re.sub(former, name, key)
+        if key in tensors:
+            raise UserError(f"{path} has {shorten(key)} under two names; {ADVICE}")
         tensors[key] = values
-    if HEAD not in tensors:
+    scores, boxes = (tensors.get(f"{name}.weight") for name in BOX_PREDICTOR)
+    if scores is None or boxes is None:
         advice = "if the state dict lies under a key such as model or state_dict, save that alone"
-        raise UserError(f"{path} has no tensor {HEAD}; {advice}")
+        raise UserError(f"{path} has no tensor {' or '.join(BOX_PREDICTOR)}; {advice}")
+    classes = scores.shape[0] if scores.shape else 0
+    if classes < 2 or scores.shape != (classes, UNITS) or boxes.shape != (4 * classes, UNITS):
+        raise UserError(f"{path}: roi_heads.box_predictor has weights of another shape; {ADVICE}")
     return tensors
 
 
@@ -216,10 +222,10 @@ def _set_weights(
         shapes = [tuple(variable.shape) for variable in layer.weights]
         weights = _take_weights(tensors, layer.name, epsilon, path)
         if [values.shape for values in weights] != shapes:
-            raise UserError(f"{path}: {layer.name} has weights of another shape; choose a Faster R-CNN with ResNet-50")
+            raise UserError(f"{path}: {layer.name} has weights of another shape; {ADVICE}")
         layer.set_weights(weights)
     if tensors:
-        raise UserError(f"{path} has {min(tensors)}, which this network lacks; choose a Faster R-CNN with ResNet-50")
+        raise UserError(f"{path} has {shorten(min(tensors))}, which this network lacks; {ADVICE}")
 
 
 def _take_weights(
@@ -239,11 +245,17 @@ def _take_weights(
     if not name.startswith("backbone.body."):
         return [kernel, take(f"{name}.bias")]
     normalisation = re.sub(r"downsample\.0$", "downsample.1", re.sub(r"conv(\d)$", r"bn\1", name))
-    scale, shift, mean, variance = (
-        take(f"{normalisation}.{part}") for part in ("weight", "bias", "running_mean", "running_var")
-    )
-    scale = scale / np.sqrt(variance + np.float32(epsilon))
-    return [kernel, scale, shift - mean * scale]
+    statistics = [take(f"{normalisation}.{part}") for part in ("weight", "bias", "running_mean", "running_var")]
+    if any(values.shape != kernel.shape[-1:] for values in statistics):
+        raise UserError(f"{path}: {normalisation} has weights of another shape; {ADVICE}")
+    scale, shift, mean, variance = statistics
+    with np.errstate(all="ignore"):
+        scale = scale / np.sqrt(variance + np.float32(epsilon))
+        shift = shift - mean * scale
+        is_finite = all(np.isfinite(values).all() for values in (kernel * scale, shift))
+    if not is_finite:
+        raise UserError(f"{path}: {normalisation} has a variance that is not above 0, or numbers too large; {ADVICE}")
+    return [kernel, scale, shift]
 
 
 def resize(images: tf.Tensor, min_side: int) -> tuple[tf.Tensor, NDArray[np.float32]]:
