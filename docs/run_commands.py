@@ -66,7 +66,7 @@ def cloned(root: Path) -> Shell:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         if (ROOT / name).is_file():
             shutil.copy2(ROOT / name, root / name)
-        else:
+        elif not (ROOT / name).is_symlink():
             (root / name).unlink(missing_ok=True)
     shutil.copytree(ROOT / ".dvc/cache", root / ".dvc/cache", copy_function=os.link)
     (root / ".venv").symlink_to(ROOT / ".venv")

@@ -33,10 +33,10 @@ class Camera(NamedTuple):
     capture: Callable[[Sequence[ImageArray], Rows], ImageArray]
 
 
-def reproduces(capture: Callable[[Sequence[ImageArray], Rows], ImageArray], camera: Camera, faces: FaceSet) -> bool:
-    """Return whether ``capture`` of some untouched views is, byte for byte, what ``faces`` holds."""
+def reproduces(camera: Camera, faces: FaceSet) -> bool:
+    """Return whether what ``camera`` captures of some untouched views is, byte for byte, what ``faces`` holds."""
     rows = evenly_spaced(CHECKED, len(faces))
-    taken = capture([camera.view(int(row)).image for row in rows], rows)
+    taken = camera.capture([camera.view(int(row)).image for row in rows], rows)
     return np.array_equal(taken, faces.read(rows))
 
 

@@ -325,7 +325,7 @@ def test_lfw_is_fetched_once_by_scikit_learn(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sklearn.datasets.fetch_lfw_people", fetch_lfw_people)
-    with pytest.raises(UserError, match=r"LFW cannot be fetched .*; check the network .*, or set sources\.lfw"):
+    with pytest.raises(UserError, match=r"LFW cannot be fetched .*; check the network .* into downloads/lfw, or set sources\.lfw"):
         take("lfw", {"path": None}, tmp_path / "faces.h5")
     assert list(Path("downloads").iterdir()) == []
     for _ in range(2):
