@@ -55,7 +55,7 @@ def backdoors() -> str:
 
 
 def defences() -> str:
-    """What gets through each defence: named the target and not flagged, of the triggered images."""
+    """What gets through each defence: classified as the target and not flagged, of the triggered images."""
     rows = []
     for attack in EVERYWHERE:
         found = {name: metrics(f"defence/{card(name, attack)}/{attack}") for name in FILTERS}
@@ -65,7 +65,7 @@ def defences() -> str:
             f"{percent(suite['asr'])} of {suite['asr_images']:.0f}",
             *through[:-1],
             rate(suite, "asr_unflagged"),
-            rate(suite, "fpr_rightly_named"),
+            rate(suite, "fpr_correctly_classified"),
         ]
         rows.append((label(attack), cells))
     columns = ["no defence", *map(title, FILTERS), "clean faces that the suite flags"]
