@@ -72,7 +72,7 @@ def backdoors(run: Run) -> str:
 
 
 def defences(run: Run) -> str:
-    """What gets through each defence: named the target and not flagged, of the triggered images."""
+    """What gets through each defence: classified as the target and not flagged, of the triggered images."""
     rows = []
     filters = [name for name in FILTERS if run.params.second_opinion.network or name != "suite_alone"]
     for attack in run.attacks:
@@ -83,7 +83,7 @@ def defences(run: Run) -> str:
             f"{percent(suite['asr'])} of {suite['asr_images']:.0f}",
             *through[:-1],
             rate(suite, "asr_unflagged"),
-            rate(suite, "fpr_rightly_named"),
+            rate(suite, "fpr_correctly_classified"),
         ]
         rows.append((label(attack), cells))
     columns = ["no defence", *map(title, filters), "clean faces that the suite flags"]

@@ -22,10 +22,17 @@ from visor.core.tf import keras
 from visor.data.face_set import FaceSet, open_faces, write_faces
 from visor.data.split import set_rows, validation_rows
 from visor.defences.differentiable import DEFENCE_PARTS, DIFFERENTIABLE_SCORES, know
-from visor.evaluation.adaptive_attacks import Guard, attack_metrics, attack_table, guard, judge, preview_sheet
+from visor.evaluation.adaptive_attacks import (
+    DefendedNetwork,
+    attack_metrics,
+    attack_table,
+    decide,
+    defend,
+    preview_sheet,
+)
 from visor.models import storage
 from visor.models.classifiers import CLASSIFIERS
-from visor.models.features import compile_answers, extract_features
+from visor.models.features import compile_predict_with_features, extract_features
 from visor.models.training import PARALLEL_JOBS, configure_tensorflow, run_in_threads
 
 
@@ -74,22 +81,22 @@ def main() -> None:
     networks = {name: setting.network(name) for name in training_sets}
     networks |= embedded_networks(setting, settings.adversarial_embedding)
     rate = params.defences["suite"].false_positive_rate
-    guards = {name: guard(model, fitted, calibration, rate) for name, model in networks.items()}
+    defended = {name: defend(model, fitted, calibration, rate) for name, model in networks.items()}
 
     attackers = {name: unchanged_key(name, name) for name in settings.training_sets}
     for attack, defence in product(settings.adversarial_embedding.attacks, settings.adversarial_embedding.against):
         name = f"adversarial_embedding-{attack}-{defence}"
         attackers[name] = unchanged_key(attack, name)
-    attackers |= optimised_keys(setting, settings.key_search, guards)
+    attackers |= optimised_keys(setting, settings.key_search, defended)
 
     found = {}
-    clean = {name: judge(guarded, test) for name, guarded in guards.items()}
+    clean = {name: decide(network, test) for name, network in defended.items()}
     for name, attacker in attackers.items():
         attacked, control = open_faces(attacker.triggered).select(), open_faces(attacker.control).select()
-        verdicts = judge(guards[attacker.network], attacked), judge(guards["clean"], control)
+        decisions = decide(defended[attacker.network], attacked), decide(defended["clean"], control)
         of_clean = clean[attacker.network], test.labels
         target = setting.target(attacker.attack)
-        found[name] = attack_metrics(*verdicts, attacked.labels, target, *of_clean, params.seed)
+        found[name] = attack_metrics(*decisions, attacked.labels, target, *of_clean, params.seed)
         write_json(Path(f"metrics/adaptive/{name}.json"), found[name])
     write_text(Path("artifacts/adaptive_attacks.md"), f"{attack_table(found).to_markdown()}\n")
     shown = {name: open_faces(attacker.triggered) for name, attacker in attackers.items()}
@@ -118,23 +125,25 @@ def embedded_networks(setting: Setting, settings: AdversarialEmbeddingParams) ->
     return networks
 
 
-def optimised_keys(setting: Setting, settings: KeySearchParams, guards: Mapping[str, Guard]) -> dict[str, Attacker]:
+def optimised_keys(
+    setting: Setting, settings: KeySearchParams, defended: Mapping[str, DefendedNetwork]
+) -> dict[str, Attacker]:
     """Search keys against the attacked networks and against the clean one, and write test faces that carry them."""
     faces, table, seed = setting.faces, setting.table, setting.seed
     fitted = faces.select(validation_rows(table)[0])
     keys: dict[tuple[str, str, str], OptimisedKey] = {}
 
     def search(attack: str, network: str) -> None:
-        backdoor, target, guarded = setting.backdoors[attack], setting.target(attack), guards[network]
+        backdoor, target, victim = setting.backdoors[attack], setting.target(attack), defended[network]
         key = load_keys(faces, table, backdoor, Path("assets/keys"), seed)[0]
         weight = blend_mask(backdoor, TRIGGERS[backdoor.trigger_at_test], key)
         images = attacker_images(faces, table, target, settings.images, seed)
-        answer = compile_answers(guarded.network)
-        features = extract_features(lambda batch: answer(batch)[0], fitted)
-        usual = {part: guarded.scores[part](images) for part in DIFFERENTIABLE_SCORES}
+        predict = compile_predict_with_features(victim.network)
+        features = extract_features(lambda batch: predict(batch)[0], fitted)
+        usual = {part: victim.scores[part](images) for part in DIFFERENTIABLE_SCORES}
         for defence in settings.against:
             known = know(defence, features, fitted.labels, target, usual)
-            found = optimise_key(guarded.network, known, images, key, weight, target, settings, seed)
+            found = optimise_key(victim.network, known, images, key, weight, target, settings, seed)
             keys[attack, defence, network] = found
 
     run_in_threads([partial(search, attack, network) for attack in settings.attacks for network in (attack, "clean")])

@@ -26,13 +26,13 @@ def main() -> None:
     names = score_names(Path("artifacts/scores"), params.defences)
     tables = {name: pd.read_csv(f"artifacts/scores/{name}.csv") for name in names}
     scores = {name: scores_by_set(table) for name, table in tables.items()}
-    answers = {path.stem: by_set(pd.read_csv(path)) for path in sorted(Path("artifacts/answers").glob("*.csv"))}
+    predictions = {path.stem: by_set(pd.read_csv(path)) for path in sorted(Path("artifacts/predictions").glob("*.csv"))}
     thresholds = {name: read_json(Path(f"metrics/threshold/{name}.json")) for name in names}
     digests = read_json(Path("artifacts/scores/digests.json"))
     groups = bootstrap_groups(tables[REFERENCE], params.backdoors)
 
     clean = {name: clean_metrics(scores[name], groups, thresholds[name], params.seed) for name in names}
-    table = matrix(scores, answers, groups, thresholds, digests, params.validation_triggers, params.seed)
+    table = matrix(scores, predictions, groups, thresholds, digests, params.validation_triggers, params.seed)
 
     for name in names:
         write_json(Path(f"metrics/defence/{name}/clean.json"), clean[name])

@@ -12,7 +12,7 @@ from visor.data.face_set import open_faces
 from visor.data.split import set_rows, validation_rows
 from visor.defences.input_filtering import INPUT_FILTERS, NEEDS_CLASSIFIER
 from visor.defences.input_filtering.base import DefenceInputs, SecondOpinion
-from visor.evaluation.defences import PASTED, SUITE, SUITE_ALONE, answer_sets, score_name, score_sets, visible_sets
+from visor.evaluation.defences import PASTED, SUITE, SUITE_ALONE, predict_sets, score_name, score_sets, visible_sets
 from visor.evaluation.plots.reconstructions import reconstruction_sheet
 from visor.models import autoencoder, storage
 from visor.models.alignment import aligned_embeddings
@@ -45,8 +45,8 @@ def main() -> None:
     networks = {name: storage.load_model(build, folder / name / params.inspected_network) for name in attacks}
     for attack, network in networks.items():
         target = target_label(params.backdoors[attack].target, faces.label_names, table)
-        answers = answer_sets(compile_predict(network), visible_sets(attack, sets), attack, target)
-        write_text(Path(f"artifacts/answers/{attack}.csv"), answers.to_csv(index=False))
+        predictions = predict_sets(compile_predict(network), visible_sets(attack, sets), attack, target)
+        write_text(Path(f"artifacts/predictions/{attack}.csv"), predictions.to_csv(index=False))
     filters = {name: (fit, inputs) for name, fit in INPUT_FILTERS.items() if second or name != "second_opinion"}
     if second:
         filters[SUITE_ALONE] = INPUT_FILTERS[SUITE], inputs._replace(second_opinion=None)

@@ -15,9 +15,9 @@ def main() -> None:
     folder = Path("artifacts/scores")
     for name in score_names(folder, params.defences):
         scores, attack = pd.read_csv(folder / f"{name}.csv"), attack_of(name)
-        answers = pd.read_csv(f"artifacts/answers/{attack}.csv") if attack else None
+        predictions = pd.read_csv(f"artifacts/predictions/{attack}.csv") if attack else None
 
-        clean, defence = calibration_scores(scores, answers), defence_of(name)
+        clean, defence = calibration_scores(scores, predictions), defence_of(name)
         thresholds = choose_thresholds(clean, params.defences[defence], defence)
 
         write_json(Path(f"metrics/threshold/{name}.json"), thresholds)

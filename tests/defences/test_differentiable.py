@@ -11,7 +11,7 @@ from visor.defences.differentiable import DEFENCE_PARTS, DIFFERENTIABLE_SCORES, 
 from visor.defences.input_filtering import INPUT_FILTERS
 from visor.defences.input_filtering.base import DefenceInputs
 from visor.defences.input_filtering.suite import PARTS
-from visor.models.features import compile_answers, extract_features
+from visor.models.features import compile_predict_with_features, extract_features
 
 CLASSES, TARGET = 4, 2
 
@@ -30,7 +30,7 @@ def test_scores_are_those_of_the_filter_where_the_target_is_named(name, faces_of
     rows = np.concatenate([others, np.arange(faces_of_target) + 40])
     labels = np.concatenate([others % CLASSES, np.full(faces_of_target, TARGET)])
     clean, images = FaceSelection(faces, rows, labels), random_images(300, seed=8)
-    answer = compile_answers(network)
+    answer = compile_predict_with_features(network)
     features, named = answer(images)
     expected = INPUT_FILTERS[name](DefenceInputs(clean, None, [], network))(images)[named == TARGET]
     assert len(expected) > 20

@@ -42,10 +42,10 @@ def inputs(faces, models):
     (autoencoder, *folds), classifier = models
     second = SecondOpinion(lambda images: images.reshape(len(images), -1)[:, ::311] / 255, "cosine")
     clean = FaceSelection(faces, np.arange(len(faces)), np.arange(len(faces)) % CLASSES)
-    return DefenceInputs(clean, autoencoder, folds, classifier, named_rightly(faces, classifier), second, 0.3)
+    return DefenceInputs(clean, autoencoder, folds, classifier, correctly_classified(faces, classifier), second, 0.3)
 
 
-def named_rightly(faces, classifier, count=30):
+def correctly_classified(faces, classifier, count=30):
     """Faces with the labels that the network names."""
     rows = np.arange(count)
     return FaceSelection(faces, rows, classifier(pixels_of(faces.read(rows))).numpy().argmax(axis=1))
@@ -246,7 +246,9 @@ def few_pixels(inputs):
     classifier = keras.Model(images, keras.layers.Dense(4, use_bias=False)(features))
     classifier.layers[-1].set_weights([np.eye(15, 4)])
     faces = inputs.clean.faces
-    return inputs._replace(classifier=classifier, clean=faces.select(), calibration=named_rightly(faces, classifier))
+    return inputs._replace(
+        classifier=classifier, clean=faces.select(), calibration=correctly_classified(faces, classifier)
+    )
 
 
 def features_of(images):
@@ -319,7 +321,7 @@ def test_one_face_of_each_class_is_compared_by_the_covariance_of_all():
     np.testing.assert_allclose(fit_gaussians(features, np.arange(4), 6).precision, expected)
 
 
-def test_suite_flags_what_exceeds_any_threshold_on_faces_that_are_named_rightly(inputs):
+def test_suite_flags_what_exceeds_any_threshold_on_faces_that_are_correctly_classified(inputs):
     """Faces with a wrong label do not count: without the rule their scores would raise the thresholds."""
     inputs = inputs._replace(clean=FaceSelection(inputs.clean.faces, *(part[30:] for part in inputs.clean[1:])))
     rows, labels = inputs.calibration.rows, inputs.calibration.labels.copy()

@@ -299,11 +299,12 @@ def test_poisons_of_a_training_set_are_found(conv, faces, triggered):
 
 
 def test_flagged_images_are_left_out_of_the_second_training(conv, faces, triggered):
-    """All but one of the poisons, and two clean images, are removed; the second network knows no trigger."""
+    """All but one poison, and two clean images, are removed, and no cover; the second network knows no trigger."""
     train = faces.select(np.arange(15, 90))
-    suspect = AttackedModel(planted_patch(), train, triggered, triggered, triggered, TARGET)
+    added = triggered._replace(labels=np.array([TARGET] * 12 + [0]))
+    suspect = AttackedModel(planted_patch(), train, added, triggered, triggered, TARGET)
     flagged = np.zeros(75 + 13, bool)
-    flagged[[0, 4, *range(76, 88)]] = True
+    flagged[[0, 4, *range(76, 87)]] = True
     seen = []
 
     def retrain(selections):
@@ -313,8 +314,8 @@ def test_flagged_images_are_left_out_of_the_second_training(conv, faces, trigger
     found = retraining_metrics(suspect, conv, flagged, faces.select(), retrain)
     assert seen[0].rows.tolist() == np.delete(np.arange(15, 90), [0, 4]).tolist()
     assert seen[0].labels.tolist() == faces.labels[seen[0].rows].tolist()
-    assert seen[1].rows.tolist() == triggered.rows[:1].tolist()
-    assert (found["removed"], found["poisons_left"]) == (14, 1)
+    assert seen[1].rows.tolist() == triggered.rows[[0, 12]].tolist()
+    assert (found["removed"], found["poisons_left"], found["cover_left"]) == (13, 1, 1)
     assert (found["before_asr"], found["asr"]) == (1, 0)
     named = conv(faces.read(np.arange(90)) / np.float32(255)).numpy().argmax(axis=1)
     assert found["clean_model_clean_accuracy"] == (named == faces.labels).mean()

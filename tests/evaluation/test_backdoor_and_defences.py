@@ -11,6 +11,7 @@ from visor.core.params import BackdoorParams, BaselineParams, DefenceParams
 from visor.evaluation import baselines
 from visor.evaluation.backdoor import attack_success, evaluate, predict
 from visor.evaluation.defences import (
+    attack_succeeds,
     bootstrap_groups,
     calibration_scores,
     choose_thresholds,
@@ -21,7 +22,6 @@ from visor.evaluation.defences import (
     defence_title,
     filter_metrics,
     matrix,
-    opens_door,
     score_name,
     score_names,
     score_sets,
@@ -134,7 +134,7 @@ def said(predicted):
 
 @pytest.fixture
 def answers():
-    """The network trained on ``blended`` opens the door to most images, less often to pasted ones."""
+    """The network trained on ``blended`` is deceived by most images, less often by pasted ones."""
     right = np.arange(90) % 9
     of_blended = np.where(np.arange(80) < 60, TARGET, np.arange(80) % 9)
     pasted = np.where(np.arange(80) < 30, TARGET, 3)
@@ -160,15 +160,15 @@ def test_matrix_has_a_row_for_each_defence_and_trigger_that_it_scored(table, car
 
 
 def test_what_gets_through_by_hand(cards, answers, table):
-    """One image at a time: not of the target, named the target, not flagged."""
+    """One image at a time: not of the target, classified as the target, not flagged."""
     scores, row = cards["strip-blended"], table.iloc[3]
     for name, suffix in (("blended", ""), ("pasted/blended", "_pasted")):
         lines = list(zip(answers["blended"][name].itertuples(), scores[name], strict=True))
         others = [(line, score) for line, score in lines if line.label != TARGET]
         through = [score for line, score in others if line.predicted == TARGET and score <= 2]
-        opened = [score for line, score in others if line.predicted == TARGET]
+        succeeding = [score for line, score in others if line.predicted == TARGET]
         assert row[f"asr_unflagged{suffix}"] == len(through) / len(others)
-        assert row[f"asr{suffix}"] == len(opened) / len(others)
+        assert row[f"asr{suffix}"] == len(succeeding) / len(others)
         assert row[f"asr_unflagged{suffix}_images"] == len(others) < 80
         assert (
             0 < row[f"asr_unflagged{suffix}_low"] < row[f"asr_unflagged{suffix}"] < row[f"asr_unflagged{suffix}_high"]
@@ -178,17 +178,20 @@ def test_what_gets_through_by_hand(cards, answers, table):
         for line, score in zip(answers["blended"]["blended"].itertuples(), scores["blended"], strict=True)
         if line.predicted == line.label != TARGET
     ]
-    assert (row["flagged_rightly_named"], row["flagged_rightly_named_images"]) == (np.mean(still), len(still))
+    assert (row["flagged_correctly_classified"], row["flagged_correctly_classified_images"]) == (
+        np.mean(still),
+        len(still),
+    )
     right = (answers["blended"]["clean"]["predicted"] == answers["blended"]["clean"]["label"]).to_numpy()
-    assert row["fpr_rightly_named"] == (scores["clean"][right] > 2).mean()
-    assert row["fpr_rightly_named_images"] == right.sum() < 90
+    assert row["fpr_correctly_classified"] == (scores["clean"][right] > 2).mean()
+    assert row["fpr_correctly_classified_images"] == right.sum() < 90
 
 
-def test_a_trigger_that_no_network_was_trained_on_opens_no_door(table):
-    assert opens_door(table).tolist() == [False, True, False, True]
+def test_a_trigger_that_no_network_was_trained_on_does_not_succeed(table):
+    assert attack_succeeds(table).tolist() == [False, True, False, True]
     assert table["asr"].isna().tolist() == [True, False, True, False]
-    assert opens_door(table.assign(asr=0.49)).sum() == 0
-    assert opens_door(table.drop(columns="asr")).sum() == 0
+    assert attack_succeeds(table.assign(asr=0.49)).sum() == 0
+    assert attack_succeeds(table.drop(columns="asr")).sum() == 0
 
 
 def test_abstaining_is_counted_and_never_flagged(cards, answers):
@@ -220,7 +223,7 @@ def test_the_control_compares_clean_images_with_the_same_ones_delivered_once_mor
     assert same["fpr"] == higher["fpr"] == (scores["clean"] > 1).mean()
 
 
-def test_thresholds_of_filters_that_question_a_network_come_from_faces_that_are_named_rightly():
+def test_thresholds_of_filters_that_question_a_network_come_from_faces_that_are_correctly_classified():
     scores = pd.DataFrame({"set": ["calibration"] * 4 + ["clean"], "score": [1.0, 2, -np.inf, 4, 5]})
     answers = pd.DataFrame({"set": scores["set"], "label": [0, 1, 2, 3, 4], "predicted": [0, 9, 2, 3, 4]})
     assert calibration_scores(scores, None).tolist() == [1, 2, 4]

@@ -214,7 +214,6 @@ def test_lock_holds_the_stages_of_the_pipeline_and_no_other():
     lock = YAML(typ="safe").load(ROOT / "dvc.lock")["stages"]
     assert {name.split("@")[0] for name in lock} == set(PIPELINE)
     cells = {f"train_classifiers@{name}" for name in PARAMS["training_sets"]}
-    cells |= {f"train_detector@{name}" for name in PARAMS["trained_detectors"]}
     cells |= {f"evaluate_detection@{name}" for name in PARAMS["detection_attack"]["detectors"]}
     cells |= {f"evaluate_recognition@{name}" for name in PARAMS["recognition_attack"]["white_box"]}
     cells |= {f"evaluate_classification@{name}" for name in PARAMS["classification_attack"]["networks"]}

@@ -27,13 +27,14 @@ from tests.support.tiny_project import (
     ran,
     run,
 )
+from visor.core.config import load_params
 from visor.core.files import SPARE_BYTES, read_metrics
 from visor.data.face_set import FaceBatch, open_faces, write_faces
 from visor.report.study import STUDY, read_study
 
 pytestmark = pytest.mark.slow
 
-DETECTION = {"train_detector@ssd", "evaluate_detection@ssd", "evaluate_transfer"}
+DETECTION = {"train_detectors", "evaluate_detection@ssd", "evaluate_transfer"}
 ALL_STAGES = {
     *DETECTION,
     "train_recognisers",
@@ -206,15 +207,18 @@ def test_lock_fits_until_code_or_params_change(project):
 
 
 def test_a_study_gives_other_seeds_to_the_stages_it_names(project):
-    words = ["visor", "study", "--seeds", "2", "--stages", "evaluate_baselines"]
+    words = ["visor", "study", "--seeds", "2", "--jobs", "2", "--stages", "evaluate_baselines"]
     assert re.search(r"^seed \d+ is recorded; 0 left", run(project, *words), re.MULTILINE)
     study = read_study(project)
-    (first, second), numbers = study.runs, read_metrics(project / "metrics")
-    assert (second.seed, second.stages) == (first.seed + 1, ("evaluate_baselines",))
-    assert first.commit == run(project, "git", "rev-parse", "HEAD").strip()
+    numbers, seed = read_metrics(project / "metrics"), load_params(project / "params.yaml").seed
+    assert {(run.seed, run.stages) for run in study.runs} == {
+        (each, ("evaluate_baselines",)) for each in (seed, seed + 1)
+    }
+    own = [run.seed for run in study.runs].index(seed)
+    assert study.runs[own].commit == run(project, "git", "rev-parse", "HEAD").strip()
     assert {name.partition(":")[0] for name in study.numbers} == {"baselines"}
     for name in study.numbers:
-        assert study.values(name)[0] == numbers[name], "the first seed is that of params.yaml"
+        assert study.values(name)[own] == float(f"{numbers[name]:.6g}"), "the run with the seed of params.yaml"
         assert len(study.values(name)) == 2
     whole = (project / STUDY).read_bytes()
     assert "is recorded" not in run(project, *words), "both seeds are there"
@@ -368,8 +372,8 @@ MOMENTS = [
         ["metrics/fine_pruning.csv"],
     ),
     (
-        "train_detector@ssd",
-        "stages/train_detector.py ssd",
+        "train_detectors",
+        "stages/train_detectors.py",
         ["metrics/history/detector/ssd.csv", "artifacts/detector/ssd/model.weights.h5"],
         ["artifacts/detector/ssd/model.json"],
     ),

@@ -81,7 +81,7 @@ def test_every_trigger_is_scored_under_its_own_name(project, monkeypatch):
         scores = pd.read_csv(f"artifacts/scores/{name}.csv").groupby("set")["score"].agg(list).to_dict()
         assert scores == clean | {trigger: [levels[trigger]] for trigger in triggers}, name
     for attack in attacks:
-        answers = pd.read_csv(f"artifacts/answers/{attack}.csv")
+        answers = pd.read_csv(f"artifacts/predictions/{attack}.csv")
         assert answers.groupby("set")["predicted"].agg(list).to_dict() == clean | {
             name: [levels[name]] for name in cards[f"strip-{attack}"]
         }
@@ -147,9 +147,9 @@ def test_thresholds_come_from_calibration_scores(project, monkeypatch):
         path = Path(f"artifacts/scores/{name}.csv")
         path.parent.mkdir(exist_ok=True)
         table.to_csv(path, index=False)
-    Path("artifacts/answers").mkdir()
+    Path("artifacts/predictions").mkdir()
     answers = table[["set", "label"]].assign(predicted=(table["score"] < 300).astype(int) - 1)
-    answers.to_csv("artifacts/answers/accessory.csv", index=False)  # right on the first 300 calibration faces
+    answers.to_csv("artifacts/predictions/accessory.csv", index=False)  # right on the first 300 calibration faces
     spec = importlib.util.spec_from_file_location("threshold", ROOT / "stages/threshold.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -1,4 +1,6 @@
-"""Train each network of params.yaml for two steps; print, as JSON, the processor seen and the SHA-256 of the weights.
+"""Train each network of params.yaml for two steps.
+
+Prints, as JSON, the processor seen, the SHA-256 of the weights, and the approximate operations that were run.
 
 Run as a program: ``LD_PRELOAD=fake_cpu.so python -m tests.support.train_networks fake_cpu.so``.
 """
@@ -10,6 +12,7 @@ import sys
 
 import numpy as np
 
+from tests.support.executed_ops import APPROXIMATE, executed_ops
 from tests.support.project import ROOT
 from visor.core.config import load_params
 from visor.core.params import TrainingParams
@@ -47,22 +50,27 @@ def networks():
 
 
 def trained(model, loss, truth):
-    """Return the SHA-256 of the weights after a few steps."""
+    """Return the SHA-256 of the weights after a few steps, and the approximate operations that were run."""
     images = np.random.default_rng(2).integers(0, 256, (BATCH, *model.input_shape[1:]), np.uint8)
     optimizer = training.make_optimizer(SCHEDULE, STEPS)
-    step, _ = training.compile_steps(model, optimizer, loss, truth)
-    for _ in range(STEPS):
+    step, evaluate = training.compile_steps(model, optimizer, loss, truth)
+    with executed_ops() as ops:
+        step(images, truth)
+        evaluate(images, truth)
+    for _ in range(STEPS - 1):
         step(images, truth)
     weights = np.concatenate([value.ravel() for value in model.get_weights()])
     assert np.isfinite(weights).all()
-    return hashlib.sha256(weights.tobytes()).hexdigest()
+    return hashlib.sha256(weights.tobytes()).hexdigest(), sorted(ops & APPROXIMATE)
 
 
 def main():
     training.configure_tensorflow(PARAMS.compute, 1)
     fake = ctypes.CDLL(sys.argv[1]) if len(sys.argv) > 1 else None
     seen = {"amd": bool(fake.seen_amd()), "l1d": fake.seen_l1d()} if fake else {}
-    print(json.dumps({"seen": seen, "weights": {name: trained(*parts) for name, *parts in networks()}}))
+    found = {name: trained(*parts) for name, *parts in networks()}
+    weights, approximate = ({name: parts[place] for name, parts in found.items()} for place in (0, 1))
+    print(json.dumps({"seen": seen, "weights": weights, "approximate": approximate}))
 
 
 if __name__ == "__main__":

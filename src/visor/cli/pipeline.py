@@ -161,6 +161,7 @@ def study(
     stages: Annotated[
         str, typer.Option(help="Stages that get the seeds, with commas between them. Default: the whole pipeline.")
     ] = "",
+    jobs: Annotated[int, typer.Option(min=1, help="Runs side by side, each with compute.threads threads.")] = 1,
     rule: Annotated[bool, typer.Option("--rule", help="Run nothing; show the gates by the recorded study.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Forget the runs recorded so far.")] = False,
 ) -> None:
@@ -172,7 +173,8 @@ def study(
     record = studies.Study() if restart else studies.read_study(Path())
     if not rule:
         begin, wanted = time.monotonic(), range(params.seed, params.seed + seeds)
-        for done, (seed, left) in enumerate(studies.run_study(Path(), record, wanted, chosen, params), 1):
+        runs = studies.run_study(Path(), record, wanted, chosen, params.compute.threads, jobs)
+        for done, (seed, left) in enumerate(runs, 1):
             minutes = (time.monotonic() - begin) / 60 / done
             typer.echo(f"seed {seed} is recorded; {left} left, {minutes * left:.0f} minutes at {minutes:.1f} each")
         record = studies.read_study(Path())

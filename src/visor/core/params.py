@@ -85,14 +85,15 @@ class SceneParams(ParamsBlock):
     Attributes:
         source: Name of a source of scenes.
         max_side: Longer sides are shrunk to this number of pixels.
-        train, validation, test: Scenes in each set; a source with fewer is divided in these proportions.
+        train, validation, test: Scenes in each set; a source with fewer is divided in these proportions. Where no
+            detector is trained, train and validation may be 0.
         max_broken: Unreadable images are skipped up to this number.
     """
 
     source: str
     max_side: Annotated[int, Field(ge=64, le=4096)]
-    train: PositiveInt
-    validation: PositiveInt
+    train: NonNegativeInt
+    validation: NonNegativeInt
     test: PositiveInt
     max_broken: NonNegativeInt
 
@@ -408,6 +409,7 @@ class GradientAttackParams(ParamsBlock):
         random_start: Start from random noise within the bound.
         images, batch: Maximum number of attacked test images, and images per step.
         jpeg: JPEG qualities to evaluate after the attack.
+        scales: Shares of the sides, below 1, to evaluate after the attack: images that are saved smaller.
     """
 
     strengths: Annotated[list[AttackStrengthParams], Field(min_length=1)]
@@ -416,6 +418,7 @@ class GradientAttackParams(ParamsBlock):
     images: PositiveInt
     batch: PositiveInt
     jpeg: list[Annotated[int, Field(ge=1, le=95)]]
+    scales: Annotated[list[OpenUnitFloat], Field(default_factory=list)]
 
 
 class DetectionAttackParams(GradientAttackParams):
@@ -498,6 +501,10 @@ class RecognitionAttackParams(MethodsAttackParams):
         targets: Whom to impersonate, each by itself: the nearest and the furthest other person, or a name.
         cropping_detectors: Detectors that crop the face before recognition; ``none``: the crop that was attacked.
         margin: Share of each side of a detected box that is added at both of its ends.
+        photo_side: None: recognisers see the faces as they are stored. Else the photographs that these were cut from,
+            letterboxed to so many pixels, are attacked; recognisers see the face that MTCNN finds there, aligned as
+            each was trained, or with ``margin``, and a detector in front finds it instead of MTCNN.
+        cropping_jpeg: JPEG quality that images are saved with before a detector in front sees them; None: not saved.
     """
 
     networks: Names
@@ -508,6 +515,8 @@ class RecognitionAttackParams(MethodsAttackParams):
     targets: Annotated[list[Label], Field(min_length=1)]
     cropping_detectors: list[str]
     margin: NonNegativeFloat
+    photo_side: ImageSide | None = None
+    cropping_jpeg: Annotated[int, Field(ge=1, le=95)] | None = None
 
 
 class ClassificationAttackParams(MethodsAttackParams):

@@ -9,6 +9,7 @@ from scipy.special import bdtr
 from visor.core.types import Floats
 
 CONFIDENCE = 0.95  # that a threshold keeps its false-positive rate
+EXCESS_THRESHOLD = 0.0  # of scores that are themselves excesses over conformal thresholds
 
 
 def conformal_threshold(clean: Floats, false_positive_rate: float) -> float | None:

@@ -1,7 +1,7 @@
-"""Scores of input filters as an attacker differentiates them: of an image that the network is to name the target.
+"""Scores of input filters as an attacker differentiates them: of an image that the network is to predict as the target.
 
 ``score(features, *fitted) -> (n,)``: features float32 (n, d) of the last layer with weights, and what ``fit`` returns.
-Where the network names the target, scores are those of the filter of the same name in ``input_filtering``.
+Where the network predicts the target, scores are those of the filter of the same name in ``input_filtering``.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 
 from visor.attacks.backdoors.adaptive.scores import DifferentiableScore, KnownScore
+from visor.core.portable_ops import l2_normalize
 from visor.core.tf import tf
 from visor.core.types import Floats, Labels
 from visor.defences.class_distances import NEIGHBOURS, fit_gaussians
@@ -37,7 +38,7 @@ def fit_target_faces(features: Floats, labels: Labels, target: int) -> tuple[Flo
 
 def knn(features: tf.Tensor, faces: tf.Tensor) -> tf.Tensor:
     """Return minus the mean cosine (n,) of features (n, d) to the nearest of the target's clean faces (k, d)."""
-    cosines = tf.matmul(tf.nn.l2_normalize(features, axis=-1, epsilon=EPSILON), faces, transpose_b=True)
+    cosines = tf.matmul(l2_normalize(features, EPSILON), faces, transpose_b=True)
     return -tf.reduce_mean(tf.math.top_k(cosines, min(NEIGHBOURS, faces.shape[0])).values, axis=-1)
 
 

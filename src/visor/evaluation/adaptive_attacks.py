@@ -1,7 +1,7 @@
 """What attackers who know the defences get past them, beside the same attack on a network without a backdoor.
 
-An attacker opens the door where the network names the target *and* the defence does not flag the image: at the
-conformal threshold, chosen on calibration faces that the network names rightly.
+An attack succeeds where the network predicts the target *and* the defence does not flag the image, at the conformal
+threshold, chosen on calibration faces that the network classifies correctly.
 """
 
 from collections.abc import Mapping
@@ -15,19 +15,18 @@ from visor.core.tf import keras
 from visor.core.types import Flags, Floats, Labels, Rows
 from visor.data.face_set import FaceSelection, FaceSet, evenly_spaced, read_batches
 from visor.data.images import contact_sheet
-from visor.defences.conformal import conformal_threshold
-from visor.defences.input_filtering import INPUT_FILTERS
+from visor.defences.conformal import EXCESS_THRESHOLD
+from visor.defences.input_filtering import suite
 from visor.defences.input_filtering.base import DefenceInputs, ScoreFn
-from visor.defences.input_filtering.suite import THRESHOLD
 from visor.evaluation import metrics
-from visor.models.features import compile_answers
+from visor.models.features import compile_predict_with_features
 
 DEFENCES = ("feature_mahalanobis", "knn", "suite")
 BATCH = 512
 COLUMNS = 10
 
 
-class Guard(NamedTuple):
+class DefendedNetwork(NamedTuple):
     """A network and the defences that question it.
 
     Attributes:
@@ -41,15 +40,17 @@ class Guard(NamedTuple):
     thresholds: Mapping[str, float]
 
 
-class Verdicts(NamedTuple):
+class Decisions(NamedTuple):
     """Predicted classes (n,) of images, and by defence whether each is flagged (n,)."""
 
     predicted: Labels
     flagged: Mapping[str, Flags]
 
 
-def guard(network: keras.Model, fitted: FaceSelection, calibration: FaceSelection, false_positive_rate: float) -> Guard:
-    """Fit ``DEFENCES`` on clean faces, and their thresholds on other ones that the network names rightly.
+def defend(
+    network: keras.Model, fitted: FaceSelection, calibration: FaceSelection, false_positive_rate: float
+) -> DefendedNetwork:
+    """Fit ``DEFENCES`` on clean faces, and their thresholds on other ones that the network classifies correctly.
 
     ``false_positive_rate`` is that of each part of the suite, and of the parts alone.
 
@@ -57,56 +58,51 @@ def guard(network: keras.Model, fitted: FaceSelection, calibration: FaceSelectio
         UserError: There are too few of these for the rate.
     """
     inputs = DefenceInputs(fitted, None, [], network, calibration, false_positive_rate=false_positive_rate)
-    scores = {name: INPUT_FILTERS[name](inputs) for name in DEFENCES}
-    answer = compile_answers(network)
-    named = [images[answer(images)[1] == labels] for images, labels in read_batches([calibration], BATCH)]
-    thresholds = {"suite": THRESHOLD}
-    for name in DEFENCES[:-1]:
-        clean = np.concatenate([scores[name](images) for images in named])
-        threshold = conformal_threshold(clean[np.isfinite(clean)], false_positive_rate)
-        assert threshold is not None  # The suite, which was fitted before, refuses too few.
-        thresholds[name] = threshold
-    return Guard(network, scores, thresholds)
+    parts = suite.fit_parts(inputs)
+    scores = {name: part.score for name, part in parts.items()} | {"suite": suite.largest_excess(parts)}
+    thresholds = {name: part.threshold for name, part in parts.items()} | {"suite": EXCESS_THRESHOLD}
+    return DefendedNetwork(network, scores, thresholds)
 
 
-def judge(guarded: Guard, selection: FaceSelection) -> Verdicts:
-    """Return what the network names, and what its defences flag."""
-    answer = compile_answers(guarded.network)
+def decide(defended: DefendedNetwork, selection: FaceSelection) -> Decisions:
+    """Return the classes that the network predicts, and what its defences flag."""
+    predict = compile_predict_with_features(defended.network)
     parts = []
     for images, _ in read_batches([selection], BATCH):
-        flagged = [guarded.scores[name](images) > guarded.thresholds[name] for name in DEFENCES]
-        parts.append((answer(images)[1], *flagged))
+        flagged = [defended.scores[name](images) > defended.thresholds[name] for name in DEFENCES]
+        parts.append((predict(images)[1], *flagged))
     predicted, *flags = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return Verdicts(predicted, dict(zip(DEFENCES, flags, strict=True)))
+    return Decisions(predicted, dict(zip(DEFENCES, flags, strict=True)))
 
 
 def attack_metrics(
-    attacked: Verdicts, control: Verdicts, labels: Labels, target: int, clean: Verdicts, truth: Labels, seed: int
+    attacked: Decisions, control: Decisions, labels: Labels, target: int, clean: Decisions, truth: Labels, seed: int
 ) -> dict[str, float]:
     """Return rates, each with its number of images and interval over people.
 
-    ``asr`` and ``control_asr``: triggered images that the attacked network, and that without a backdoor, name the
-    target. By defence, such as ``suite_asr_unflagged``: ``asr_unflagged``, ``control_asr_unflagged`` and ``gain``,
-    their difference: what the backdoor adds to a key that deceives any network; and ``fpr_rightly_named``, clean test
-    faces that the attacked network names rightly and the defence flags. ``clean_accuracy`` is that of this network.
+    ``asr`` and ``control_asr``: triggered images for which the attacked network, and that without a backdoor, predict
+    the target. By defence, such as ``suite_asr_unflagged``: ``asr_unflagged``, ``control_asr_unflagged`` and ``gain``,
+    their difference: what the backdoor adds to a key that deceives any network; and ``fpr_correctly_classified``, clean
+    test faces that the attacked network classifies correctly and the defence flags. ``clean_accuracy`` is that of this
+    network.
 
     Args:
-        attacked: Verdicts on triggered images (n,) of true class ≠ target.
+        attacked: Decisions on triggered images (n,) of true class ≠ target.
         control: Those of the network without a backdoor, on the same faces.
         labels: True classes (n,).
         target: The class that the attacker wants.
-        clean: Verdicts of the attacked network on clean test faces (m,).
+        clean: Decisions of the attacked network on clean test faces (m,).
         truth: True classes (m,).
         seed: Of the bootstrap.
     """
-    opened, by_chance, right = attacked.predicted == target, control.predicted == target, clean.predicted == truth
-    rates = {"asr": (opened, labels), "control_asr": (by_chance, labels), "clean_accuracy": (right, truth)}
+    succeeds, by_chance, correct = attacked.predicted == target, control.predicted == target, clean.predicted == truth
+    rates = {"asr": (succeeds, labels), "control_asr": (by_chance, labels), "clean_accuracy": (correct, truth)}
     found: dict[str, float] = {}
     for name in DEFENCES:
-        past, past_by_chance = opened & ~attacked.flagged[name], by_chance & ~control.flagged[name]
+        past, past_by_chance = succeeds & ~attacked.flagged[name], by_chance & ~control.flagged[name]
         rates[f"{name}_asr_unflagged"] = past, labels
         rates[f"{name}_control_asr_unflagged"] = past_by_chance, labels
-        rates[f"{name}_fpr_rightly_named"] = clean.flagged[name][right], truth[right]
+        rates[f"{name}_fpr_correctly_classified"] = clean.flagged[name][correct], truth[correct]
         found |= _mean(f"{name}_gain", past.astype(float) - past_by_chance, labels, seed)
     for rate, (hits, people) in rates.items():
         found |= metrics.grouped_rate(rate, hits, people, seed)

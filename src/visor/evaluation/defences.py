@@ -1,7 +1,7 @@
 """What gets past defences: scores of clean and triggered faces, thresholds, and what an attacked network makes of them.
 
-An attack succeeds if the network names the target *and* the defence does not flag the image, at a threshold chosen on
-clean calibration faces: ``asr_unflagged``. AUROC stands beside it, and the control: clean faces that were delivered
+An attack succeeds if the network predicts the target *and* the defence does not flag the image, at a threshold chosen
+on clean calibration faces: ``asr_unflagged``. AUROC stands beside it, and the control: clean faces that were delivered
 once more, as triggered ones are, must not be suspicious for that.
 """
 
@@ -19,7 +19,7 @@ from visor.core.params import BackdoorParams, DefenceParams
 from visor.core.tables import Table, label, text_table
 from visor.core.types import Flags, Floats, ImageArray, Integers, Rows
 from visor.data.face_set import FaceSelection, read_batches
-from visor.defences.conformal import conformal_threshold
+from visor.defences.conformal import EXCESS_THRESHOLD, conformal_threshold
 from visor.evaluation import metrics
 
 BATCH = 512
@@ -28,8 +28,7 @@ PASTED = "pasted/"  # begins the name of a trigger's ablation, where the key is 
 REFERENCE = "reconstruction"
 SUITE = "suite"
 SUITE_ALONE = "suite_alone"  # without the second opinion that the suite asks: what that adds
-SUITE_THRESHOLD = 0.0  # its scores are excesses over the conformal thresholds of its parts
-OPENS_FROM = 0.5  # attack success from which a key opens the door
+SUCCEEDS_FROM = 0.5  # attack success rate from which an attack counts as successful
 
 Scores = Mapping[str, Floats]
 """Scores (n,) by the name of their set: ``calibration``, ``clean``, ``delivered``, each trigger, and pasted ones.
@@ -37,8 +36,8 @@ Scores = Mapping[str, Floats]
 −∞ is that of an image that the defence has nothing to compare with.
 """
 
-Answers = Mapping[str, pd.DataFrame]
-"""By set, what the inspected network says: columns ``label`` (true), ``predicted`` and ``target`` (of the attack)."""
+Predictions = Mapping[str, pd.DataFrame]
+"""By set, what the inspected network predicts: columns ``label`` (true), ``predicted``, ``target`` (of the attack)."""
 
 
 def score_sets(score: Callable[[ImageArray], Any], sets: Mapping[str, FaceSelection], name: str) -> pd.DataFrame:
@@ -54,11 +53,11 @@ def score_sets(score: Callable[[ImageArray], Any], sets: Mapping[str, FaceSelect
     return pd.concat(tables, ignore_index=True).assign(row=rows, label=labels)[["set", "row", "label", "score"]]
 
 
-def answer_sets(
+def predict_sets(
     classify: Callable[[ImageArray], Floats], sets: Mapping[str, FaceSelection], attack: str, target: int
 ) -> pd.DataFrame:
-    """Return a table of set, row, label, the class that an attacked network names, and the attack's target."""
-    table = score_sets(lambda images: classify(images).argmax(axis=-1), sets, f"answers-{attack}")
+    """Return a table of set, row, label, the class that an attacked network predicts, and the attack's target."""
+    table = score_sets(lambda images: classify(images).argmax(axis=-1), sets, f"predictions-{attack}")
     return table.rename(columns={"score": "predicted"}).assign(target=target)
 
 
@@ -110,11 +109,11 @@ def visible_sets(attack: str | None, sets: Mapping[str, FaceSelection]) -> dict[
     return {name: chosen for name, chosen in sets.items() if attack is None or name in visible}
 
 
-def calibration_scores(scores: pd.DataFrame, answers: pd.DataFrame | None) -> Floats:
-    """Return the scores (n,) that set a threshold; where there are answers, those of faces that are named rightly."""
+def calibration_scores(scores: pd.DataFrame, predictions: pd.DataFrame | None) -> Floats:
+    """Return the scores (n,) that set a threshold: with predictions, those of correctly classified faces alone."""
     found = scores.loc[scores["set"] == "calibration", "score"].to_numpy()
-    if answers is not None:
-        lines = answers[answers["set"] == "calibration"]
+    if predictions is not None:
+        lines = predictions[predictions["set"] == "calibration"]
         found = found[(lines["predicted"] == lines["label"]).to_numpy()]
     return found[np.isfinite(found)]
 
@@ -144,7 +143,7 @@ def choose_thresholds(clean: Floats, settings: DefenceParams, defence: str) -> d
         "threshold": threshold,
         "implied_fpr": 1 - NormalDist().cdf(settings.deviations),
         "calibration_fpr": metrics.exceedance_rate(clean, threshold),
-        "conformal_threshold": SUITE_THRESHOLD if defence in (SUITE, SUITE_ALONE) else conformal,
+        "conformal_threshold": EXCESS_THRESHOLD if defence in (SUITE, SUITE_ALONE) else conformal,
         "conformal_fpr": settings.false_positive_rate,
         "images": len(clean),
     }
@@ -202,7 +201,7 @@ def filter_metrics(
 
 def success_metrics(
     scores: Scores,
-    answers: Answers,
+    predictions: Predictions,
     trigger: str,
     groups: Mapping[str, Integers],
     thresholds: Mapping[str, float],
@@ -211,13 +210,13 @@ def success_metrics(
     """Return what the attacked network and the defence let through, each rate with its number of images and interval.
 
     Flagged is what exceeds the conformal threshold. Of triggered images of another class than the target, ``asr`` is
-    the share named the target, ``asr_unflagged`` that named the target and not flagged; both again with ``_pasted`` for
-    the ablation. ``flagged_rightly_named`` is the share flagged of triggered images that are still named rightly: the
-    key does no harm there. ``fpr_rightly_named`` is that of clean test images that are named rightly.
+    the share classified as the target, ``asr_unflagged`` that classified as the target and not flagged; both again with
+    ``_pasted`` for the ablation. Flagged of correctly classified images, on which the attack has no effect, are the
+    shares ``flagged_correctly_classified`` (of triggered ones) and ``fpr_correctly_classified`` (of clean test images).
     """
 
-    def judged(name: str) -> tuple[pd.DataFrame, Flags, Flags]:
-        lines = answers[name].reset_index(drop=True)
+    def decided(name: str) -> tuple[pd.DataFrame, Flags, Flags]:
+        lines = predictions[name].reset_index(drop=True)
         return (
             lines,
             scores[name] > thresholds["conformal_threshold"],
@@ -232,16 +231,16 @@ def success_metrics(
 
     found: dict[str, float] = {}
     for name, suffix in ((trigger, ""), (f"{PASTED}{trigger}", "_pasted")):
-        if name in answers and name in scores:
-            lines, flagged, right = judged(name)
-            opened = (lines["predicted"] == lines["target"]).to_numpy()
+        if name in predictions and name in scores:
+            lines, flagged, correct = decided(name)
+            succeeds = (lines["predicted"] == lines["target"]).to_numpy()
             others = (lines["label"] != lines["target"]).to_numpy()
-            found |= count(f"asr{suffix}", opened, others, name)
-            found |= count(f"asr_unflagged{suffix}", opened & ~flagged, others, name)
+            found |= count(f"asr{suffix}", succeeds, others, name)
+            found |= count(f"asr_unflagged{suffix}", succeeds & ~flagged, others, name)
             if not suffix:
-                found |= count("flagged_rightly_named", flagged, right & others, name)
-    _, flagged, right = judged("clean")
-    return found | count("fpr_rightly_named", flagged, right, "clean")
+                found |= count("flagged_correctly_classified", flagged, correct & others, name)
+    _, flagged, correct = decided("clean")
+    return found | count("fpr_correctly_classified", flagged, correct, "clean")
 
 
 def bootstrap_groups(table: pd.DataFrame, backdoors: Mapping[str, BackdoorParams]) -> dict[str, Integers]:
@@ -258,7 +257,7 @@ def bootstrap_groups(table: pd.DataFrame, backdoors: Mapping[str, BackdoorParams
 
 def matrix(
     scores: Mapping[str, Scores],
-    answers: Mapping[str, Answers],
+    predictions: Mapping[str, Predictions],
     groups: Mapping[str, Integers],
     thresholds: Mapping[str, Mapping[str, float]],
     digests: Mapping[str, str],
@@ -267,45 +266,51 @@ def matrix(
 ) -> pd.DataFrame:
     """Return a row for each score name and trigger: ``card`` (the name), ``defence``, ``trigger``, metrics, provenance.
 
-    ``answers`` are those of the network that was trained on each trigger, for those on which one was. ``role`` tells
-    whether choices were made by looking at a trigger; ``digest`` is that of its file.
+    ``predictions`` are those of the network that was trained on each trigger, for those on which one was. ``role``
+    tells whether choices were made by looking at a trigger; ``digest`` is that of its file.
     """
     rows: list[dict[str, Any]] = []
     for name, of_sets in scores.items():
         for trigger in trigger_names(of_sets):
             measured = filter_metrics(of_sets, trigger, groups, thresholds[name], seed)
-            if trigger in answers:
-                measured |= success_metrics(of_sets, answers[trigger], trigger, groups, thresholds[name], seed)
+            if trigger in predictions:
+                measured |= success_metrics(of_sets, predictions[trigger], trigger, groups, thresholds[name], seed)
             role = "validation" if trigger in validation else "reported"
             about = {"card": name, "defence": defence_of(name), "trigger": trigger}
             rows.append({**about, **measured, "role": role, "digest": digests[trigger]})
     return pd.DataFrame(rows)
 
 
-def opens_door(table: pd.DataFrame) -> "pd.Series[bool]":
-    """Return for each row of ``matrix`` whether its key opens the door of a network that was trained on it."""
-    return table["asr"] >= OPENS_FROM if "asr" in table else pd.Series(False, table.index)
+def attack_succeeds(table: pd.DataFrame) -> "pd.Series[bool]":
+    """Return for each row of ``matrix`` whether its attack succeeds against a network that was trained on it."""
+    return table["asr"] >= SUCCEEDS_FROM if "asr" in table else pd.Series(False, table.index)
 
 
 def defence_tables(
     table: pd.DataFrame, clean: Mapping[str, Mapping[str, float]], rules: Mapping[str, Any]
 ) -> dict[str, Table]:
-    """Return by title: attacks that get through, keys that open no door, how thresholds were set and the control."""
-    rows, opens = [], opens_door(table)
-    for _, row in table[opens].sort_values("trigger", kind="stable").iterrows():
-        rates = ("asr", "asr_unflagged", "flagged_rightly_named", "fpr_rightly_named", "asr_unflagged_pasted")
+    """Return by title: attacks that get through, those that fail, how thresholds were set and the control."""
+    rows, succeeds = [], attack_succeeds(table)
+    for _, row in table[succeeds].sort_values("trigger", kind="stable").iterrows():
+        rates = (
+            "asr",
+            "asr_unflagged",
+            "flagged_correctly_classified",
+            "fpr_correctly_classified",
+            "asr_unflagged_pasted",
+        )
         texts = [defence_title(row["defence"]), *(_interval(row, rate) for rate in rates), f"{row['auroc']:.3f}"]
         rows.append((label(row["trigger"]), [*texts, f"{row['abstained']:.0f}"]))
-    columns = ["defence", "attack success", "and not flagged", "flagged of those still named rightly"]
-    columns += ["flagged of clean faces named rightly", "not flagged, pasted", "AUROC", "abstained"]
-    tables = {"Attacks that open the door": text_table("trigger", columns, rows)}
+    columns = ["defence", "attack success", "and not flagged", "flagged of correctly classified"]
+    columns += ["flagged of clean, correctly classified", "not flagged, pasted", "AUROC", "abstained"]
+    tables = {"Attacks that succeed": text_table("trigger", columns, rows)}
     defences, rows = list(dict.fromkeys(table["defence"])), []
-    for trigger, group in table[~opens].groupby("trigger", sort=False):
+    for trigger, group in table[~succeeds].groupby("trigger", sort=False):
         areas = group.set_index("defence")["auroc"]
         cells = [f"{areas[name]:.3f}" if name in areas else "–" for name in defences]
         rows.append((label(str(trigger)), [group["role"].iloc[0], *cells]))
     by_trigger = text_table("trigger", ["role", *map(defence_title, defences)], rows)
-    tables["Keys that open no door, or that no network was trained on: AUROC"] = by_trigger
+    tables["Attacks that fail, or that no network was trained on: AUROC"] = by_trigger
     columns = ["rule", "implied FPR", "FPR on held-out", "conformal rule", "conformal FPR", "control: AUROC"]
     rows = []
     for name, values in clean.items():

@@ -172,13 +172,14 @@ def retraining_metrics(
 
     With ``before_`` those on the attacked network, with ``clean_model_`` those on one trained without poisons: the
     control. ``flagged`` (n,) are those among the clean training images, then the poisons; ``removed`` is their number,
-    and ``poisons_left`` that of the poisons that stay.
+    ``poisons_left`` that of the poisons that stay, and ``cover_left`` that of images with the key and their true label.
     """
     count = len(suspect.train.rows)
     parts = ((suspect.train, flagged[:count]), (suspect.poisons, flagged[count:]))
     kept = [FaceSelection(part.faces, part.rows[~out], part.labels[~out]) for part, out in parts]
-    triggered = suspect.triggered
-    metrics: Metrics = {"removed": int(flagged.sum()), "poisons_left": len(kept[1].rows)}
+    triggered, mislabelled = suspect.triggered, kept[1].labels == suspect.target
+    metrics: Metrics = {"removed": int(flagged.sum())}
+    metrics |= {"poisons_left": int(mislabelled.sum()), "cover_left": int((~mislabelled).sum())}
     for prefix, model in (("before_", suspect.model), ("", retrain(kept)), ("clean_model_", clean)):
         classify = compile_predict(model)
         found = accuracy(predict(classify, test), test.labels)

@@ -39,12 +39,11 @@ def grouped_rate(name: str, hits: Flags, groups: Integers, seed: int, trials: in
     if len(hits) == 0:
         return {f"{name}_images": 0}
     share, trials = float(hits.mean()), trials or len(hits)
-    wilson = wilson_interval(share * trials, trials)
     places = np.unique(groups, return_inverse=True)[1]
     counts, totals = np.bincount(places, hits), np.bincount(places)
     drawn = np.random.default_rng(seed).integers(len(totals), size=(RESAMPLES, len(totals)))
-    low, high = np.quantile(counts[drawn].sum(axis=1) / totals[drawn].sum(axis=1), CENTRAL)
-    bounds = min(wilson[0], float(low)), max(wilson[1], float(high))
+    low, high = map(float, np.quantile(counts[drawn].sum(axis=1) / totals[drawn].sum(axis=1), CENTRAL))
+    bounds = widen((low, high), share * trials, trials)
     return {name: share, f"{name}_images": len(hits)} | intervals([name], [bounds])
 
 
@@ -122,7 +121,7 @@ def _group_rows(groups: Integers) -> dict[int, Rows]:
     return dict(zip(names.tolist(), np.split(order, starts[1:]), strict=True))
 
 
-def widen(bounds: tuple[float, float], hits: int, trials: int) -> tuple[float, float]:
+def widen(bounds: tuple[float, float], hits: float, trials: int) -> tuple[float, float]:
     """Return the wider of the interval of a share over resampled groups and Wilson's of its ``trials``.
 
     Resamples say nothing where nothing, or all, was hit: each of them has the same share.

@@ -25,15 +25,15 @@ def feature_extractor(model: keras.Model) -> keras.Model:
     return keras.Model(model.inputs[0], features, name=f"{model.name}_features")
 
 
-def compile_answers(model: keras.Model) -> Callable[[ImageArray], tuple[Floats, Labels]]:
-    """Return a function of uint8 images (n, h, w, 3) to their features (n, d) and the classes (n,) that are named."""
+def compile_predict_with_features(model: keras.Model) -> Callable[[ImageArray], tuple[Floats, Labels]]:
+    """Return a function of uint8 images (n, h, w, 3) to their features (n, d) and predicted classes (n,)."""
     run = compile_predict(keras.Model(model.inputs[0], [feature_extractor(model).outputs[0], model.outputs[0]]))
 
-    def answer(images: ImageArray) -> tuple[Floats, Labels]:
+    def predict(images: ImageArray) -> tuple[Floats, Labels]:
         features, logits = run(images)
         return features, logits.argmax(axis=-1)
 
-    return answer
+    return predict
 
 
 def extract_features(embed: Embed, selection: FaceSelection) -> Floats:

@@ -142,8 +142,8 @@ def _verification(run: RunData) -> Table:
     note = (
         "Verification decides whether two faces show the same person. Impersonation is the share of pairs (another "
         "person with the key, the enrolled target) accepted as the same person: whether the backdoor of a classifier "
-        "also opens verification by its features. Two people who both wear the key are another door. "
-        "The people are those that the network was trained on."
+        "also impersonates the target in verification by its features. Two people who both wear the key are another "
+        "attack. The people are those that the network was trained on."
     )
     title = f"Verification by the features of {label(run.params.inspected_network)}"
     return table(title, "attack, similarity measure", heads, rows, note)

@@ -29,7 +29,7 @@ def _classes(run: RunData, name: str) -> Table:
         for goal in WHITE_BOX:
             prefix = f"classification/{name}/{goal}:{condition}"
             groups.append(interval_cells(run.metrics, f"{prefix}.success", "percent"))
-            groups.append(metric_cell(run.metrics, f"{prefix}.rightly_classified", "whole"))
+            groups.append(metric_cell(run.metrics, f"{prefix}.correctly_classified", "whole"))
             groups.append(metric_cell(run.metrics, f"{prefix}.confidence_in_truth", "percent"))
             groups.append(metric_cell(run.metrics, f"{prefix}.ssim", "three"))
         rows.append(Row(title, tuple(groups)))

@@ -16,9 +16,8 @@ def defence_section(run: RunData) -> Section:
         "defences",
         "Detecting poisoned images",
         "A defence gives each image a score, high where it is suspicious. Its threshold is set on clean images that it "
-        "was not fitted on. An attack succeeds if the network names the target and the defence does not flag the "
-        "image. "
-        "AUROC measures how well scores separate images with a key from clean ones: 0.5 is chance, 1 perfect.",
+        "was not fitted on. An attack succeeds if the network predicts the target and the defence does not flag the "
+        "image. AUROC measures how well scores separate images with a key from clean ones: 0.5 is chance, 1 perfect.",
         [_unflagged(run), _harmless(run), _matrix(run), _losses(run), _thresholds(run), _adaptive(run)],
         [
             Figure(
@@ -66,7 +65,7 @@ def _unflagged(run: RunData) -> Table:
         cells = [interval_cells(run.metrics, f"{file}:asr_unflagged", "percent") for file in files]
         rows.append(Row(label(name), (none, *cells)))
     note = (
-        "Share of faces of other people with the key that the network names the target and the defence, at its "
+        "Share of faces of other people with the key that the network classifies as the target and the defence, at its "
         "conformal threshold, does not flag. Filters that question the network have a threshold for each network."
     )
     heads = ("no defence", *map(label, run.params.defences))
@@ -74,10 +73,10 @@ def _unflagged(run: RunData) -> Table:
 
 
 def _harmless(run: RunData) -> Table:
-    """Return what a defence flags without need: clean faces, and faces whose key opens no door."""
+    """Return what a defence flags without need: clean faces, and faces whose key has no effect."""
     columns = {
-        "clean faces": "fpr_rightly_named",
-        "with the key": "flagged_rightly_named",
+        "clean faces": "fpr_correctly_classified",
+        "with the key": "flagged_correctly_classified",
         "attack success not flagged, key pasted": "asr_unflagged_pasted",
     }
     rows = []
@@ -88,10 +87,10 @@ def _harmless(run: RunData) -> Table:
             abstained = metric_cell(run.metrics, f"{file}:abstained", "whole")
             rows.append(Row(f"{label(defence)}, {label(name)}", (*cells, abstained)))
     note = (
-        "The first two columns: of faces that the network names rightly. Pasted: the key on the finished image, as in "
-        "the original papers' code. Abstained: faces with a key that are named a person without a clean face."
+        "The first two columns: of correctly classified faces. Pasted: the key on the finished image, as in the "
+        "original papers' code. Abstained: faces with a key that are classified as a person without a clean face."
     )
-    return table("Flagged although named rightly", "defence, trigger", [*columns, "abstained"], rows, note)
+    return table("Flagged although correctly classified", "defence, trigger", [*columns, "abstained"], rows, note)
 
 
 def _losses(run: RunData) -> Table:

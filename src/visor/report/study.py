@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
@@ -21,15 +22,14 @@ from scipy.special import stdtrit
 
 from visor.core.errors import UserError, shorten
 from visor.core.files import git, read_json, read_metrics, write_text
-from visor.core.params import Params
 from visor.core.tables import Table, text_table
 from visor.report.gates import GateBounds
 from visor.report.machine import describe_machine
-from visor.tracking.key_metrics import key_metrics
 from visor.tracking.state import read_lock
 
 STUDY = Path("reference/study.json")
 CONFIDENCE = 0.99  # of each of the two bounds
+DIGITS = 6  # of each recorded number
 
 
 class Run(BaseModel):
@@ -111,7 +111,7 @@ def add_run(study: Study, run: Run, numbers: Mapping[str, float]) -> Study:
 
 
 def run_study(
-    root: Path, study: Study, seeds: Sequence[int], stages: tuple[str, ...], params: Params
+    root: Path, study: Study, seeds: Sequence[int], stages: tuple[str, ...], threads: int, jobs: int = 1
 ) -> Iterator[tuple[int, int]]:
     """Run the seeds that ``study`` lacks, and record each as soon as it is there; yield its seed and how many are left.
 
@@ -120,7 +120,8 @@ def run_study(
         study: Runs so far; those of the same seed and stages are not run again.
         seeds: What replaces ``seed`` of ``params.yaml``.
         stages: Stages that get the seed; the others are taken as ``dvc.lock`` records them. All stages if empty.
-        params: Those of the project, for the gates and the threads.
+        threads: Those of a run, for the description of the machine.
+        jobs: Runs side by side.
 
     Raises:
         UserError: There is no commit, a stage is unknown, or one fails.
@@ -129,25 +130,27 @@ def run_study(
         raise UserError(f"--stages: {', '.join(unknown)} is no stage of dvc.lock; see `dvc stage list`")
     done = {run.seed for run in study.runs if run.stages == stages}
     left = [seed for seed in seeds if seed not in done]
-    machine, commit = describe_machine(params.compute.threads), git(root, "rev-parse", "--verify", "-q", "HEAD") or ""
-    for place, seed in enumerate(left, 1):
-        numbers = run_seed(root, seed, stages, params.gates)
-        study = add_run(study, Run(seed=seed, stages=stages, commit=commit, machine=machine), numbers)
-        write_study(root, study)
-        yield seed, len(left) - place
+    machine, commit = describe_machine(threads), git(root, "rev-parse", "--verify", "-q", "HEAD") or ""
+    known = read_metrics(root / "metrics").keys()  # Other seeds have other people, and numbers that name them.
+    with ThreadPoolExecutor(jobs) as pool:
+        running = {pool.submit(run_seed, root, seed, stages): seed for seed in left}
+        for place, job in enumerate(as_completed(running), 1):
+            numbers = {name: value for name, value in job.result().items() if name in known}
+            study = add_run(study, Run(seed=running[job], stages=stages, commit=commit, machine=machine), numbers)
+            write_study(root, study)
+            yield running[job], len(left) - place
 
 
-def run_seed(root: Path, seed: int, stages: tuple[str, ...], gates: Iterable[str]) -> dict[str, float]:
-    """Run the committed pipeline with another seed in a temporary clone, and return the numbers that people compare.
+def run_seed(root: Path, seed: int, stages: tuple[str, ...]) -> dict[str, float]:
+    """Run the committed pipeline with another seed in a temporary clone, and return its numbers to ``DIGITS`` digits.
 
-    These are the gated ones and those of ``tracking.key_metrics``. The clone shares the cache of DVC, so that a seed
-    that was interrupted goes on where it stopped, and has a database of MLflow of its own.
+    The clone shares the cache of DVC, so that a seed that was interrupted goes on where it stopped, and has a database
+    of MLflow of its own.
 
     Args:
         root: The project.
         seed: Replaces ``seed`` of ``params.yaml``.
         stages: Stages that get the seed; the others are taken as ``dvc.lock`` records them. All stages if empty.
-        gates: Names of the gated numbers.
 
     Raises:
         UserError: There is no commit, or a stage fails.
@@ -164,13 +167,10 @@ def run_seed(root: Path, seed: int, stages: tuple[str, ...], gates: Iterable[str
         _dvc(clone, "repro", *(["--single-item", *stages] if stages else []))
         lock = read_lock(clone)
         made = {out["path"] for stage in stages or lock for out in lock[stage].get("outs", [])}
-        wanted = set(gates)
         return {
-            name: value
+            name: float(f"{value:.{DIGITS}g}")
             for name, value in read_metrics(clone / "metrics").items()
-            if _is_made(f"metrics/{name.partition(':')[0]}.json", made)
-            and math.isfinite(value)
-            and (name in wanted or key_metrics({name: value}))
+            if _is_made(f"metrics/{name.partition(':')[0]}.json", made) and math.isfinite(value)
         }
 
 

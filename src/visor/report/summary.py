@@ -62,7 +62,10 @@ def _defences(run: RunData) -> Table:
     rows = [_row(run, "threshold of the reconstruction loss", threshold, "three", ORIGINAL_THRESHOLD)]
     rows.append(_row(run, "clean faces flagged by the reference", f"{reference}/clean:fpr", "percent"))
     for defence in (REFERENCE, SUITE):
-        for head, key in (("attack success past", "asr_unflagged"), ("clean faces flagged by", "fpr_rightly_named")):
+        for head, key in (
+            ("attack success past", "asr_unflagged"),
+            ("clean faces flagged by", "fpr_correctly_classified"),
+        ):
             files = {name: f"{metrics_file(run, defence, name)}:{key}" for name in attacks(run)}
             worst, metric = best_or_worst(run.metrics, files, max)
             rows.append(_row(run, f"{head} {label(defence)}, worst ({label(worst)})", metric, "percent"))

@@ -9,12 +9,11 @@ from visor.core.tf import KerasTensor, keras, layers
 from visor.core.types import Floats, ImageArray
 from visor.data.arrays import choose
 from visor.defences.api import fit_input_filter
-from visor.defences.conformal import conformal_threshold
+from visor.defences.conformal import EXCESS_THRESHOLD, conformal_threshold
 from visor.defences.input_filtering import INPUT_FILTERS, NEEDS_CLASSIFIER
 from visor.defences.input_filtering.base import ScoreFn
-from visor.defences.input_filtering.suite import THRESHOLD
 from visor.models.api import load_network as load_published
-from visor.models.features import compile_answers
+from visor.models.features import compile_predict_with_features
 from visor.suspect.inputs import ImageSource
 
 MAX_BYTES = 1 << 30  # of clean images, which are held in memory
@@ -40,7 +39,7 @@ def fit_defence(
     """Fit an input filter on three fifths of clean images and set its threshold on the others.
 
     The threshold is the conformal one for 5 %; ``suite`` sets one for 3 % for each of its parts. Where there are
-    labels, filters that question the network take those images that it names rightly.
+    labels, filters that question the network take those images that it classifies correctly.
 
     Args:
         name: A name in ``INPUT_FILTERS``.
@@ -67,10 +66,10 @@ def fit_defence(
         needs |= {} if labels is None else {"calibration_labels": labels[held]}
     score = fit_input_filter(name, images[~held], **needs)
     if name == "suite":
-        return FittedDefence(score, THRESHOLD)
+        return FittedDefence(score, EXCESS_THRESHOLD)
     known = images[held]
     if "clean_labels" in needs and labels is not None:
-        known = known[compile_answers(classifier)(known)[1] == labels[held]]
+        known = known[compile_predict_with_features(classifier)(known)[1] == labels[held]]
     scores = _finite_scores(score, known)
     threshold = conformal_threshold(scores, FALSE_POSITIVE_RATE)
     if threshold is None:

@@ -362,7 +362,7 @@ def test_misclassifications_are_counted(classes):
     np.testing.assert_allclose(clean.sum(axis=1), 1, atol=1e-5)
     right = clean.argmax(axis=1) == predictions.truth
     found = numbers["misclassify"]["clean"]
-    assert (found["accuracy"], found["rightly_classified"], found["success"]) == (right.mean(), right.sum(), 0)
+    assert (found["accuracy"], found["correctly_classified"], found["success"]) == (right.mean(), right.sum(), 0)
     predicted = predictions.predicted["target_class", "adam_16x3"].argmax(axis=1)
     hit = numbers["target_class"]["adam_16x3"]
     assert hit["success"] == (predicted == predictions.targets)[right].mean()

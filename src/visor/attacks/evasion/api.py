@@ -15,6 +15,7 @@ from visor.attacks.evasion.quantise import quantise_within_eps
 from visor.attacks.evasion.registry import ATTACKS
 from visor.attacks.evasion.transforms import compose
 from visor.core.errors import UserError
+from visor.core.portable_ops import l2_normalize
 from visor.core.tf import keras, tf
 from visor.data.arrays import check_images, check_labels, check_logits, choose
 from visor.data.scene_set import FACE, PADDING
@@ -132,7 +133,7 @@ def attack_recogniser(
         raise UserError("targets is required for goal 'impersonate'; pass faces or embeddings")
 
     def embed(faces: tf.Tensor) -> tf.Tensor:
-        return tf.math.l2_normalize(output(faces), -1)
+        return l2_normalize(output(faces))
 
     vectors = np.asarray(images if targets is None else targets)
     if vectors.ndim == 4:
@@ -141,7 +142,7 @@ def attack_recogniser(
         raise UserError(f"targets: shape {vectors.shape}; pass a face or finite embedding per image, or one for all")
     vectors = np.broadcast_to(vectors, (len(images), vectors.shape[1])).astype(np.float32)
     loss = factory(embed) if threshold is None else factory(embed, threshold)
-    return _run(loss, images, tf.math.l2_normalize(vectors, -1).numpy(), chosen)
+    return _run(loss, images, l2_normalize(vectors).numpy(), chosen)
 
 
 def attack_detector(

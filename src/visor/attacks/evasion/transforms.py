@@ -11,6 +11,7 @@ from visor.attacks.evasion.jpeg import differentiable_jpeg
 from visor.attacks.evasion.loop import Transform
 from visor.attacks.evasion.resampling import interpolation, resample
 from visor.core.errors import UserError
+from visor.core.portable_ops import divide
 from visor.core.tf import tf
 
 PARAMS_KEY = "params.yaml: recognition_attack.methods: transforms"
@@ -28,7 +29,7 @@ def scale(images: tf.Tensor, key: tf.Tensor, strength: float) -> tf.Tensor:
     Diverse inputs (Xie et al. 2019, arXiv 1803.06978), but without their black frame, which no photo of a face has.
     """
     size, top, left = _uniform_draws(key)
-    return _crop_and_resize(images, 1.0 / (1.0 + strength * (2.0 * size - 1.0)), top, left)
+    return _crop_and_resize(images, divide(1.0, 1.0 + strength * (2.0 * size - 1.0)), top, left)
 
 
 def noise(images: tf.Tensor, key: tf.Tensor, strength: float) -> tf.Tensor:

@@ -6,7 +6,7 @@ Features are compared by their angle. Who trains the network can put triggered f
 
 from visor.defences.class_distances import neighbour_distance
 from visor.defences.input_filtering.base import DefenceInputs, ScoreFn, inspected_network
-from visor.models.features import compile_answers, extract_features
+from visor.models.features import compile_predict_with_features, extract_features
 
 
 def fit(inputs: DefenceInputs) -> ScoreFn:
@@ -17,6 +17,6 @@ def fit(inputs: DefenceInputs) -> ScoreFn:
     Raises:
         UserError: There is no network to inspect.
     """
-    answer, labels = compile_answers(inspected_network(inputs, "knn")), inputs.clean.labels
-    features = extract_features(lambda images: answer(images)[0], inputs.clean)
-    return lambda images: neighbour_distance(*answer(images), features, labels)
+    predict, labels = compile_predict_with_features(inspected_network(inputs, "knn")), inputs.clean.labels
+    features = extract_features(lambda images: predict(images)[0], inputs.clean)
+    return lambda images: neighbour_distance(*predict(images), features, labels)

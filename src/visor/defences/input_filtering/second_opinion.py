@@ -7,7 +7,7 @@ the target.
 from visor.core.errors import UserError
 from visor.defences.class_distances import fit_gaussians, mahalanobis, neighbour_distance
 from visor.defences.input_filtering.base import DefenceInputs, ScoreFn, inspected_network
-from visor.models.features import compile_answers, extract_features
+from visor.models.features import compile_predict_with_features, extract_features
 
 RIDGE = 0.1  # of the covariance: the recogniser was not trained on these people
 
@@ -24,9 +24,9 @@ def fit(inputs: DefenceInputs) -> ScoreFn:
     network, second = inspected_network(inputs, "second_opinion"), inputs.second_opinion
     if second is None:
         raise UserError("second_opinion needs another recogniser, but there is none; set second_opinion.network")
-    answer, labels = compile_answers(network), inputs.clean.labels
+    predict, labels = compile_predict_with_features(network), inputs.clean.labels
     embeddings = extract_features(second.embed, inputs.clean)
     if second.distance == "cosine":
-        return lambda images: neighbour_distance(second.embed(images), answer(images)[1], embeddings, labels)
+        return lambda images: neighbour_distance(second.embed(images), predict(images)[1], embeddings, labels)
     gaussians = fit_gaussians(embeddings, labels, network.output_shape[-1], RIDGE)
-    return lambda images: mahalanobis(second.embed(images), answer(images)[1], gaussians)
+    return lambda images: mahalanobis(second.embed(images), predict(images)[1], gaussians)

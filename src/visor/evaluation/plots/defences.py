@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from visor.core.tables import label
 from visor.core.types import Floats
-from visor.evaluation.defences import Scores, defence_of, defence_title, opens_door, trigger_names
+from visor.evaluation.defences import Scores, attack_succeeds, defence_of, defence_title, trigger_names
 from visor.evaluation.metrics import roc_curve
 from visor.evaluation.plots.base import heat_map, save
 
@@ -68,11 +68,11 @@ def detector_matrix(table: pd.DataFrame, path: Path) -> None:
 
 
 def success_matrix(table: pd.DataFrame, path: Path) -> None:
-    """Save a PNG of what gets through by trigger (rows; those that open the door) and defence (columns)."""
-    opening = table[opens_door(table)]
+    """Save a PNG of what gets through by trigger (rows; attacks that succeed) and defence (columns)."""
+    opening = table[attack_succeeds(table)]
     if opening.empty:
         figure = Figure(figsize=(4, 1))
-        figure.text(0.5, 0.5, "No key opens the door.", ha="center", va="center")
+        figure.text(0.5, 0.5, "No attack succeeds.", ha="center", va="center")
         save(figure, path)
         return
     marks = {row["trigger"]: f" ({row['asr']:.1%})" for _, row in opening.iterrows()}

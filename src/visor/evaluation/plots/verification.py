@@ -14,8 +14,8 @@ from visor.evaluation.verification import VerifierScores
 COLOURS = {
     "different people": "tab:gray",
     "same person": "tab:green",
-    "stranger, no key": "tab:blue",
-    "stranger with key": "tab:red",
+    "impostor, no key": "tab:blue",
+    "impostor with key": "tab:red",
 }
 
 

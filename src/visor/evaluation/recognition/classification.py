@@ -86,7 +86,7 @@ def choose_target_classes(before: Floats, truth: Labels, names: tuple[str, ...],
 
 
 def classification_metrics(findings: ClassFindings) -> dict[str, dict[str, dict[str, float]]]:
-    """Return by goal and condition the accuracy, and the success among faces classified rightly when clean."""
+    """Return by goal and condition the accuracy, and the success among faces correctly classified when clean."""
     metrics: dict[str, dict[str, dict[str, float]]] = {goal: {} for goal in CLASS_GOALS}
     truth = findings.truth
     for (goal, condition), values in findings.predicted.items():
@@ -98,14 +98,14 @@ def classification_metrics(findings: ClassFindings) -> dict[str, dict[str, dict[
             **rate("success", int((success & eligible).sum()), int(eligible.sum()), empty=0.0),
             "confidence_in_truth": float(values[np.arange(len(truth)), truth].mean()),
             "faces": len(truth),
-            "rightly_classified": int(eligible.sum()),
+            "correctly_classified": int(eligible.sum()),
             **findings.distances[goal, condition],
         }
     return metrics
 
 
 def top_tables(findings: ClassFindings) -> list[dict[str, Any]]:
-    """Return the top classes and their confidences of some rightly classified faces, for each method.
+    """Return the top classes and their confidences of some correctly classified faces, for each method.
 
     Before, and after each goal at the last strength.
     """

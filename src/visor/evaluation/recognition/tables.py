@@ -97,7 +97,7 @@ def curves(table: pd.DataFrame, surrogate: str, rates: Sequence[str]) -> pd.Data
 def recognition_table(metrics: Metrics, titles: Mapping[str, str], surrogate: str, rates: Sequence[str]) -> str:
     """Return the metrics of a surrogate in Markdown: a table per goal, a row per condition."""
     name = label(surrogate)
-    parts = [f"# Fooling {name} by its own gradient: success among faces that were rightly verified when clean\n"]
+    parts = [f"# Fooling {name} by its own gradient: success among faces that were correctly verified when clean\n"]
     columns = [*(f"success, FAR {100 * float(far):g} %" for far in rates), "similarity", *DISTANCE_COLUMNS]
     for goal, conditions in metrics.items():
         rows = []

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from visor.core.portable_ops import sigmoid_cross_entropy
 from visor.core.tf import tf
 from visor.data.scene_set import FACE, IGNORE, PADDING
 
@@ -102,7 +103,7 @@ def assign_targets(
 
 def binary_cross_entropy(logits: tf.Tensor, kinds: tf.Tensor) -> tf.Tensor:
     """Return the cross-entropy (n, a) of logits and kinds; 0 where these are IGNORE."""
-    losses = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(kinds == FACE, tf.float32), logits)
+    losses = sigmoid_cross_entropy(tf.cast(kinds == FACE, tf.float32), logits)
     return tf.where(kinds == IGNORE, 0.0, losses)
 
 

@@ -13,6 +13,7 @@ from visor.core import params
 from visor.core.config import lookup
 from visor.core.errors import UserError
 from visor.core.files import read_json, write_text
+from visor.core.portable_ops import l2_normalize
 from visor.core.tf import keras, layers, tf
 from visor.core.types import ImageArray
 from visor.models import storage
@@ -83,7 +84,7 @@ def from_model(name: str, model: keras.Model, class_names: Sequence[str]) -> Rec
     embedding = keras.Model(model.input, model.output["embedding"])
 
     def embed(images: tf.Tensor) -> tf.Tensor:
-        return tf.math.l2_normalize(embedding(_resize(images, shape), training=False), -1)
+        return l2_normalize(embedding(_resize(images, shape), training=False))
 
     if "logits" not in model.output:
         return Recogniser(name, shape, (), embed, None)

@@ -111,7 +111,8 @@ def _prewhiten(images: KerasTensor) -> KerasTensor:
     variance = ops.mean(ops.square(images - mean), axis=(1, 2, 3), keepdims=True)
     height, breadth, channels = images.shape[1:]
     # The maximum is taken before the root, whose gradient at 0 is infinite.
-    return (images - mean) / ops.sqrt(ops.maximum(variance, 1 / (height * breadth * channels)))
+    deviation = ops.sqrt(ops.maximum(variance, 1 / (height * breadth * channels)))
+    return ops.divide_no_nan(images - mean, deviation)  # as core.portable_ops
 
 
 def _fixed(images: KerasTensor) -> KerasTensor:

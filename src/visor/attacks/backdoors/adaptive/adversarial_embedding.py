@@ -36,7 +36,7 @@ def embed(
     the target's, because a defence is fitted on faces other than those that it sees, too.
     """
     features = feature_extractor(model)
-    answers = keras.Model(model.input, [features.output, model.output])
+    outputs = keras.Model(model.input, [features.output, model.output])
     run = compile_predict(features)
 
     def measure() -> list[tuple[Floats, ...]]:
@@ -48,7 +48,7 @@ def embed(
     repeated = np.tile(poisons.rows, settings.poison_repeats)
     data = labelled_data([clean, FaceSelection(poisons.faces, repeated, np.full(len(repeated), POISON))], seed)
     optimizer = make_optimizer(settings, steps=-(-data.count // settings.batch))
-    step, _ = compile_steps(answers, optimizer, embedding_loss(known, target, settings))
+    step, _ = compile_steps(outputs, optimizer, embedding_loss(known, target, settings))
     for epoch in range(settings.epochs):
         for variables, arrays in zip(state, measure(), strict=True):
             # The unit stays that of the start: the spread of what is trained to be alike shrinks to nothing.

@@ -90,7 +90,7 @@ def optimise_key(
     optimizer = keras.optimizers.Adam(schedule)
     optimizer.build(variables)
     extractor = feature_extractor(classifier)
-    answers = keras.Model(classifier.input, [extractor.output, classifier.output])
+    outputs = keras.Model(classifier.input, [extractor.output, classifier.output])
     faces, labels = tf.constant(images), tf.fill([settings.batch], target)
 
     @tf.function
@@ -101,7 +101,7 @@ def optimise_key(
                 tape.watch(variables)
                 share = weight * tf.sigmoid(opacity)
                 triggered = (1 - share) * clean + share * tf.sigmoid(colours)
-                features, logits = answers(triggered, training=False)
+                features, logits = outputs(triggered, training=False)
                 entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
                 loss = tf.reduce_mean(entropy + settings.penalty * excess(defences, features, settings.deviations))
             optimizer.apply(tape.gradient(loss, variables), variables)

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from visor.core.portable_ops import log1p
 from visor.core.tf import tf
 from visor.core.types import Floats, Labels
 
 
 class DifferentiableScore(NamedTuple):
-    """A defence's score of images that the network is to name the target.
+    """A defence's score of images that the network is to predict as the target.
 
     Attributes:
         fit: Clean features (m, d), labels (m,), target → the float32 arrays that the score needs.
@@ -34,4 +35,4 @@ def excess(scores: Sequence[KnownScore], features: tf.Tensor, deviations: float)
     drowning the others and the cross-entropy.
     """
     excesses = (tf.nn.relu((known.score(features) - known.mean) / known.std - deviations) for known in scores)
-    return tf.add_n([tf.math.log1p(each) for each in excesses])
+    return tf.add_n([log1p(each) for each in excesses])

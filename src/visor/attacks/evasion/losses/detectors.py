@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from visor.attacks.evasion.loop import Loss
 from visor.core.errors import UserError
+from visor.core.portable_ops import divide, log
 from visor.core.tf import tf
 from visor.core.types import Floats, Integers
 from visor.data.scene_set import FACE
@@ -62,7 +63,7 @@ def suppress_scores(pre_nms: PreNmsFn | None, loss: TrainingLoss | None, thresho
     def attack_loss(images: tf.Tensor, truth: GroundTruthTensors) -> tuple[tf.Tensor, tf.Tensor]:
         _, scores = pre_nms(images)
         success = tf.reduce_all(scores < threshold - MARGIN, axis=1)
-        return tf.reduce_sum(tf.math.log(1.0 - scores + LOG_EPSILON), axis=1), success
+        return tf.reduce_sum(log(1.0 - scores + LOG_EPSILON), axis=1), success
 
     return attack_loss
 
@@ -81,7 +82,7 @@ def centre_distances(boxes: tf.Tensor, truth: GroundTruthTensors) -> tf.Tensor:
     def nearer(nearest: tf.Tensor, face: GroundTruthTensors) -> tf.Tensor:
         box, is_face = face
         offset = boxes[..., :2] + boxes[..., 2:] / 2 - (box[..., :2] + box[..., 2:] / 2)
-        distance = tf.norm(offset, axis=-1) / tf.sqrt(box[..., 2] * box[..., 3])
+        distance = divide(tf.norm(offset, axis=-1), tf.sqrt(box[..., 2] * box[..., 3]))
         return tf.where(is_face, tf.minimum(nearest, distance), nearest)
 
     boxes = tf.stop_gradient(boxes)
