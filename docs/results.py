@@ -53,7 +53,7 @@ def backdoors(run: Run) -> str:
             "none",
             [
                 "0",
-                *(f"({percent(metrics(f'backdoor/{name}/clean')['clean_accuracy'])})" for name in networks),
+                *(f"({percent(run.metrics(f'backdoor/{name}/clean')['clean_accuracy'])})" for name in networks),
                 "–",
                 "–",
             ],
@@ -112,7 +112,9 @@ def hiding(run: Run) -> str:
     strengths = [f"{each.eps:g}x{each.iterations}" for each in run.params.detection_attack.strengths]
     conditions = {f"noise_{last.eps:g}": f"noise {last.eps:g}/255"}
     conditions |= {f"pgd_{each}": f"PGD {each.replace('x', '/255 × ')}" for each in strengths}
-    conditions |= {f"jpeg{quality}_{strengths[-1]}": f"then JPEG {quality}" for quality in run.params.detection_attack.jpeg}
+    conditions |= {
+        f"jpeg{quality}_{strengths[-1]}": f"then JPEG {quality}" for quality in run.params.detection_attack.jpeg
+    }
     rows = []
     for detector in run.params.detection_attack.detectors:
         clean = run.metrics(f"detection/{detector}/clean")

@@ -348,8 +348,8 @@ class SecondOpinionParams(ParamsBlock):
     Attributes:
         network: A published recogniser, after ``visor networks fetch``; default: none, the filter is left out.
         distance: How its embeddings are compared: by cosine for photographs, by Mahalanobis distance for drawn faces.
-        eyes: Where the eyes of aligned faces are, (x, y) of the picture's left and right one, as shares of the width and
-            height of an image; default: faces are not aligned, and the recogniser gets whole images.
+        eyes: Where the eyes of aligned faces are, x and y of the left one in the picture and of the right one, as
+            shares of width and height; default: faces are not aligned, and the recogniser gets whole images.
     """
 
     network: Literal["dlib_resnet"] | None

@@ -325,7 +325,9 @@ def test_lfw_is_fetched_once_by_scikit_learn(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sklearn.datasets.fetch_lfw_people", fetch_lfw_people)
-    with pytest.raises(UserError, match=r"LFW cannot be fetched .*; check the network .* into downloads/lfw, or set sources\.lfw"):
+    with pytest.raises(
+        UserError, match=r"LFW cannot be fetched .*; check the network .* into downloads/lfw, or set sources\.lfw"
+    ):
         take("lfw", {"path": None}, tmp_path / "faces.h5")
     assert list(Path("downloads").iterdir()) == []
     for _ in range(2):
@@ -666,8 +668,20 @@ def test_csaw_pixels_in_another_file(tmp_path):
 # The params of published sets that come with the project
 
 READY = {
-    "photographs/params.yaml": {"George_W_Bush": 60, "Colin_Powell": 80, "Tony_Blair": 60, "Donald_Rumsfeld": 60, "X": 1},
-    "params/youtube_faces.yaml": {"Lucio_Stanca": 96, "Al_Gore": 192, "Aaron_Sorkin": 192, "Zoran_Djindjic": 192, "X": 48},
+    "photographs/params.yaml": {
+        "George_W_Bush": 60,
+        "Colin_Powell": 80,
+        "Tony_Blair": 60,
+        "Donald_Rumsfeld": 60,
+        "X": 1,
+    },
+    "params/youtube_faces.yaml": {
+        "Lucio_Stanca": 96,
+        "Al_Gore": 192,
+        "Aaron_Sorkin": 192,
+        "Zoran_Djindjic": 192,
+        "X": 48,
+    },
     "params/csaw.yaml": {**{f"{number:04}": 9 for number in range(1282)}, "1282": 1},
 }
 DIFFER = (  # keys in which the others differ from photographs/params.yaml
