@@ -157,6 +157,7 @@ def run_seed(root: Path, seed: int, stages: tuple[str, ...]) -> dict[str, float]
     """
     root = root.resolve()
     cache = _dvc(root, "cache", "dir", capture=True).strip()
+    (root / ".dvc/tmp").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="study-", dir=root / ".dvc/tmp") as folder:
         clone = Path(folder) / "project"
         git(root, "clone", "-q", "--shared", ".", str(clone))
