@@ -30,7 +30,7 @@ repro: setup  ## run the pipeline: what changed since the last run; compare its 
 photographs: setup  ## run it on photographs, in downloads/lfw and downloads/wider_face, with published networks: docs/data.md
 	[ -e .git ] || (cd photographs && dvc config --local core.no_scm true)
 	cd photographs && dvc repro download  # before networks are fetched: it says what is missing
-	visor networks fetch all
+	visor networks fetch all $(if $(YES),--yes)
 	cd photographs && dvc repro
 	[ ! -e .git ] || { cd photographs && visor compare --record && visor gate; }
 

@@ -90,7 +90,7 @@ PARAMS = {
         },
     },
     "validation_triggers": ["eyebrows"],
-    "second_opinion": {"network": None, "distance": "mahalanobis"},
+    "second_opinion": {"network": None, "distance": "mahalanobis", "eyes": None},
     "defences": {
         "reconstruction": {"deviations": 1.0, "false_positive_rate": 0.7},
         "strip": {"deviations": 1.0, "false_positive_rate": 0.95},

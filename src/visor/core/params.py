@@ -16,6 +16,7 @@ PairCount = Annotated[int, Field(ge=2)]
 Levels = Annotated[int, Field(ge=0, le=255)]
 ImageSide = Annotated[int, Field(ge=16, le=512)]
 Names = Annotated[list[str], Field(min_length=1)]
+Point = Annotated[list[UnitFloat], Field(min_length=2, max_length=2)]  # x and y, as shares of an image
 # What a user names becomes a part of file names and of commands.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=60)]
 
@@ -347,10 +348,13 @@ class SecondOpinionParams(ParamsBlock):
     Attributes:
         network: A published recogniser, after ``visor networks fetch``; default: none, the filter is left out.
         distance: How its embeddings are compared: by cosine for photographs, by Mahalanobis distance for drawn faces.
+        eyes: Where the eyes of aligned faces are, (x, y) of the picture's left and right one, as shares of the width and
+            height of an image; default: faces are not aligned, and the recogniser gets whole images.
     """
 
     network: Literal["dlib_resnet"] | None
     distance: Literal["cosine", "mahalanobis"]
+    eyes: Annotated[list[Point], Field(min_length=2, max_length=2)] | None
 
 
 class DefenceParams(ParamsBlock):
