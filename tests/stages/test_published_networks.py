@@ -98,9 +98,8 @@ def test_where_nothing_is_trained_the_folders_of_networks_are_empty(stage, tmp_p
     stage("train_detectors", trained_detectors=[]).main()
     (tmp_path / "data").mkdir()
     faces_of_photographs(tmp_path)
-    stage(
-        "train_recognisers", recognition_attack={"networks": ["dlib_resnet", "faceres"], "white_box": ["faceres"]}
-    ).main()
+    recognisers = {"networks": ["dlib_resnet", "faceres"], "white_box": ["faceres"]}
+    stage("train_recognisers", recognition_attack=recognisers, classification_attack={"networks": []}).main()
     for folder in ("artifacts/detector", "artifacts/recogniser", "metrics/history/detector"):
         assert list((tmp_path / folder).iterdir()) == []
 
@@ -147,6 +146,7 @@ def test_published_recognisers_are_attacked_on_photographs(stage, tmp_path, monk
         "report_faces": 1,
     }
     changes = {"faces": {"source": "lfw"}, "sources": {"lfw": {"path": str(tmp_path / "lfw")}}}
+    changes["classification_attack"] = {"networks": []}
     module, loaded = stage("evaluate_recognition", **changes, recognition_attack=attack), []
 
     def load(name, settings, folder):
