@@ -10,6 +10,7 @@ from tests.support.project import ROOT
 from tests.support.published import check_pixel_gradients, drawn, reference_pictures, row, write_catalogue
 from visor import load_network
 from visor.core.errors import UserError
+from visor.core.params import RecogniserParams
 from visor.core.tf import tf
 from visor.models.detectors import DETECTORS
 from visor.models.published import cache as network_cache
@@ -218,6 +219,18 @@ def test_nothing_is_parsed_of_a_damaged_file(in_cache, monkeypatch):
         load_network("dlib_resnet")
     with pytest.raises(UserError, match="network is 'nobody'; choose from dlib_resnet, faceres"):
         load_network("nobody")
+
+
+def test_a_recogniser_of_the_params_is_published_or_a_file_or_was_saved(tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "load_recogniser", lambda name: f"published {name}")
+    monkeypatch.setattr(loading.mobilefacenet, "load_recogniser", lambda path: f"file {path}")
+    monkeypatch.setattr(loading.base, "load", lambda name, folder: f"saved {name} in {folder}")
+    settings = RecogniserParams(weights="phone.tflite")
+    assert loading.load_of_params("faceres", RecogniserParams(), tmp_path) == "published faceres"
+    assert loading.load_of_params("mobilefacenet", settings, tmp_path) == "file phone.tflite"
+    assert loading.load_of_params("facenet", settings, tmp_path) == f"saved facenet in {tmp_path}"
+    with pytest.raises(UserError, match=r"recognisers\.mobilefacenet\.weights is null; name its \.tflite file there"):
+        loading.load_of_params("mobilefacenet", RecogniserParams(), tmp_path)
 
 
 def test_every_published_network_is_in_the_catalogue():
