@@ -670,9 +670,9 @@ def test_csaw_pixels_in_another_file(tmp_path):
 READY = {
     "photographs/params.yaml": {
         "George_W_Bush": 60,
-        "Colin_Powell": 80,
-        "Tony_Blair": 60,
-        "Donald_Rumsfeld": 60,
+        "Colin_Powell": 120,
+        "Tony_Blair": 100,
+        "Donald_Rumsfeld": 80,
         "X": 1,
     },
     "params/youtube_faces.yaml": {
@@ -687,7 +687,7 @@ READY = {
 DIFFER = (  # keys in which the others differ from photographs/params.yaml
     *("faces.source", "faces.min_images", "split.*", "delivery", "gates.*", "*.epochs"),
     *("backdoors.*.target", "backdoors.*.n", "backdoors.*.cover", "poison_budget.n", "poison_budget.ratios.n"),
-    *("defences.*.false_positive_rate",),
+    *("defences.suite*.false_positive_rate", "second_opinion.eyes", "recognition_attack.photo_side"),
 )
 
 
