@@ -43,7 +43,9 @@ def project(tmp_path_factory):
     params = YAML().load(root / "params.yaml")
     backdoors = {name: {**params["backdoors"][name], "target": PEOPLE[0], "n": n} for name, n in BACKDOORS.items()}
     faces, scenes = ({**PARAMS[block], "source": name} for block, name in (("faces", "lfw"), ("scenes", "wider_face")))
-    write_params(root / "photographs", {**params, "faces": faces, "scenes": scenes, "backdoors": backdoors})
+    changed = {"faces": faces, "scenes": scenes, "backdoors": backdoors}
+    changed["sources"] = dict.fromkeys(("lfw", "wider_face"), {"path": None})
+    write_params(root / "photographs", {**params, **changed})
     commit(root)
     return root
 
