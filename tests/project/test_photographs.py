@@ -19,7 +19,7 @@ LINKS = {".dvcignore", "assets", "downloads", "dvc.yaml", "requirements.lock", "
 CHOSEN = ("gates", "recognition_attack.methods")
 KEPT = {"", ".csv", ".dvc", ".json", ".lock", ".yaml"}  # suffixes of what Git has there: no picture
 PEOPLE = ("Ann", "Bo_Li", "Cy", "Di", "Ed", "Flo")
-DRAWN = SyntheticSettings(identities=len(PEOPLE), images=36, videos=36, difficulty=1.0)
+DRAWN = SyntheticSettings(identities=len(PEOPLE), images=40, videos=40, difficulty=1.0)
 MADE = ["download", "artifacts/raw", "split", "poison", "train_classifiers@clean", "train_classifiers@accessory"]
 WITHOUT_SETUP = ("make", "-o", ".venv/.ready")  # the environment of the tests is there already
 

@@ -294,7 +294,8 @@ def test_a_null_path_is_the_folder_of_downloads(tree, monkeypatch):
     monkeypatch.chdir(tree.parent)
     Path("downloads").mkdir()
     tree.rename("downloads/wider_face")
-    assert len([*tasks(WiderFaceSettings(path=None), settings(), 1)]) == len(SHAPES)
+    found = [each for each in tasks(WiderFaceSettings(path=None), settings(), 1) if not isinstance(each, SkippedFile)]
+    assert len(found) == len(SHAPES)
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="photographs of WIDER FACE are not part of the project")
