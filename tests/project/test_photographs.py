@@ -100,4 +100,4 @@ def test_photographs_run_by_the_root_s_stages_and_the_root_does_not_notice(proje
     assert {line.split()[-1].split("/")[0] for line in changes(project).splitlines()} == {"photographs"}
     assert not (project / "artifacts").exists()
     listed = run(project, "dvc", "stage", "list", "--name-only")
-    assert run(project, "dvc", "stage", "list", "--all", "--name-only") == f"artifacts/raw\n{listed}"
+    assert run(project, "dvc", "stage", "list", "--all", "--name-only") == f"data.dvc\n{listed}"
