@@ -8,7 +8,7 @@ export DVC_NO_ANALYTICS := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test fuzz test-browser check lock ui app app-https docs clean
+.PHONY: help setup repro photographs test fuzz test-browser check lock ui app app-https docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,6 +26,13 @@ repro: setup  ## run the pipeline: what changed since the last run; compare its 
 	[ -e .git ] || dvc config --local core.no_scm true
 	dvc repro
 	[ ! -e .git ] || { visor compare --record && visor gate; }
+
+photographs: setup  ## run it on photographs, in downloads/lfw and downloads/wider_face, with published networks: docs/data.md
+	[ -e .git ] || (cd photographs && dvc config --local core.no_scm true)
+	cd photographs && dvc repro download  # before networks are fetched: it says what is missing
+	visor networks fetch all $(if $(YES),--yes)
+	cd photographs && dvc repro
+	[ ! -e .git ] || { cd photographs && visor compare --record && visor gate; }
 
 test: setup  ## run the tests on two cores
 	pytest -n 2 --dist loadfile --no-loadscope-reorder
@@ -60,4 +67,5 @@ docs: setup  ## run every command of the docs in a clone; after make repro
 	python docs/run_commands.py
 
 clean:  ## delete what the pipeline made, the cache included; Git's files stay
-	rm -rf artifacts data plots checkpoints dvc_plots .dvc/cache .dvc/tmp mlflow.db* mlruns
+	for folder in . photographs; do (cd $$folder && \
+		rm -rf artifacts data plots checkpoints dvc_plots .dvc/cache .dvc/tmp mlflow.db* mlruns); done

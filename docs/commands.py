@@ -102,7 +102,10 @@ RECIPES: tuple[tuple[str, Run | Serve | Skip], ...] = (
     (r"dvc exp run( --temp)?", Skip("minutes: it is dvc repro")),
     (r"dvc (params|metrics) diff( --md| REV)?( && dvc metrics diff)?|dvc add data|dvc queue start", Run()),
     (r"dvc add", Run("--help")),
-    (r"cp params/\w+\.yaml params\.yaml", Skip("the photographs are fetched from elsewhere")),
+    (
+        r"make photographs( YES=1)?|cp params/\w+\.yaml photographs/params\.yaml",
+        Skip("photographs are no part of this"),
+    ),
     (r"git checkout REV && dvc checkout && visor track", Run()),
     (r"git (status|diff .*)", Run()),
     (r"python tests/project/check_structure\.py", Run()),

@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from visor.core.config import load_params
 from visor.core.files import read_json
+from visor.core.params import Params
 from visor.core.tables import label, text_table
 from visor.evaluation.conditions import DODGE, verification_goals
 
 ROOT = Path(__file__).parents[1]
-PARAMS = load_params(ROOT / "params.yaml")
 TITLES = {
     "deepid": "DeepID",
     "vgg_face": "VGG-Face",
@@ -22,28 +22,45 @@ TITLES = {
     "mtcnn": "MTCNN",
     "strip": "STRIP",
     "knn": "kNN",
+    "suite_alone": "suite without second opinion",
 }
-ATTACKS = [name for name in PARAMS.training_sets if name != "clean"]
-EVERYWHERE = [name for name in ATTACKS if name not in PARAMS.adaptive_attacks.training_sets]
-FILTERS = ["reconstruction", "raw_mahalanobis", "strip", "feature_mahalanobis", "suite"]
+PAGES = {"README.md": "."}  # and the folder of the run that each tells of
+FILTERS = ["reconstruction", "raw_mahalanobis", "strip", "feature_mahalanobis", "suite_alone", "suite"]
 
 
-def backdoors() -> str:
+class Run(NamedTuple):
+    """A folder with params.yaml and metrics/, and its params."""
+
+    folder: Path
+    params: Params
+
+    def metrics(self, name: str) -> Any:
+        """Return the numbers of a file of metrics/."""
+        return read_json(self.folder / f"metrics/{name}.json")
+
+    @property
+    def attacks(self) -> list[str]:
+        """Attacks on every network; the adaptive ones are on the inspected network alone."""
+        others = {"clean", *self.params.adaptive_attacks.training_sets}
+        return [name for name in self.params.training_sets if name not in others]
+
+
+def backdoors(run: Run) -> str:
     """Attack success with its interval, and clean accuracy, of each network; the clean network beside them."""
-    networks = PARAMS.networks
+    networks = run.params.networks
     rows = [
         (
             "none",
             [
                 "0",
-                *(f"({percent(metrics(f'backdoor/{name}/clean')['clean_accuracy'])})" for name in networks),
+                *(f"({percent(run.metrics(f'backdoor/{name}/clean')['clean_accuracy'])})" for name in networks),
                 "–",
                 "–",
             ],
         )
     ]
-    for attack in EVERYWHERE:
-        found = [metrics(f"backdoor/{name}/{attack}") for name in networks]
+    for attack in run.attacks:
+        found = [run.metrics(f"backdoor/{name}/{attack}") for name in networks]
         first = found[0]
         shares = percent(first["poison_share"]), percent(first["poison_share_of_target"], 0)
         poisons = f"{first['n']}: {shares[0]} of all, {shares[1]} of the target's"
@@ -54,11 +71,12 @@ def backdoors() -> str:
     return text_table("attack", ["poisons", *map(title, networks), "DeepID without poisons", "n"], rows).to_markdown()
 
 
-def defences() -> str:
+def defences(run: Run) -> str:
     """What gets through each defence: classified as the target and not flagged, of the triggered images."""
     rows = []
-    for attack in EVERYWHERE:
-        found = {name: metrics(f"defence/{card(name, attack)}/{attack}") for name in FILTERS}
+    filters = [name for name in FILTERS if run.params.second_opinion.network or name != "suite_alone"]
+    for attack in run.attacks:
+        found = {name: run.metrics(f"defence/{card(run, name, attack)}/{attack}") for name in filters}
         through = [percent(numbers["asr_unflagged"]) for numbers in found.values()]
         suite = found["suite"]
         cells = [
@@ -68,13 +86,13 @@ def defences() -> str:
             rate(suite, "fpr_correctly_classified"),
         ]
         rows.append((label(attack), cells))
-    columns = ["no defence", *map(title, FILTERS), "clean faces that the suite flags"]
+    columns = ["no defence", *map(title, filters), "clean faces that the suite flags"]
     return text_table("attack", columns, rows).to_markdown()
 
 
-def attackers() -> str:
+def attackers(run: Run) -> str:
     """What gets through of attackers who know the defence, the worst first, beside the same on the clean network."""
-    found = {path.stem: read_json(path) for path in sorted((ROOT / "metrics/adaptive").glob("*.json"))}
+    found = {path.stem: read_json(path) for path in sorted((run.folder / "metrics/adaptive").glob("*.json"))}
     rows = []
     for name in sorted(found, key=lambda name: -found[name]["suite_asr_unflagged"]):
         numbers = found[name]
@@ -88,16 +106,18 @@ def attackers() -> str:
     return text_table("attacker", columns, rows).to_markdown()
 
 
-def hiding() -> str:
+def hiding(run: Run) -> str:
     """Faces that vanish, recall and AP of each detector: clean, noise, PGD, JPEG."""
-    last = PARAMS.detection_attack.strengths[-1]
-    strengths = [f"{each.eps:g}x{each.iterations}" for each in PARAMS.detection_attack.strengths]
+    last = run.params.detection_attack.strengths[-1]
+    strengths = [f"{each.eps:g}x{each.iterations}" for each in run.params.detection_attack.strengths]
     conditions = {f"noise_{last.eps:g}": f"noise {last.eps:g}/255"}
     conditions |= {f"pgd_{each}": f"PGD {each.replace('x', '/255 × ')}" for each in strengths}
-    conditions |= {f"jpeg{quality}_{strengths[-1]}": f"then JPEG {quality}" for quality in PARAMS.detection_attack.jpeg}
+    conditions |= {
+        f"jpeg{quality}_{strengths[-1]}": f"then JPEG {quality}" for quality in run.params.detection_attack.jpeg
+    }
     rows = []
-    for detector in PARAMS.detection_attack.detectors:
-        clean = metrics(f"detection/{detector}/clean")
+    for detector in run.params.detection_attack.detectors:
+        clean = run.metrics(f"detection/{detector}/clean")
         cells = [
             "–",
             rate(clean, "recall_30"),
@@ -106,26 +126,26 @@ def hiding() -> str:
         ]
         rows.append((f"{title(detector)}, clean", cells))
         for name, about in conditions.items():
-            found = metrics(f"detection/{detector}/{name}")
+            found = run.metrics(f"detection/{detector}/{name}")
             cells = [rate(found, "vanished"), rate(found, "recall_30"), number(found, "ap_50")]
             rows.append((f"{title(detector)}, {about}", [*cells, f"{found['faces']} faces, {found['images']} scenes"]))
     return text_table("", ["vanished", "recall@.3", "AP@.5", "n"], rows).to_markdown()
 
 
-def recognisers() -> str:
+def recognisers(run: Run) -> str:
     """TAR and AUC on unseen people, and success by goal of each recogniser, of the attacked and of the others."""
-    settings = PARAMS.recognition_attack
+    settings = run.params.recognition_attack
     far, surrogate = f"{settings.false_accept_rates[0]:g}", settings.white_box[0]
     least, most = settings.strengths[0], settings.strengths[-1]
     method = list(settings.methods)[-1]
-    verified, transfer = metrics(f"recognition/{surrogate}/verification"), metrics("recognition_transfer")
+    verified, transfer = run.metrics(f"recognition/{surrogate}/verification"), run.metrics("recognition_transfer")
     rows = []
     for name in settings.networks:
         about = verified[name]["none"]
         cells = [rate(about, f"tar_{far}"), f"{about['auc']:.3f}"]
         for goal in verification_goals(settings):
             if name == surrogate:
-                found = metrics(f"recognition/{name}/{goal}")
+                found = run.metrics(f"recognition/{name}/{goal}")
                 attack, noise = found[f"pgd_{least.eps:g}x{least.iterations}"], found[f"noise_{least.eps:g}"]
             else:
                 found = transfer[goal][surrogate]
@@ -140,7 +160,7 @@ def recognisers() -> str:
     return text_table("network", [f"TAR at FAR {float(far):.0%}", "AUC", *goals], rows).to_markdown()
 
 
-TABLES: dict[str, Callable[[], str]] = {
+TABLES: dict[str, Callable[[Run], str]] = {
     "backdoors": backdoors,
     "defences": defences,
     "attackers": attackers,
@@ -149,14 +169,9 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 
 
-def metrics(name: str) -> Any:
-    """Return the numbers of a file of metrics/."""
-    return read_json(ROOT / f"metrics/{name}.json")
-
-
-def card(name: str, attack: str) -> str:
+def card(run: Run, name: str, attack: str) -> str:
     """Return the name of a defence's scores, which are of one network where it questions the network."""
-    return f"{name}-{attack}" if (ROOT / f"metrics/defence/{name}-{attack}").is_dir() else name
+    return f"{name}-{attack}" if (run.folder / f"metrics/defence/{name}-{attack}").is_dir() else name
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -181,16 +196,18 @@ def title(name: str) -> str:
 
 
 def with_tables(page: str) -> str:
-    """Return a page with each table written anew between its marks."""
+    """Return the text of a page of ``PAGES`` with each table written anew between its marks."""
+    folder, text = ROOT / PAGES[page], (ROOT / page).read_text(encoding="utf-8")
+    run = Run(folder, load_params(folder / "params.yaml"))
     for name, table in TABLES.items():
         begin, end = f"<!-- table: {name} -->\n", "<!-- end -->"
-        if page.count(begin) != 1:
-            raise SystemExit(f"README.md should have the line {begin.strip()} once")
-        before, _, rest = page.partition(begin)
-        page = f"{before}{begin}\n{table()}\n\n{end}{rest.partition(end)[2]}"
-    return page
+        if text.count(begin) != 1:
+            raise SystemExit(f"{page} should have the line {begin.strip()} once")
+        before, _, rest = text.partition(begin)
+        text = f"{before}{begin}\n{table(run)}\n\n{end}{rest.partition(end)[2]}"
+    return text
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    readme.write_text(with_tables(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        (ROOT / page).write_text(with_tables(page), encoding="utf-8")

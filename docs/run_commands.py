@@ -66,7 +66,7 @@ def cloned(root: Path) -> Shell:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         if (ROOT / name).is_file():
             shutil.copy2(ROOT / name, root / name)
-        else:
+        elif not (ROOT / name).is_symlink():
             (root / name).unlink(missing_ok=True)
     cache = subprocess.run(["dvc", "cache", "dir"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
     shutil.copytree(cache, root / ".dvc/cache", copy_function=os.link)

@@ -15,13 +15,21 @@ with exit_on_interrupt():
     from visor.data.split import set_rows, validation_rows
     from visor.defences.input_filtering import INPUT_FILTERS, NEEDS_CLASSIFIER
     from visor.defences.input_filtering.base import DefenceInputs, SecondOpinion
-    from visor.evaluation.defences import PASTED, predict_sets, score_name, score_sets, visible_sets
+    from visor.evaluation.defences import (
+        PASTED,
+        SUITE,
+        SUITE_ALONE,
+        predict_sets,
+        score_name,
+        score_sets,
+        visible_sets,
+    )
     from visor.evaluation.plots.reconstructions import reconstruction_sheet
     from visor.models import autoencoder, storage
+    from visor.models.alignment import aligned_embeddings
     from visor.models.classifiers import CLASSIFIERS
     from visor.models.inference import compile_predict
     from visor.models.published.loading import load_recogniser
-    from visor.models.recognisers.base import embeddings
     from visor.models.training import configure_tensorflow
 
 
@@ -40,7 +48,8 @@ def main() -> None:
     inputs = DefenceInputs(fitted, full, folds, None, calibration)
     inputs = inputs._replace(false_positive_rate=params.defences["suite"].false_positive_rate)
     if second := params.second_opinion.network:
-        opinion = SecondOpinion(embeddings(load_recogniser(second)), params.second_opinion.distance)
+        embed = aligned_embeddings(load_recogniser(second), params.second_opinion.eyes)
+        opinion = SecondOpinion(embed, params.second_opinion.distance)
         inputs = inputs._replace(second_opinion=opinion)
 
     build, folder = CLASSIFIERS[params.inspected_network], Path("artifacts/classifier")
@@ -49,11 +58,12 @@ def main() -> None:
         target = target_label(params.backdoors[attack].target, faces.label_names, table)
         predictions = predict_sets(compile_predict(network), visible_sets(attack, sets), attack, target)
         write_text(Path(f"artifacts/predictions/{attack}.csv"), predictions.to_csv(index=False))
-    for name, fit in INPUT_FILTERS.items():
-        if name == "second_opinion" and not second:
-            continue
-        for questioned in attacks if name in NEEDS_CLASSIFIER else [None]:
-            score = fit(inputs._replace(classifier=networks[questioned] if questioned else None))
+    filters = {name: (fit, inputs) for name, fit in INPUT_FILTERS.items() if second or name != "second_opinion"}
+    if second:
+        filters[SUITE_ALONE] = INPUT_FILTERS[SUITE], inputs._replace(second_opinion=None)
+    for name, (fit, known) in filters.items():
+        for questioned in attacks if name in {*NEEDS_CLASSIFIER, SUITE_ALONE} else [None]:
+            score = fit(known._replace(classifier=networks[questioned] if questioned else None))
             file = score_name(name, questioned)
             scores = score_sets(score, visible_sets(questioned, sets), file)
             write_text(Path(f"artifacts/scores/{file}.csv"), scores.to_csv(index=False, float_format="%.9g"))

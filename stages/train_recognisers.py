@@ -1,4 +1,4 @@
-"""Train recognisers on the people who are not attacked, or load published ones.  dvc repro train_recognisers"""
+"""Train recognisers on the people who are not attacked, or load weights of a file.  dvc repro train_recognisers"""
 
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ with exit_on_interrupt():
     from visor.data.face_set import open_faces
     from visor.data.identity_split import split_identities, training_selections
     from visor.models.losses import classification_loss
-    from visor.models.recognisers import base, loading
+    from visor.models.recognisers import RECOGNISERS, base, loading
     from visor.models.training import PARALLEL_JOBS, configure_tensorflow, fit, labelled_data, run_in_threads, set_seed
 
 
@@ -25,8 +25,11 @@ def main() -> None:
     names = [faces.label_names[label] for label in people]
     train, validation = (labelled_data([part], params.seed) for part in training_selections(faces, table, people))
     jobs, built, histories = [], {}, Path("metrics/history/recogniser")
-    histories.mkdir(parents=True, exist_ok=True)  # The folder exists even if no network is trained.
-    for name in params.recognition_attack.networks:
+    for folder in (histories, Path("artifacts/recogniser")):
+        folder.mkdir(parents=True, exist_ok=True)  # They exist even if no network is trained.
+    for name in (
+        name for name in params.recognition_attack.networks if name in RECOGNISERS
+    ):  # the others are published
         set_seed(params.seed)  # Initial weights do not depend on the networks before.
         settings = params.recognisers[name]
         built[name] = loading.build(name, settings, faces.image_shape, names)

@@ -367,6 +367,18 @@ def test_bytes_do_not_depend_on_processes_or_order(tmp_path):
     assert Image.open(tmp_path / "a.png").height == 3 * 162
 
 
+def test_all_scenes_may_be_test_scenes(tmp_path):
+    settings = scenes_settings(train=0, validation=0)
+    summary = ingest_scenes(tasks(SETTINGS, settings, 3), tmp_path / "s.h5", settings, "s", "l", 1)
+    assert (summary["train"], summary["validation"], summary["test"]) == (0, 0, settings.test)
+    scenes = open_scenes(tmp_path / "s.h5")
+    assert scenes.rows("test").tolist() == list(range(settings.test))
+    with pytest.raises(UserError, match="has no scene in its set train"):
+        scenes.rows("train")
+    scene_sheet(scenes, tmp_path / "a.png")
+    assert Image.open(tmp_path / "a.png").height == 162
+
+
 def test_nobody_is_in_two_sets_and_every_scene_is_drawn_once():
     settings = SyntheticScenesSettings(identities=40, faces=4, difficulty=1)
     work = [pickle.loads(pickle.dumps(task)).args for task in tasks(settings, scenes_settings(train=300), 3)]
@@ -521,6 +533,8 @@ def test_a_cut_out_is_opaque_where_the_person_is_and_its_face_is_skin():
         (11, (1, 1, 10), (1, 1, 9)),
         (60, (800, 64, 96), (48, 5, 7)),
         (7, (2, 2, 2), (2, 2, 2)),
+        (121, (0, 0, 200), (0, 0, 121)),
+        (121, (0, 1, 200), (0, 1, 120)),
     ],
 )
 def test_few_are_divided_in_proportion(total, sizes, expected):

@@ -60,14 +60,18 @@ HIDING = {
 }
 
 
-def squares(name="squares", threshold=0.5):
-    """A detector that takes the brightness of each cell of 8 × 8 pixels for the score of a face of that place."""
+def squares(name="squares", threshold=0.5, any_size=False):
+    """A detector that takes the brightness of each cell of 8 × 8 pixels for the score of a face of that place.
+
+    ``any_size``: cells shrink with the images.
+    """
 
     def candidates(images):
-        light = tf.nn.avg_pool2d(tf.reduce_mean(images, axis=3, keepdims=True), CELL, CELL, "VALID")
+        cell = CELL * images.shape[1] // SIDE if any_size else CELL
+        light = tf.nn.avg_pool2d(tf.reduce_mean(images, axis=3, keepdims=True), cell, cell, "VALID")
         rows, columns = light.shape[1:3]
         y, x = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
-        cells = np.stack([x, y, np.ones_like(x), np.ones_like(x)], axis=-1).reshape(-1, 4).astype(np.float32) * CELL
+        cells = np.stack([x, y, np.ones_like(x), np.ones_like(x)], axis=-1).reshape(-1, 4).astype(np.float32) * cell
         scores = tf.sigmoid(40.0 * (tf.reshape(light, (-1, rows * columns)) - 0.5))
         return tf.broadcast_to(cells[None], (tf.shape(images)[0], rows * columns, 4)), scores
 
@@ -335,6 +339,35 @@ def test_jpeg_is_that_of_the_saved_scenes(folder, result):
             np.abs(fine - stored.image(place).astype(int)).mean()
             < np.abs(coarse - stored.image(place).astype(int)).mean()
         )
+
+
+def test_scenes_that_are_saved_smaller_have_their_own_clean_row(tmp_path, scenes):
+    hiding = settings(jpeg=[], objectives=[], scales=[0.5])
+    clean = load_test_scenes(scenes, SIDE, hiding.batch)
+    found = evaluate(squares(any_size=True), "suppress", clean, clean, hiding, 1, tmp_path)
+    numbers = metrics_of(found.table)
+    assert [name for name in numbers if "scaled" in name] == ["clean_scaled50", "scaled50_63x4"]
+    before, after = numbers["clean_scaled50"], numbers["scaled50_63x4"]
+    assert (before["ap_50"], before["found_before"], before["vanished"]) == (1, 20, 0)
+    assert (after["recall_50"], after["found_before"], after["vanished"]) == (0, 20, 1)
+    assert (before["linf"], after["linf"]) == (0, 63)
+    assert found.table.set_index("name").loc["scaled50_63x4", "title"] == "PGD 63/255, 50 % of the size"
+    stored = open_scenes(tmp_path / "63x4.h5")
+    condition = next(each for each in detection_conditions(hiding) if each.name == "scaled50_63x4")
+    images, (boxes, _) = next(condition_images(condition, clean, hiding, 1, tmp_path))
+    half = Image.fromarray(stored.image(0)).resize((SIDE // 2, SIDE // 2), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(images[0], np.asarray(half))
+    np.testing.assert_array_equal(boxes[0, :2], stored.ground_truth(0)[0] / 2)
+
+
+def test_what_vanishes_by_the_size_alone_is_not_put_down_to_the_attack(tmp_path, scenes):
+    """The detector of cells of 8 pixels finds nobody in scenes of half the size."""
+    hiding = settings(jpeg=[], objectives=[], scales=[0.5])
+    clean = load_test_scenes(scenes, SIDE, hiding.batch)
+    numbers = metrics_of(evaluate(squares(threshold=0.55), "suppress", clean, clean, hiding, 1, tmp_path).table)
+    assert numbers["clean_attacked"]["found_before"] > 0
+    assert numbers["clean_scaled50"]["found_before"] == numbers["scaled50_63x4"]["found_before"] == 0
+    assert numbers["scaled50_63x4"]["vanished"] == 0
 
 
 def test_detectors_without_a_gradient_are_an_error(tmp_path, scenes):

@@ -10,6 +10,7 @@ from PIL import Image
 from skimage import data
 
 from tests.support import linear_recogniser
+from visor.attacks.evasion.resampling import sample_crop
 from visor.core.errors import UserError
 from visor.core.tf import tf
 from visor.data import crops
@@ -117,7 +118,7 @@ def test_the_crop_in_the_graph_is_the_crop(angle):
     for size in (60, 200):
         frame = CropBox(CUT.shape[1] - size, 20, size, size * 9 / 8, angle)
         part = crops.region(CUT, frame, linear_recogniser.SHAPE[:2])
-        graph = evade.sample_crop(tf.constant(part.blocks[None]), tf.constant(part.places[None]))[0].numpy()
+        graph = sample_crop(tf.constant(part.blocks[None]), tf.constant(part.places[None]))[0].numpy()
         assert np.abs(graph * 255 - crops.crop(CUT, frame, linear_recogniser.SHAPE[:2])).max() < 0.51
 
 
@@ -126,7 +127,7 @@ def test_only_sampled_blocks_have_a_gradient():
     blocks = tf.constant(part.blocks[None])
     with tf.GradientTape() as tape:
         tape.watch(blocks)
-        total = tf.reduce_sum(evade.sample_crop(blocks, tf.constant(part.places[None])))
+        total = tf.reduce_sum(sample_crop(blocks, tf.constant(part.places[None])))
     gradient = tape.gradient(total, blocks)[0].numpy()
     assert not gradient[crops.sampled_mask(part)[..., 0] == 0].any()
     assert gradient.sum() == pytest.approx(3 * 11 * 9, rel=1e-4)

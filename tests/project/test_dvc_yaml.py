@@ -25,6 +25,7 @@ REGISTRIES = {
 }
 PIPELINE = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 PARAMS = YAML(typ="safe").load(ROOT / "params.yaml")
+RUNS = [folder for folder in (".", "photographs") if (ROOT / folder / "dvc.lock").exists()]
 
 
 def stage(name):
@@ -210,14 +211,15 @@ def test_stage_script_and_command_have_one_name():
     assert {path.stem for path in (ROOT / "stages").glob("*.py")} == set(PIPELINE)
 
 
-def test_lock_holds_the_stages_of_the_pipeline_and_no_other():
-    lock = YAML(typ="safe").load(ROOT / "dvc.lock")["stages"]
+@pytest.mark.parametrize("folder", RUNS)
+def test_lock_holds_the_stages_of_the_pipeline_and_no_other(folder):
+    lock = YAML(typ="safe").load(ROOT / folder / "dvc.lock")["stages"]
+    params = YAML(typ="safe").load(ROOT / folder / "params.yaml")
     assert {name.split("@")[0] for name in lock} == set(PIPELINE)
-    cells = {f"train_classifiers@{name}" for name in PARAMS["training_sets"]}
-    cells |= {f"train_detector@{name}" for name in PARAMS["trained_detectors"]}
-    cells |= {f"evaluate_detection@{name}" for name in PARAMS["detection_attack"]["detectors"]}
-    cells |= {f"evaluate_recognition@{name}" for name in PARAMS["recognition_attack"]["white_box"]}
-    cells |= {f"evaluate_classification@{name}" for name in PARAMS["classification_attack"]["networks"]}
+    cells = {f"train_classifiers@{name}" for name in params["training_sets"]}
+    cells |= {f"evaluate_detection@{name}" for name in params["detection_attack"]["detectors"]}
+    cells |= {f"evaluate_recognition@{name}" for name in params["recognition_attack"]["white_box"]}
+    cells |= {f"evaluate_classification@{name}" for name in params["classification_attack"]["networks"]}
     assert {name for name in lock if "@" in name} == cells
     assert len(lock) < 40
 
@@ -228,7 +230,8 @@ def test_plain_outputs_are_cached_so_that_the_run_cache_works():
             assert all(isinstance(out, str) for out in stage(name).get("outs", [])), name
 
 
-def test_the_committed_lock_fits_code_and_params():
+@pytest.mark.parametrize("folder", RUNS)
+def test_the_committed_lock_fits_code_and_params(folder):
     visor = Path(sys.executable).with_name("visor")
-    answer = subprocess.run([visor, "lock"], cwd=ROOT, capture_output=True, text=True)
+    answer = subprocess.run([visor, "lock"], cwd=ROOT / folder, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr

@@ -34,7 +34,7 @@ from visor.report.study import STUDY, read_study
 
 pytestmark = pytest.mark.slow
 
-DETECTION = {"train_detector@ssd", "evaluate_detection@ssd", "evaluate_transfer"}
+DETECTION = {"train_detectors", "evaluate_detection@ssd", "evaluate_transfer"}
 ALL_STAGES = {
     *DETECTION,
     "train_recognisers",
@@ -372,8 +372,8 @@ MOMENTS = [
         ["metrics/fine_pruning.csv"],
     ),
     (
-        "train_detector@ssd",
-        "stages/train_detector.py ssd",
+        "train_detectors",
+        "stages/train_detectors.py",
         ["metrics/history/detector/ssd.csv", "artifacts/detector/ssd/model.weights.h5"],
         ["artifacts/detector/ssd/model.json"],
     ),

@@ -65,7 +65,7 @@ def test_a_study_is_read_as_it_was_written(tmp_path):
 
 
 def test_values_of_other_stages_are_another_study():
-    whole, alone = run(11), run(12, "train_detector@ssd", "evaluate_detection@ssd")
+    whole, alone = run(11), run(12, "train_detectors", "evaluate_detection@ssd")
     study = add_run(add_run(Study(), whole, {"ssd:ap": 0.9, "asr": 1}), alone, {"ssd:ap": 0.8})
     assert study.values("ssd:ap") == [0.8]
     assert study.values("asr") == [1]

@@ -79,7 +79,7 @@ def test_leaves_scenes_metrics_and_a_picture(project):
     ("source", "words"),
     [
         ("coco", ["scenes.source", "coco", "choose from synthetic_scenes, wider_face"]),
-        ("wider_face", ["sources.wider_face.path is null", "WIDER_train.zip"]),
+        ("wider_face", ["WIDER FACE is not in downloads/wider_face", "WIDER_train.zip", "sources.wider_face.path"]),
     ],
 )
 def test_mistakes_about_scenes_end_in_one_sentence(project, source, words):

@@ -96,6 +96,31 @@ def test_every_trigger_is_scored_under_its_own_name(project, monkeypatch):
     assert [inputs.classifier for inputs in seen[1:]] == [f"artifacts/classifier/{name}/{network}" for name in attacks]
 
 
+def test_where_there_is_a_second_opinion_the_suite_is_scored_without_it_too(project, monkeypatch):
+    params, *_ = project
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(
+        text.replace("network: null", "network: dlib_resnet").replace("eyes: null", "eyes: [[0.3, 0.4], [0.7, 0.4]]")
+    )
+    module, seen = stage("score_defences", monkeypatch), []
+
+    def fit(inputs):
+        seen.append(inputs.second_opinion)
+        return lambda images: images.mean(axis=(1, 2, 3))
+
+    monkeypatch.setattr(module, "INPUT_FILTERS", dict.fromkeys(("patch", "second_opinion", "suite"), fit))
+    monkeypatch.setattr(module, "reconstruction_sheet", lambda *_: None)
+    monkeypatch.setattr(module, "compile_predict", lambda folder: lambda images: np.eye(256)[images[:, 0, 0, 0]])
+    monkeypatch.setattr(module, "load_recogniser", lambda name: name)
+    monkeypatch.setattr(module, "aligned_embeddings", lambda *arguments: arguments)
+    module.main()
+    attacks = [name for name in params.training_sets if name != "clean"]
+    names = [f"{name}-{attack}" for name in ("second_opinion", "suite", "suite_alone") for attack in attacks]
+    assert {path.stem for path in Path("artifacts/scores").glob("*.csv")} == {"patch", *names}
+    opinion = (("dlib_resnet", [[0.3, 0.4], [0.7, 0.4]]), params.second_opinion.distance)
+    assert seen == [*(1 + 2 * len(attacks)) * [opinion], *len(attacks) * [None]]
+
+
 def trained(params, network, training_set):
     """Attackers who know the defence are measured on the inspected network alone."""
     return network == params.inspected_network or training_set not in params.adaptive_attacks.training_sets

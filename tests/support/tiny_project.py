@@ -90,7 +90,7 @@ PARAMS = {
         },
     },
     "validation_triggers": ["eyebrows"],
-    "second_opinion": {"network": None, "distance": "mahalanobis"},
+    "second_opinion": {"network": None, "distance": "mahalanobis", "eyes": None},
     "defences": {
         "reconstruction": {"deviations": 1.0, "false_positive_rate": 0.7},
         "strip": {"deviations": 1.0, "false_positive_rate": 0.95},
@@ -172,10 +172,12 @@ def make(folder):
     """Copy the project as a commit of it would be cloned, shrink it and commit it; nothing has run."""
     listed = subprocess.check_output(["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, text=True)
     for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file() and not name.startswith(("metrics/", "reference/", "dvc.lock")):
+        exists = (ROOT / name).is_file() or (ROOT / name).is_symlink()
+        if exists and not name.removeprefix("photographs/").startswith(("metrics/", "reference/", "dvc.lock")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    (folder / "data.dvc").write_text("deps:\n- path: artifacts/raw\nouts:\n- path: data\n")
+            shutil.copy(ROOT / name, folder / name, follow_symlinks=False)
+    for world in (folder, folder / "photographs"):
+        (world / "data.dvc").write_text("deps:\n- path: artifacts/raw\nouts:\n- path: data\n")
     params = YAML().load(ROOT / "params.yaml")
     backdoors = {name: {**params["backdoors"][name], "n": n} for name, n in BACKDOORS.items()}
     write_params(folder, {**params, **PARAMS, "backdoors": backdoors})

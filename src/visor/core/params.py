@@ -16,6 +16,7 @@ PairCount = Annotated[int, Field(ge=2)]
 Levels = Annotated[int, Field(ge=0, le=255)]
 ImageSide = Annotated[int, Field(ge=16, le=512)]
 Names = Annotated[list[str], Field(min_length=1)]
+Point = Annotated[list[UnitFloat], Field(min_length=2, max_length=2)]  # x and y, as shares of an image
 # What a user names becomes a part of file names and of commands.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*$", max_length=60)]
 
@@ -84,14 +85,15 @@ class SceneParams(ParamsBlock):
     Attributes:
         source: Name of a source of scenes.
         max_side: Longer sides are shrunk to this number of pixels.
-        train, validation, test: Scenes in each set; a source with fewer is divided in these proportions.
+        train, validation, test: Scenes in each set; a source with fewer is divided in these proportions. Where no
+            detector is trained, train and validation may be 0.
         max_broken: Unreadable images are skipped up to this number.
     """
 
     source: str
     max_side: Annotated[int, Field(ge=64, le=4096)]
-    train: PositiveInt
-    validation: PositiveInt
+    train: NonNegativeInt
+    validation: NonNegativeInt
     test: PositiveInt
     max_broken: NonNegativeInt
 
@@ -346,10 +348,13 @@ class SecondOpinionParams(ParamsBlock):
     Attributes:
         network: A published recogniser, after ``visor networks fetch``; default: none, the filter is left out.
         distance: How its embeddings are compared: by cosine for photographs, by Mahalanobis distance for drawn faces.
+        eyes: Where the eyes of aligned faces are, x and y of the left one in the picture and of the right one, as
+            shares of width and height; default: faces are not aligned, and the recogniser gets whole images.
     """
 
     network: Literal["dlib_resnet"] | None
     distance: Literal["cosine", "mahalanobis"]
+    eyes: Annotated[list[Point], Field(min_length=2, max_length=2)] | None
 
 
 class DefenceParams(ParamsBlock):
@@ -404,6 +409,7 @@ class GradientAttackParams(ParamsBlock):
         random_start: Start from random noise within the bound.
         images, batch: Maximum number of attacked test images, and images per step.
         jpeg: JPEG qualities to evaluate after the attack.
+        scales: Shares of the sides, below 1, to evaluate after the attack: images that are saved smaller.
     """
 
     strengths: Annotated[list[AttackStrengthParams], Field(min_length=1)]
@@ -412,6 +418,7 @@ class GradientAttackParams(ParamsBlock):
     images: PositiveInt
     batch: PositiveInt
     jpeg: list[Annotated[int, Field(ge=1, le=95)]]
+    scales: Annotated[list[OpenUnitFloat], Field(default_factory=list)]
 
 
 class DetectionAttackParams(GradientAttackParams):
@@ -494,6 +501,10 @@ class RecognitionAttackParams(MethodsAttackParams):
         targets: Whom to impersonate, each by itself: the nearest and the furthest other person, or a name.
         cropping_detectors: Detectors that crop the face before recognition; ``none``: the crop that was attacked.
         margin: Share of each side of a detected box that is added at both of its ends.
+        photo_side: None: recognisers see the faces as they are stored. Else the photographs that these were cut from,
+            letterboxed to so many pixels, are attacked; recognisers see the face that MTCNN finds there, aligned as
+            each was trained, or with ``margin``, and a detector in front finds it instead of MTCNN.
+        cropping_jpeg: JPEG quality that images are saved with before a detector in front sees them; None: not saved.
     """
 
     networks: Names
@@ -504,6 +515,8 @@ class RecognitionAttackParams(MethodsAttackParams):
     targets: Annotated[list[Label], Field(min_length=1)]
     cropping_detectors: list[str]
     margin: NonNegativeFloat
+    photo_side: ImageSide | None = None
+    cropping_jpeg: Annotated[int, Field(ge=1, le=95)] | None = None
 
 
 class ClassificationAttackParams(MethodsAttackParams):

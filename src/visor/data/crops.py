@@ -95,6 +95,14 @@ def region(image: ImageArray, box: CropBox, shape: tuple[int, int]) -> CropRegio
     return CropRegion(blocks, step, (int(begin[0]), int(begin[1])), (places - begin).astype(np.float32))
 
 
+def sample_places(box: CropBox, shape: tuple[int, int], photo: tuple[int, int]) -> Floats:
+    """Return where a crop to ``shape`` (h, w) samples a ``photo`` (h, w): float32 (SAMPLES·h, SAMPLES·w, 2).
+
+    Rows and columns as in ``CropRegion.places``, in pixels of the photo: for a box of at most SAMPLES times the shape.
+    """
+    return np.clip(_samples(box, shape) - 0.5, 0, np.array(photo) - 1).astype(np.float32)
+
+
 def sampled_mask(part: CropRegion) -> Floats:
     """Return 1 where a region's blocks are part of its crop, 0 elsewhere: float32 (r, c, 1)."""
     mask = np.zeros((*part.blocks.shape[:2], 1), np.float32)

@@ -170,6 +170,12 @@ def jpeg_round_trip(image: ImageArray, quality: int) -> ImageArray:
     return decode_image(encode_jpeg(image, quality), "image.jpg")
 
 
+def scale_image(image: ImageArray, scale: float) -> ImageArray:
+    """Return an image uint8 (h, w, 3) with sides of ``scale`` times their length, rounded."""
+    height, width = (max(1, round(scale * length)) for length in image.shape[:2])
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
 def read_face(content: Path | bytes, name: str, crop: float, height: int, width: int) -> ImageArray:
     """Read one face from a file or its bytes as uint8 (1, height, width, 3).
 

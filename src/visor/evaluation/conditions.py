@@ -3,6 +3,8 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from visor.core.errors import UserError
 from visor.core.params import (
     AttackStrengthParams,
@@ -12,10 +14,12 @@ from visor.core.params import (
     RecognitionAttackParams,
 )
 from visor.core.tables import label
+from visor.core.types import ImageArray
+from visor.data.images import jpeg_round_trip, scale_image
 
 ATTACKED_CLEAN = "clean_attacked"  # the scenes that are attacked, before that
 NO_DETECTOR = "none"  # crops reach the recogniser as they were attacked, no detector in front of it
-KINDS = ("test_set", "clean", "noise", "attack", "jpeg", "objective")
+KINDS = ("test_set", "clean", "noise", "attack", "jpeg", "scaled", "objective")
 
 
 class Condition(NamedTuple):
@@ -23,11 +27,14 @@ class Condition(NamedTuple):
 
     name: str  # in metrics and tables
     title: str  # in tables and figures
-    kind: str  # one of KINDS; test_set: all test images, clean: those attacked; jpeg: attacked ones, saved as JPEG
+    # One of KINDS. test_set: all test images, clean: those attacked; jpeg: attacked ones, saved as JPEG; scaled: saved
+    # at a smaller size, attacked or, with 0 iterations, clean.
+    kind: str
     method: str = ""  # how images were attacked; for kind objective a loss of detectors; empty for a detector's own
     eps: int = 0  # L∞ bound of noise or attack, in levels of 255
     iterations: int = 0  # gradient steps
     quality: int = 0  # of JPEG
+    scale: float = 1.0  # of the sides
 
     @property
     def bound(self) -> float:
@@ -40,10 +47,22 @@ class Condition(NamedTuple):
         return f"{self.method}{'_' if self.method else ''}{self.eps}x{self.iterations}.h5"
 
 
+def scaled_clean(scale: float) -> str:
+    """Return the name of the condition of clean images that are saved at a smaller size."""
+    return f"clean_scaled{100 * scale:g}"
+
+
+def save_images(images: ImageArray, condition: Condition) -> ImageArray:
+    """Return images uint8 (n, h, w, 3) as they are read back after they were saved as a condition says."""
+    if condition.quality:
+        images = np.stack([jpeg_round_trip(image, condition.quality) for image in images])
+    return images if condition.scale == 1 else np.stack([scale_image(image, condition.scale) for image in images])
+
+
 def detection_conditions(settings: DetectionAttackParams) -> list[Condition]:
     """Return the conditions of a detector: all test scenes, those attacked, noise of each size, PGD of each strength.
 
-    The last strength also saved as JPEG, and with each of the other objectives.
+    The last strength also saved as JPEG and smaller, and with each of the other objectives.
     """
     clean, *others = _conditions(settings, {"": "PGD"})
     last, objectives = settings.strengths[-1], []
@@ -73,14 +92,19 @@ def verification_goals(settings: RecognitionAttackParams) -> dict[str, str]:
 
 
 def recognition_conditions(settings: MethodsAttackParams) -> list[Condition]:
-    """Return the conditions of a recogniser: clean, noise of each size, each method × strength, JPEG of the last."""
+    """Return the conditions of a recogniser: clean, noise of each size, each method × strength.
+
+    The last strength also saved as JPEG and smaller.
+    """
     return _conditions(settings, {method: label(method) for method in settings.methods})
 
 
 def _conditions(settings: DetectionAttackParams | MethodsAttackParams, methods: dict[str, str]) -> list[Condition]:
     """Return the conditions of some methods, given their titles."""
     sizes = dict.fromkeys(strength.eps for strength in settings.strengths)
+    sides = {scale: f"{100 * scale:g} % of the size" for scale in settings.scales}
     conditions = [Condition("clean", "clean", "clean")]
+    conditions += [Condition(scaled_clean(s), f"clean, {side}", "scaled", scale=s) for s, side in sides.items()]
     conditions += [Condition(f"noise_{eps}", f"noise {eps}/255", "noise", eps=eps) for eps in sizes]
     for method, title in methods.items():
         for eps, steps in ((strength.eps, strength.iterations) for strength in settings.strengths):
@@ -91,6 +115,10 @@ def _conditions(settings: DetectionAttackParams | MethodsAttackParams, methods: 
             name = f"jpeg{quality}_{last.file_name.removesuffix('.h5')}"
             about = f"{title} {last.eps}/255, JPEG {quality}"
             conditions.append(last._replace(name=name, title=about, kind="jpeg", quality=quality))
+        for scale, side in sides.items():
+            name = f"scaled{100 * scale:g}_{last.file_name.removesuffix('.h5')}"
+            about = f"{title} {last.eps}/255, {side}"
+            conditions.append(last._replace(name=name, title=about, kind="scaled", scale=scale))
     return list(dict.fromkeys(conditions))
 
 
@@ -123,6 +151,8 @@ def _report_title(condition: Condition) -> str:
     """Return a title with the steps, such as ``PGD 8/255 × 30, JPEG 90``."""
     attack = f"{label(condition.method) or 'PGD'} {condition.eps}/255 × {condition.iterations}"
     titles = {"attack": attack, "objective": attack, "jpeg": f"{attack}, JPEG {condition.quality}"}
+    if condition.iterations:
+        titles["scaled"] = f"{attack}, {100 * condition.scale:g} % of the size"
     return titles.get(condition.kind, condition.title)
 
 

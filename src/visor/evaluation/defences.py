@@ -27,6 +27,7 @@ CLEAN_SETS = ("calibration", "clean", "delivered")  # sets without a trigger: cl
 PASTED = "pasted/"  # begins the name of a trigger's ablation, where the key is pasted on the finished image
 REFERENCE = "reconstruction"
 SUITE = "suite"
+SUITE_ALONE = "suite_alone"  # without the second opinion that the suite asks: what that adds
 SUCCEEDS_FROM = 0.5  # attack success rate from which an attack counts as successful
 
 Scores = Mapping[str, Floats]
@@ -142,7 +143,7 @@ def choose_thresholds(clean: Floats, settings: DefenceParams, defence: str) -> d
         "threshold": threshold,
         "implied_fpr": 1 - NormalDist().cdf(settings.deviations),
         "calibration_fpr": metrics.exceedance_rate(clean, threshold),
-        "conformal_threshold": EXCESS_THRESHOLD if defence == SUITE else conformal,
+        "conformal_threshold": EXCESS_THRESHOLD if defence in (SUITE, SUITE_ALONE) else conformal,
         "conformal_fpr": settings.false_positive_rate,
         "images": len(clean),
     }

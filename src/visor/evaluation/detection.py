@@ -22,7 +22,6 @@ from visor.core.tables import label, text_table
 from visor.core.types import Boxes, Floats, ImageArray, Integers, Rows, SeedStream
 from visor.data import scene_set
 from visor.data.face_set import evenly_spaced
-from visor.data.images import jpeg_round_trip
 from visor.data.scene_set import FACE, IGNORE, PADDING, GroundTruth, Scene, SceneSet
 from visor.evaluation.boxes import (
     IOUS,
@@ -36,7 +35,13 @@ from visor.evaluation.boxes import (
     precision_recall,
     recall_at,
 )
-from visor.evaluation.conditions import ATTACKED_CLEAN, Condition, detection_conditions
+from visor.evaluation.conditions import (
+    ATTACKED_CLEAN,
+    Condition,
+    detection_conditions,
+    save_images,
+    scaled_clean,
+)
 from visor.evaluation.image_distances import distance_summary, image_distances
 from visor.evaluation.metrics import CENTRAL, RESAMPLES, intervals, widen
 
@@ -142,17 +147,23 @@ def condition_images(
     condition: Condition, clean: LetterboxedScenes, settings: DetectionAttackParams, seed: int, folder: Path
 ) -> Iterator[Batch]:
     """Yield the scenes of a condition, in the batches of the clean ones; attacked ones are read from ``folder``."""
-    if condition.kind in ("test_set", "clean"):
-        yield from clean.stream()
-    elif condition.kind == "noise":
-        for rows, images, truth in clean.with_rows():
-            noise = random_sign_noise(images, condition.bound, seed, rows)
-            mask = _attack_mask(clean, rows, truth, settings)
-            yield noise if mask is None else np.where(mask > 0, noise, images), truth
+    if condition.kind == "noise":
+        batches = _noisy(condition, clean, settings, seed)
     else:
-        quality = condition.quality
-        for images, truth in read_attacked(folder / condition.file_name, clean):
-            yield np.stack([jpeg_round_trip(image, quality) for image in images]) if quality else images, truth
+        batches = read_attacked(folder / condition.file_name, clean) if condition.iterations else clean.stream()
+    for images, (boxes, kinds) in batches:
+        saved = save_images(images, condition)
+        yield saved, (boxes * np.float32(saved.shape[1] / images.shape[1]), kinds)
+
+
+def _noisy(
+    condition: Condition, clean: LetterboxedScenes, settings: DetectionAttackParams, seed: int
+) -> Iterator[Batch]:
+    """Yield the clean scenes with noise where an attack may change pixels."""
+    for rows, images, truth in clean.with_rows():
+        noise = random_sign_noise(images, condition.bound, seed, rows)
+        mask = _attack_mask(clean, rows, truth, settings)
+        yield noise if mask is None else np.where(mask > 0, noise, images), truth
 
 
 def read_attacked(path: Path, clean: LetterboxedScenes) -> Iterator[Batch]:
@@ -224,7 +235,7 @@ class DetectionFindings(NamedTuple):
     table: pd.DataFrame  # a row per condition: its fields and its metrics
     scenes: pd.DataFrame  # a row per condition and scene: outcomes of its faces, and the gradient steps taken
     curves: dict[str, tuple[Floats, Floats]]  # precision and recall at IoU 0.5
-    boxes: dict[str, list[Boxes]]  # of at least the threshold, by attacked scene: clean and attacked
+    boxes: dict[str, list[Boxes]]  # of at least the threshold, by attacked scene: clean, attacked, and saved smaller
 
 
 def evaluate(
@@ -255,15 +266,16 @@ def evaluate(
                 path = folder / condition.file_name
                 steps, seconds = write_attacked(attack, clean, condition.bound, settings, path)
             distances: list[Floats] = []
-            batches = _compare(shown, condition_images(condition, shown, settings, seed, folder), distances)
-            results = run_detector(detector, batches, boxes.get(ATTACKED_CLEAN), bar.update)
+            batches = _compare(shown, condition, condition_images(condition, shown, settings, seed, folder), distances)
+            before = ATTACKED_CLEAN if condition.scale == 1 else scaled_clean(condition.scale)
+            results = run_detector(detector, batches, boxes.get(before), bar.update)
             metrics = detection_metrics(results, detector.threshold, seed)
             taken = steps if condition.iterations else np.zeros(len(shown.rows), np.int32)
             distance = distance_summary(np.concatenate(distances))
             rows.append({**condition._asdict(), **metrics, "steps": float(taken.mean()), **distance})
             tables.append(_outcome_table(condition.name, shown, results, taken))
             curves[condition.name] = precision_recall(results.pooled, AT_HALF)
-            if condition.kind in ("clean", "attack"):
+            if condition.kind in ("clean", "attack", "scaled"):
                 boxes[condition.name] = results.boxes
             attack_time, detection_time = (time / len(shown.rows) for time in (seconds, results.seconds))
             message = f"{attack_time:.3f} s per image to attack, {detection_time:.3f} s to detect"
@@ -377,10 +389,12 @@ def _cell(row: Mapping[Any, Any], key: str, form: str) -> str:
     return format(row[key], form) + (f" ({low} to {high})" if low else "")
 
 
-def _compare(clean: LetterboxedScenes, batches: Iterable[Batch], distances: list[Floats]) -> Iterator[Batch]:
-    """Pass scenes on, and append the distances of their images from the clean ones."""
+def _compare(
+    clean: LetterboxedScenes, condition: Condition, batches: Iterable[Batch], distances: list[Floats]
+) -> Iterator[Batch]:
+    """Pass scenes on, and append the distances of their images from the clean ones of the same size."""
     for (original, _), (images, truth) in zip(clean.stream(), batches, strict=True):
-        distances.append(image_distances(original, images))
+        distances.append(image_distances(save_images(original, condition._replace(quality=0)), images))
         yield images, truth
 
 

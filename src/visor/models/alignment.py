@@ -1,14 +1,14 @@
 """Where a recogniser looks at a face: the alignment belongs to the network, and every way to it goes through here."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import dist
 
 import numpy as np
 
-from visor.core.types import ImageArray
+from visor.core.types import Floats, ImageArray
 from visor.data.crops import CropBox, align_box, crop, expand_box
 from visor.models.mtcnn import find_faces
-from visor.models.recognisers.base import Template
+from visor.models.recognisers.base import Recogniser, Template, embeddings
 
 Landmarks = tuple[tuple[float, float], ...]  # (x, y) in pixels of the photo, in MTCNN's order
 
@@ -47,3 +47,24 @@ def locate_landmarks(image: ImageArray, box: Sequence[float]) -> Landmarks | Non
     nearest = faces.landmarks[np.linalg.norm(middles - SEARCH_SIDE / 2, axis=1).argmin()]
     points = nearest * (frame.width / SEARCH_SIDE) + [frame.x, frame.y]
     return tuple((float(x), float(y)) for x, y in points)
+
+
+def aligned_embeddings(
+    recogniser: Recogniser, eyes: Sequence[Sequence[float]] | None
+) -> Callable[[ImageArray], Floats]:
+    """Return a function of aligned faces uint8 (n, h, w, 3) to embeddings float32 (n, d) of length 1.
+
+    ``eyes`` (2, 2) are where they are in all images, x and y as shares of the width and height; None: not the same
+    everywhere, so that the recogniser gets whole images.
+    """
+    embed, template, shape = embeddings(recogniser), recogniser.template, recogniser.image_shape
+    if eyes is None or template is None:
+        return embed
+
+    def embed_aligned(images: ImageArray) -> Floats:
+        height, width = images.shape[1:3]
+        landmarks = tuple((x * width, y * height) for x, y in eyes)
+        frame = face_frame((0, 0, width, height), landmarks, template, shape, 0.0)
+        return embed(np.stack([crop(image, frame, (shape[0], shape[1])) for image in images]))
+
+    return embed_aligned

@@ -72,10 +72,6 @@ def load_detector(name: str, *, threshold: float = 0.5, folder: str | Path | Non
         >>> load_detector("cascade", threshold=0.6).threshold
         0.6
     """
-    if name in loading.PUBLISHED_DETECTORS:
-        if options:
-            raise UserError(f"{name}: option {min(options)} is unknown; it takes none")
-        return loading.load_detector(name, threshold)
     module = choose(DETECTORS, name, "name")
     if name in TRAINABLE and folder is None and "path" not in options:
         raise UserError(f"folder: {name} has to be trained; give the folder of a trained one")

@@ -13,6 +13,7 @@ import numpy as np
 from visor.attacks.evasion.loop import AttackSettings
 from visor.attacks.evasion.losses.recognisers import RECOGNISER_LOSSES
 from visor.attacks.evasion.registry import ATTACKS
+from visor.attacks.evasion.resampling import sample_crop
 from visor.attacks.evasion.transforms import compose
 from visor.core.tf import tf
 from visor.core.types import Floats, ImageArray, MessageCallback, ProgressCallback
@@ -105,25 +106,6 @@ def compile_evasion_attack(recogniser: Recogniser, goal: str, settings: EvadeSet
         return RegionPerturbation(part, (adversarial[:rows, :columns] - part.blocks) * 255)
 
     return attack
-
-
-def sample_crop(blocks: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
-    """Crop blocks (n, r, c, 3) as ``visor.data.crops.crop`` does, but differentiably and without rounding.
-
-    ``places`` (n, SAMPLES·h, SAMPLES·w, 2) are rows and columns in the blocks; the result is float32 (n, h, w, 3).
-    """
-    rows, columns = blocks.shape[1:3]
-    pixels = tf.reshape(blocks, (-1, rows * columns, 3))
-    low = tf.cast(tf.floor(places), tf.int32)
-    high = tf.minimum(low + 1, [rows - 1, columns - 1])
-    down, right = tf.split(places - tf.floor(places), 2, axis=-1)
-    samples = tf.zeros_like(places[..., :1])
-    for row, vertical in ((low, 1.0 - down), (high, down)):
-        for column, across in ((low, 1.0 - right), (high, right)):
-            flat = row[..., 0] * columns + column[..., 1]
-            samples += tf.gather(pixels, flat, batch_dims=1) * vertical * across
-    height, width = (length // SAMPLES for length in places.shape[1:3])
-    return tf.reduce_mean(tf.reshape(samples, (-1, height, SAMPLES, width, SAMPLES, 3)), axis=(2, 4))
 
 
 def _pad(array: Floats, multiple: int) -> Floats:

@@ -39,20 +39,16 @@ TFLITE = ".tflite"  # suffix of a MobileFaceNet of the user
 
 
 def open_detector(name: str, threshold: float | None, arguments: Sequence[str]) -> detectors.Detector:
-    """Load a detector of ``DETECTORS``, a published one, or a file: ``*.pb`` or ``*.safetensors``.
+    """Load a detector of ``DETECTORS``, or a file: ``*.pb`` or ``*.safetensors``.
 
-    ``arguments`` are options NAME=VALUE of its module; published detectors have none.
+    ``arguments`` are options NAME=VALUE of its module.
 
     Raises:
         UserError: There is no such detector, it was never trained or fetched, or an option is wrong.
     """
-    if name in loading.PUBLISHED_DETECTORS:
-        if arguments:
-            raise UserError(f"--detector {name} has no options; leave out --option")
-        return loading.load_detector(name, threshold)
     of_file = DETECTOR_FILES.get(Path(name).suffix)
     if not of_file and name not in detectors.DETECTORS:
-        names = ", ".join(sorted({*detectors.DETECTORS, *loading.PUBLISHED_DETECTORS} - {*DETECTOR_FILES.values()}))
+        names = ", ".join(sorted({*detectors.DETECTORS} - {*DETECTOR_FILES.values()}))
         files = "a frozen graph FILE.pb or a Faster R-CNN FILE.safetensors"
         raise UserError(f"--detector {name} is not known; choose from {names}, or pass {files}")
     options = PHOTO_OPTIONS.get(name, {}) | dict(map(_parse_option, arguments)) | ({"path": name} if of_file else {})

@@ -277,7 +277,7 @@ def test_a_huge_file_is_refused_unread(tree):
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        (None, ["sources.wider_face.path is null", "WIDER_train.zip", "wider_face_split.zip"]),
+        (None, ["WIDER FACE is not in downloads/wider_face", "WIDER_train.zip", "sources.wider_face.path"]),
         ("nowhere", ["nowhere is not a folder", "sources.wider_face.path"]),
         ("empty", ["empty lacks wider_face_split/wider_face_train_bbx_gt.txt"]),
     ],
@@ -288,6 +288,14 @@ def test_without_data_it_says_what_to_do(tmp_path, monkeypatch, path, words):
     with pytest.raises(UserError) as error:
         tasks(WiderFaceSettings(path=path), settings(), 1)  # before the first is asked for
     assert all(word in str(error.value) for word in words)
+
+
+def test_a_null_path_is_the_folder_of_downloads(tree, monkeypatch):
+    monkeypatch.chdir(tree.parent)
+    Path("downloads").mkdir()
+    tree.rename("downloads/wider_face")
+    found = [each for each in tasks(WiderFaceSettings(path=None), settings(), 1) if not isinstance(each, SkippedFile)]
+    assert len(found) == len(SHAPES)
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="photographs of WIDER FACE are not part of the project")

@@ -343,11 +343,11 @@ def test_the_stage_trains_it_by_params(tmp_path, monkeypatch):
         "test",
         "none",
     )
-    spec = importlib.util.spec_from_file_location("train_detector", ROOT / "stages/train_detector.py")
+    spec = importlib.util.spec_from_file_location("train_detectors", ROOT / "stages/train_detectors.py")
     stage = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(stage)
     monkeypatch.setattr(stage, "configure_tensorflow", lambda *_: None)
-    stage.main("torchvision_faster_rcnn")
+    stage.main()
     folder = Path("artifacts/detector/torchvision_faster_rcnn")
     history = Path("metrics/history/detector/torchvision_faster_rcnn.csv").read_text().splitlines()
     assert history[0].startswith("epoch,loss,anchor_score,anchor_box,score,box,validation_loss")

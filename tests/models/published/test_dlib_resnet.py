@@ -11,9 +11,12 @@ from tests.support.published import check_pixel_gradients, drawn, reference_pict
 from tests.support.tensor_files import dlib_tensor
 from visor import load_network
 from visor.core.errors import UserError
+from visor.core.params import RecogniserParams
 from visor.core.tf import tf
+from visor.models.detectors import DETECTORS
 from visor.models.published import cache as network_cache
 from visor.models.published import catalogue, dlib_resnet, loading
+from visor.models.published.weights import load_model
 from visor.models.recognisers.base import embeddings
 
 FILE = "dlib_face_recognition_resnet_model_v1.dat"
@@ -87,7 +90,9 @@ def published():
     network = catalogue.read_catalogue()["dlib_resnet"]
     if network_cache.is_missing(network):
         pytest.skip("the weights are not in the cache; `visor networks fetch dlib_resnet` brings them")
-    return loading.load_model("dlib_resnet"), network_cache.read_files(network)[FILE]
+    return load_model("dlib_resnet", dlib_resnet.build, dlib_resnet.read_weights), network_cache.read_files(network)[
+        FILE
+    ]
 
 
 def network_of(content):
@@ -210,8 +215,22 @@ def test_nothing_is_parsed_of_a_damaged_file(in_cache, monkeypatch):
         load_network("nobody")
 
 
+def test_a_recogniser_of_the_params_is_published_or_a_file_or_was_saved(tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "load_recogniser", lambda name: f"published {name}")
+    monkeypatch.setattr(loading.mobilefacenet, "load_recogniser", lambda path: f"file {path}")
+    monkeypatch.setattr(loading.base, "load", lambda name, folder: f"saved {name} in {folder}")
+    settings = RecogniserParams(weights="phone.tflite")
+    assert loading.load_of_params("faceres", RecogniserParams(), tmp_path) == "published faceres"
+    assert loading.load_of_params("mobilefacenet", settings, tmp_path) == "file phone.tflite"
+    assert loading.load_of_params("facenet", settings, tmp_path) == f"saved facenet in {tmp_path}"
+    with pytest.raises(UserError, match=r"recognisers\.mobilefacenet\.weights is null; name its \.tflite file there"):
+        loading.load_of_params("mobilefacenet", RecogniserParams(), tmp_path)
+
+
 def test_every_published_network_is_in_the_catalogue():
-    assert set(loading.NETWORKS) == set(catalogue.read_catalogue())
+    roles = {name: network.role for name, network in catalogue.read_catalogue().items()}
+    assert {name for name in roles if roles[name] == "recogniser"} == set(loading.PUBLISHED_RECOGNISERS)
+    assert {name for name in roles if roles[name] == "detector"} <= set(DETECTORS)
     assert (ROOT / "assets/networks.yaml").samefile(catalogue.CATALOGUE)
 
 

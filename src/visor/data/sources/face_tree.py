@@ -1,4 +1,8 @@
-"""Faces in a tree of image files, a folder or an archive: their places say whose they are."""
+"""Faces in a tree of image files, a folder or an archive: their places say whose they are.
+
+A face is cut out of its photograph, resized and saved as JPEG, with and without a key on the photograph: what tells
+one from the other is the key alone.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -22,7 +26,7 @@ from visor.data.images import (
     read_image,
 )
 
-JPEG_QUALITY = 90  # of a photograph that was taken once more
+JPEG_QUALITY = 90
 
 
 class Owner(NamedTuple):
@@ -48,7 +52,13 @@ def tree_clips(
         if owner is None:
             yield SkippedFile(name, "layout")
         else:
-            yield FaceClip(owner.label, (owner.video or name,), (name,), partial(read_face, file.content, name, crop))
+            yield FaceClip(owner.label, (owner.video or name,), (name,), partial(_read_face, file.content, name, crop))
+
+
+def _read_face(content: Path | bytes, name: str, crop: float, height: int, width: int) -> ImageArray:
+    """Read one face as ``images.read_face`` does and save it as JPEG: uint8 (1, height, width, 3)."""
+    (face,) = read_face(content, name, crop, height, width)
+    return jpeg_round_trip(face, JPEG_QUALITY)[np.newaxis]
 
 
 def tree_camera(
@@ -56,9 +66,9 @@ def tree_camera(
 ) -> Camera | None:
     """Return the camera of photographs below ``path``, or None if they are not those of ``faces``.
 
-    Its view is the whole photograph at its own size. What is captured is cropped and resized as ``tree_clips`` does,
-    then saved as JPEG. A FaceSet holds no names of files: photographs are found by their order, person by person, so
-    every image of each person must still be there. An archive is not searched.
+    Its view is the whole photograph at its own size; untouched, it is captured as ``tree_clips`` reads it. A FaceSet
+    holds no names of files: photographs are found by their order, person by person, so every image of each person must
+    still be there. An archive is not searched.
 
     Raises:
         UserError: ``path`` is missing, or a photograph cannot be read again, be it later.
@@ -84,11 +94,8 @@ def tree_camera(
         left, top, right, bottom = face_region(image, crop, height, width)
         return CameraView(image, (round(left), round(top), round(right), round(bottom)))
 
-    def develop(images: Sequence[ImageArray], rows: Rows) -> ImageArray:
-        return np.stack([cut_face(image, crop, height, width) for image in images])
-
     def capture(images: Sequence[ImageArray], rows: Rows) -> ImageArray:
-        return np.stack([jpeg_round_trip(image, JPEG_QUALITY) for image in develop(images, rows)])
+        return np.stack([jpeg_round_trip(cut_face(image, crop, height, width), JPEG_QUALITY) for image in images])
 
     taken = Camera(view, capture)
-    return taken if reproduces(develop, taken, faces) else None
+    return taken if reproduces(taken, faces) else None

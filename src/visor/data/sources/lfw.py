@@ -13,12 +13,13 @@ from visor.data.face_set import FaceClip, FaceSet
 from visor.data.sources.face_tree import Owner, tree_camera, tree_clips
 
 CROP = 0.5  # of 250×250 pixels: the face without the surroundings, as high as scikit-learn crops it
+PAGE = "http://vis-www.cs.umass.edu/lfw/"
 FETCHED = DOWNLOADS / "lfw"
 MAX_IMAGES = 530  # of one person: with this minimum, scikit-learn decodes the images of that person alone
 
 
 class LfwSettings(ParamsBlock):
-    """``path``: the folder or archive of the published tree; null fetches the funneled images (230 MB)."""
+    """``path``: the folder or archive of the published tree; null: ``downloads/lfw``, fetched if it is not there."""
 
     path: str | None
 
@@ -51,14 +52,14 @@ def _fetched() -> Path:
         return FETCHED
     from sklearn.datasets import fetch_lfw_people  # takes a second to import
 
-    DOWNLOADS.mkdir(parents=True, exist_ok=True)
+    DOWNLOADS.resolve().mkdir(parents=True, exist_ok=True)  # it may be a link to a folder that does not exist yet
     with tempfile.TemporaryDirectory(dir=DOWNLOADS) as folder:
         try:
             fetch_lfw_people(data_home=folder, min_faces_per_person=MAX_IMAGES)
         except OSError as error:
             raise UserError(
                 f"LFW cannot be fetched ({error}); check the network and the space in {DOWNLOADS}, "
-                "or set sources.lfw.path to a copy"
+                f"put the folders of people from {PAGE} into {FETCHED}, or set sources.lfw.path to a copy"
             ) from None
         Path(folder, "lfw_home", "lfw_funneled").rename(FETCHED)
     return FETCHED

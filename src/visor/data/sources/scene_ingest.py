@@ -56,7 +56,7 @@ def ingest_scenes(
                         yield result
                     else:
                         tally.add_broken(result)
-        if empty := [name for name in SETS if not counts[name]]:
+        if empty := [name for name in SETS if getattr(scenes, name) and not counts[name]]:
             raise UserError(f"{source}: no scene is left for {' and '.join(empty)}; fix the broken images or add some")
 
     write_scenes(path, decoded(), source, licence)
@@ -71,12 +71,13 @@ def _run(task: SceneTask) -> Sequence[Scene | ImageDecodeError]:
 
 
 def proportional_sizes(total: int, sizes: Sequence[int]) -> tuple[int, ...]:
-    """Return how many of ``total`` items go into sets of ``sizes``: in proportion if too few, at least one each."""
+    """Return how many of ``total`` items go into sets of ``sizes``: in proportion if too few, but one where any."""
     if total >= sum(sizes):
         return tuple(sizes)
-    wanted, spare = sum(sizes) - len(sizes), total - len(sizes)  # beyond one each
-    ends = [spare * (sum(sizes[:number]) - number) // wanted for number in range(len(sizes) + 1)]
-    return tuple(1 + end - start for start, end in pairwise(ends))
+    first = [min(1, size) for size in sizes]
+    wanted, spare = sum(sizes) - sum(first), total - sum(first)
+    ends = [spare * (sum(sizes[:number]) - sum(first[:number])) // wanted for number in range(len(sizes) + 1)]
+    return tuple(one + end - start for one, (start, end) in zip(first, pairwise(ends), strict=True))
 
 
 COLUMNS, SIDE = 8, 160
@@ -84,9 +85,9 @@ FACE_STYLE, IGNORED_STYLE = BoxStyle((60, 230, 60), width=1), BoxStyle((170, 170
 
 
 def scene_sheet(scenes: SceneSet, path: Path) -> None:
-    """Save a PNG with one line of scenes per set: boxes of faces are green, ignored ones grey."""
+    """Save a PNG with one line of scenes per set that has any: boxes of faces are green, ignored ones grey."""
     lines = []
-    for name in SETS:
+    for name in [name for number, name in enumerate(SETS) if (scenes.sets == number).any()]:
         rows = scenes.rows(name)
         shown = rows[evenly_spaced(COLUMNS, len(rows))]
         lines.append((f"{name}\n{len(rows)} scenes", np.stack([_draw_scene(scenes, row) for row in shown])))

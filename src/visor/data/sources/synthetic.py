@@ -97,4 +97,4 @@ def camera(settings: SyntheticSettings, seed: int, faces: FaceSet) -> Camera | N
         return photograph(np.stack(images), np.concatenate([drawn(int(row))[1] for row in rows]))
 
     taken = Camera(view, capture)
-    return taken if reproduces(capture, taken, faces) else None
+    return taken if reproduces(taken, faces) else None

@@ -13,10 +13,12 @@ from visor.core import params
 from visor.core.errors import UserError
 from visor.core.params import ParamsBlock
 from visor.data.archives import SkippedFile, iterate_files, normal_name
+from visor.data.download import DOWNLOADS
 from visor.data.images import IMAGE_SUFFIXES, ImageDecodeError, read_image
 from visor.data.scene_set import ATTRIBUTES, MAX_FACES, SETS, Scene, resize_longer_side
 from visor.data.sources.scene_ingest import SceneTask, proportional_sizes
 
+PLACE = DOWNLOADS / "wider_face"
 PARTS = ("train", "val")
 INVALID = 4 + ATTRIBUTES.index("invalid")
 MAX_DIGITS = 6
@@ -25,7 +27,7 @@ MAX_ATTRIBUTE = 100
 
 
 class WiderFaceSettings(ParamsBlock):
-    """``path``: the folder that holds WIDER_train, WIDER_val and wider_face_split, the unpacked archives."""
+    """``path``: the folder of the unpacked archives, WIDER_train, WIDER_val and wider_face_split; null: ``PLACE``."""
 
     path: str | None
 
@@ -48,16 +50,17 @@ def tasks(settings: WiderFaceSettings, scenes: params.SceneParams, seed: int) ->
     when their task is done.
 
     Raises:
-        UserError: No path is given, annotations are missing or malformed, or there are fewer photographs than sets.
+        UserError: There is no folder, annotations are missing or malformed, or there are fewer photographs than sets.
     """
-    if settings.path is None:
+    root = Path(settings.path) if settings.path else PLACE
+    if settings.path is None and not root.exists():
         raise UserError(
-            "sources.wider_face.path is null; download WIDER_train.zip, WIDER_val.zip and wider_face_split.zip from"
-            " http://shuoyang1213.me/WIDERFACE/, unpack them in one folder, and name it there"
+            f"WIDER FACE is not in {root}; unpack WIDER_train.zip, WIDER_val.zip and wider_face_split.zip from"
+            " http://shuoyang1213.me/WIDERFACE/ there, or set sources.wider_face.path to their folder"
         )
-    photos, skipped = _match_files(read_annotations(Path(settings.path)), Path(settings.path))
+    photos, skipped = _match_files(read_annotations(root), root)
     if len(photos) < len(SETS):
-        raise UserError(f"{settings.path} has {len(photos)} annotated photographs, fewer than there are sets; add some")
+        raise UserError(f"{root} has {len(photos)} annotated photographs, fewer than there are sets; add some")
     order = np.random.default_rng(seed).permutation(len(photos))
     counts = proportional_sizes(len(photos), (scenes.train, scenes.validation, scenes.test))
     names = chain.from_iterable(map(repeat, SETS, counts))

@@ -61,8 +61,8 @@ def _enlarged(image: ImageArray) -> ImageArray:
     return np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.LANCZOS))
 
 
-SHADES = {"noise": "Greens", "attack": "Reds", "jpeg": "Blues", "objective": "Purples"}
-DASHES = {"test_set": "-.", "clean": "-", "noise": "--", "attack": "-", "jpeg": ":", "objective": "-"}
+SHADES = {"noise": "Greens", "attack": "Reds", "jpeg": "Blues", "scaled": "Oranges", "objective": "Purples"}
+DASHES = {"test_set": "-.", "clean": "-", "noise": "--", "attack": "-", "jpeg": ":", "scaled": ":", "objective": "-"}
 
 
 def draw(findings: DetectionFindings, name: str, folder: Path) -> None:

@@ -14,13 +14,13 @@ from visor.attacks.evasion.loop import Attack, AttackSettings
 from visor.attacks.evasion.losses.recognisers import RECOGNISER_LOSSES, ModelOutput
 from visor.attacks.evasion.quantise import quantise_within_eps, random_sign_noise
 from visor.attacks.evasion.registry import ATTACKS
+from visor.attacks.evasion.resampling import sample_crop
 from visor.attacks.evasion.transforms import compose
 from visor.core.errors import UserError
 from visor.core.params import MethodsAttackParams
-from visor.core.types import ImageArray, Rows
+from visor.core.types import Floats, ImageArray, Rows
 from visor.data.face_set import FaceBatch, FaceSet, open_faces, write_faces
-from visor.data.images import jpeg_round_trip
-from visor.evaluation.conditions import Condition
+from visor.evaluation.conditions import Condition, save_images
 
 # The loss of each goal, and its sign: dodging is impersonation the other way, so that one graph serves both.
 GOAL_SIGNS = {
@@ -51,12 +51,16 @@ class FaceBatches(NamedTuple):
             yield self.faces.read(self.rows[part])
 
 
+PlacesFn = Callable[[ImageArray], Floats]
+
+
 class AttackedFaces(NamedTuple):
     """Faces (n,) to attack."""
 
     clean: FaceBatches
     wanted: dict[str, NDArray[Any]]  # embeddings or classes (n, …) that the loss of each goal compares with
     folder: Path  # of the attacked faces
+    places: PlacesFn | None = None  # clean images → where the network's crops sample them; None: it is shown the images
 
     def path(self, goal: str, condition: Condition) -> Path:
         """Return the file of the faces attacked under a condition, or under that which JPEG is applied to."""
@@ -86,7 +90,9 @@ def attack_jobs(
 def compile_condition_attack(
     model: ModelOutput, loss_name: str, condition: Condition, settings: MethodsAttackParams, seed: int
 ) -> Attack:
-    """Compile the attack of a condition; its targets are a pair: what is wanted, (n, …), and signs (n,).
+    """Compile the attack of a condition; its targets are what is wanted, (n, …), and signs (n,).
+
+    Where the network looks at crops of the images, their places (``sample_crop``) come third.
 
     Raises:
         UserError: Params name an unknown transform, or a momentum for an algorithm without it.
@@ -99,8 +105,9 @@ def compile_condition_attack(
         )
 
     def signed(images: Any, targets: Any) -> tuple[Any, Any]:
-        values, success = loss(images, targets[0])
-        return targets[1] * values, success & (targets[1] > 0)  # With the sign turned, success is another.
+        wanted, signs, *places = targets
+        values, success = loss(sample_crop(images, *places) if places else images, wanted)
+        return signs * values, success & (signs > 0)  # With the sign turned, success is another.
 
     search = AttackSettings(
         eps=condition.bound,
@@ -116,16 +123,15 @@ def compile_condition_attack(
 
 def condition_images(goal: str, condition: Condition, faces: AttackedFaces, seed: int) -> Iterator[ImageArray]:
     """Yield the faces of a condition, in the batches of the clean ones; attacked ones are read from their file."""
-    clean, quality = faces.clean, condition.quality
-    if condition.kind == "clean":
-        yield from clean.stream()
-    elif condition.kind == "noise":
-        for part, images in zip(clean.slices(), clean.stream(), strict=True):
-            yield random_sign_noise(images, condition.bound, seed, clean.rows[part])
-    else:
+    clean = faces.clean
+    shown = clean
+    if condition.iterations:
         stored = open_faces(faces.path(goal, condition))
-        for images in FaceBatches(stored, np.arange(len(stored)), clean.batch).stream():
-            yield np.stack([jpeg_round_trip(image, quality) for image in images]) if quality else images
+        shown = FaceBatches(stored, np.arange(len(stored)), clean.batch)
+    for part, images in zip(clean.slices(), shown.stream(), strict=True):
+        if condition.kind == "noise":
+            images = random_sign_noise(images, condition.bound, seed, clean.rows[part])
+        yield save_images(images, condition)
 
 
 def _attack_conditions(
@@ -144,20 +150,20 @@ def _attack_conditions(
             compiled[loss_name] = compile_condition_attack(model, loss_name, largest, settings, seed)
         for condition in conditions:
             scale = condition.eps / largest.eps if largest.eps else 0.0
-            path = faces.path(goal, condition)
-            _write(compiled[loss_name], faces.clean, (wanted, sign), scale, condition.bound, path)
+            _write(compiled[loss_name], faces, (wanted, sign), scale, condition.bound, faces.path(goal, condition))
 
 
 def _write(
-    attack: Attack, clean: FaceBatches, targets: tuple[NDArray[Any], float], scale: float, bound: float, path: Path
+    attack: Attack, case: AttackedFaces, targets: tuple[NDArray[Any], float], scale: float, bound: float, path: Path
 ) -> None:
     """Write attacked faces; ``scale`` times the attack's own size is ``bound``."""
-    faces, (wanted, sign) = clean.faces, targets
+    clean, faces, (wanted, sign) = case.clean, case.clean.faces, targets
 
     def attacked() -> Iterator[FaceBatch]:
         for part, images in zip(clean.slices(), clean.stream(), strict=True):
             rows, ones = clean.rows[part], np.ones(len(images), np.float32)
-            result = attack(images, (wanted[part], sign * ones), rows, scale * ones[:, None, None, None])
+            places = () if case.places is None else (case.places(images),)
+            result = attack(images, (wanted[part], sign * ones, *places), rows, scale * ones[:, None, None, None])
             quantised = quantise_within_eps(result.images, images, bound)
             yield FaceBatch(quantised, faces.labels[rows], faces.videos[rows], rows.astype(np.int32))
 

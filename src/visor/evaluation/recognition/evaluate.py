@@ -16,7 +16,8 @@ from visor.data.identity_split import split_identities
 from visor.evaluation.conditions import NO_DETECTOR, recognition_conditions, strongest_conditions
 from visor.evaluation.image_distances import distance_summary
 from visor.evaluation.plots import recognition as plots
-from visor.evaluation.recognition import attacks, impersonation, tables, verification
+from visor.evaluation.recognition import attacks, impersonation, photographs, tables, verification
+from visor.evaluation.recognition.verification import FaceCropper
 from visor.models.detectors import Detector
 from visor.models.recognisers.base import Recogniser, embeddings
 from visor.models.training import run_in_threads
@@ -59,10 +60,11 @@ def evaluate_surrogate(
     rows = np.sort(table.loc[table["set"] != "unused", "row"].to_numpy())
     people = split_identities(table, settings.held_out_share, seed)
     split = verification.split_enrolment(faces, rows, people.held_out, settings.pairs, seed)
-    croppers = {name: verification.detector_cropper(detector, settings.margin) for name, detector in detectors.items()}
-    direct: dict[str, verification.FaceCropper] = {NO_DETECTOR: verification.no_detector}
+    direct, croppers = _croppers(recognisers, detectors, settings)
     verifiers = impersonation.enrol_all(faces, split, direct, embeds, settings)
     case = impersonation.choose_victims(faces, split, verifiers[surrogate, NO_DETECTOR], settings, folder)
+    if settings.photo_side:
+        case = case._replace(faces=case.faces._replace(places=photographs.crop_places(attacked, settings.margin)))
 
     jobs: list[Callable[[], None]] = list(attacks.attack_jobs(attacked.embed, case.faces, conditions, settings, seed))
     if croppers:
@@ -71,17 +73,35 @@ def evaluate_surrogate(
 
     vectors: impersonation.Embeddings = {}
     distances: impersonation.Distances = {}
-    uncompressed = [condition for condition in strongest if condition.kind != "jpeg"]
+    as_attacked = [condition for condition in strongest if condition.kind not in ("jpeg", "scaled")]
     jobs = [
         partial(impersonation.embed_conditions, case, conditions, direct, embeds, seed, vectors),
         partial(impersonation.measure_distances, case, conditions, seed, distances),
-        partial(impersonation.embed_conditions, case, uncompressed, croppers, embeds, seed, vectors),
+        partial(impersonation.embed_conditions, case, as_attacked, croppers, embeds, seed, vectors),
     ]
     run_in_threads(jobs)
     scored = impersonation.score_faces(case, conditions, verifiers, vectors, distances)
     success = tables.success_rates(scored)
     summaries = {key: distance_summary(values) for key, values in distances.items()}
     return RecognitionFindings(surrogate, settings, seed, case, verifiers, scored, success, summaries)
+
+
+def _croppers(
+    recognisers: Mapping[str, Recogniser], detectors: Mapping[str, Detector], settings: RecognitionAttackParams
+) -> tuple[dict[str, FaceCropper], dict[str, FaceCropper]]:
+    """Return what recognisers look at without a detector in front of them, and behind each of the ``detectors``."""
+    if settings.photo_side:
+        direct = photographs.photo_cropper(photographs.locate_by_mtcnn, recognisers, settings.margin)
+        croppers = {
+            name: photographs.photo_cropper(photographs.detector_locator(detector), recognisers, settings.margin)
+            for name, detector in detectors.items()
+        }
+    else:
+        direct = verification.no_detector
+        croppers = {name: verification.detector_cropper(each, settings.margin) for name, each in detectors.items()}
+    if settings.cropping_jpeg:
+        croppers = {name: verification.behind_jpeg(each, settings.cropping_jpeg) for name, each in croppers.items()}
+    return {NO_DETECTOR: direct}, croppers
 
 
 def metrics_of(findings: RecognitionFindings) -> dict[str, dict[str, Any]]:

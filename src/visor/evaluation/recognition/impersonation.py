@@ -14,7 +14,7 @@ from visor.core.errors import UserError
 from visor.core.params import RecognitionAttackParams
 from visor.core.types import Floats, Rows
 from visor.data.face_set import FaceSet, evenly_spaced
-from visor.evaluation.conditions import DODGE, TARGET_RULES, Condition, verification_goals
+from visor.evaluation.conditions import DODGE, TARGET_RULES, Condition, save_images, verification_goals
 from visor.evaluation.image_distances import image_distances
 from visor.evaluation.recognition import verification
 from visor.evaluation.recognition.attacks import AttackedFaces, FaceBatches, condition_images
@@ -122,7 +122,9 @@ def measure_distances(case: AttackCase, conditions: Sequence[Condition], seed: i
     """Add to ``results`` the distances (n, 4) of the faces under these conditions from the clean ones."""
     for goal, condition in _files(case, conditions):
         pairs = zip(case.faces.clean.stream(), condition_images(goal, condition, case.faces, seed), strict=True)
-        results[file_key(goal, condition)] = np.concatenate([image_distances(*images) for images in pairs])
+        results[file_key(goal, condition)] = np.concatenate(
+            [image_distances(save_images(clean, condition._replace(quality=0)), images) for clean, images in pairs]
+        )
 
 
 def score_faces(
@@ -151,7 +153,7 @@ def score_faces(
         )
         columns: dict[str, Any] = {
             "goal": goal,
-            **{name: value for name, value in condition._asdict().items() if name != "title"},
+            **{name: value for name, value in condition._asdict().items() if name not in ("title", "scale")},
             **{"recogniser": key[0], "in_front": key[1], "row": rows, "person": names[case.owners]},
             "target": names[wanted] if impersonating else "",
             "similarity_before": before,

@@ -27,7 +27,8 @@ def matrix(faces: Mapping[str, pd.DataFrame], settings: RecognitionAttackParams)
     last, tables = settings.strengths[-1], []
     for surrogate, table in faces.items():
         strongest = (table["eps"] == last.eps) & table["iterations"].isin([0, last.iterations])
-        tables.append(success_rates(table[strongest & (table["quality"] == 0)]).assign(surrogate=surrogate))
+        as_attacked = (table["quality"] == 0) & (table["kind"] != "scaled")
+        tables.append(success_rates(table[strongest & as_attacked]).assign(surrogate=surrogate))
     return pd.concat(tables, ignore_index=True)
 
 

@@ -16,6 +16,7 @@ from visor.core.errors import UserError
 from visor.core.types import Flags, Floats, ImageArray, Integers, Rows, SeedStream
 from visor.data.crops import crop, expand_box, pad_with_border
 from visor.data.face_set import FaceSet
+from visor.data.images import jpeg_round_trip
 from visor.data.scene_set import PAD_VALUE
 from visor.evaluation.metrics import auroc, bootstrap_intervals, intervals, roc_curve, widen
 
@@ -31,9 +32,9 @@ RecogniserAndCropper = tuple[str, str]
 
 
 class CroppedFaces(NamedTuple):
-    """Crops for a recogniser, uint8 (n, h, w, 3), and which of them show a face that was found, bool (n,)."""
+    """Crops for recognisers, and which of them show a face that was found, bool (n,)."""
 
-    images: ImageArray
+    images: Callable[[str], ImageArray]  # name of a recogniser → uint8 (n, h, w, 3)
     found: Flags
 
 
@@ -42,7 +43,7 @@ FaceCropper = Callable[[ImageArray], CroppedFaces]
 
 def no_detector(images: ImageArray) -> CroppedFaces:
     """Return the crops that were attacked."""
-    return CroppedFaces(images, np.ones(len(images), bool))
+    return CroppedFaces(lambda name: images, np.ones(len(images), bool))
 
 
 def detector_cropper(detector: Detector, margin: float) -> FaceCropper:
@@ -59,9 +60,14 @@ def detector_cropper(detector: Detector, margin: float) -> FaceCropper:
             if len(result.boxes) and result.scores[0] >= detector.threshold:
                 crops[place] = crop(canvas, expand_box(result.boxes[0], margin, shape[0] / shape[1]), shape)
                 found[place] = True
-        return CroppedFaces(crops, found)
+        return CroppedFaces(lambda name: crops, found)
 
     return find
+
+
+def behind_jpeg(cropper: FaceCropper, quality: int) -> FaceCropper:
+    """Return a cropper of images that are first saved as JPEG of this quality, as services do."""
+    return lambda images: cropper(np.stack([jpeg_round_trip(image, quality) for image in images]))
 
 
 def embed_all(
@@ -73,7 +79,7 @@ def embed_all(
         for cropper, find in croppers.items():
             crops, found = find(images)
             for name, embed in embeds.items():
-                parts[name, cropper].append(np.where(found[:, None], embed(crops), np.nan))
+                parts[name, cropper].append(np.where(found[:, None], embed(crops(name)), np.nan))
     return {key: np.concatenate(vectors) for key, vectors in parts.items()}
 
 

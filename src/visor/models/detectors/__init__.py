@@ -1,6 +1,6 @@
 """Face detectors: ``load(settings, folder) -> Detector``, one file each; ``base.py`` has the contract.
 
-The detectors in ``TRAINABLE``, which ``train_detector`` trains, also have ``build(input_size, …)``,
+The detectors in ``TRAINABLE``, which ``train_detectors`` trains, also have ``build(input_size, …)``,
 ``losses(model, images, truth, training)``, ``select_layers(model, layers)`` and ``detector(model, threshold)``.
 ``initial_weights.py`` has what a training can start from.
 
@@ -18,7 +18,17 @@ To add a detector: one file here, one line in ``DETECTORS`` and one block under 
 
 from types import ModuleType
 
-from visor.models.detectors import cascade, faster_rcnn, frozen_graph, mtcnn, ssd, torchvision_faster_rcnn
+from visor.models.detectors import (
+    blazeface,
+    cascade,
+    face_ssd,
+    face_tiny,
+    faster_rcnn,
+    frozen_graph,
+    mtcnn,
+    ssd,
+    torchvision_faster_rcnn,
+)
 from visor.models.detectors.base import Detections, Detector, GroundTruthTensors
 
 __all__ = ["DETECTORS", "TRAINABLE", "Detections", "Detector", "GroundTruthTensors"]
@@ -30,5 +40,8 @@ DETECTORS: dict[str, ModuleType] = {
     "cascade": cascade,
     "frozen_graph": frozen_graph,
     "torchvision_faster_rcnn": torchvision_faster_rcnn,
+    "face_ssd": face_ssd,
+    "face_tiny": face_tiny,
+    "blazeface": blazeface,
 }
 TRAINABLE = {name: DETECTORS[name] for name in ("ssd", "faster_rcnn", "torchvision_faster_rcnn")}

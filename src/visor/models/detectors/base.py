@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from visor.core.errors import UserError
+from visor.core.params import DetectorParams
 from visor.core.tf import tf
 from visor.core.types import ImageArray
 from visor.data import scene_set
@@ -72,6 +74,12 @@ def letterboxed_detector(
         return loss(squares, (boxes if squares is images else boxes * scale, kinds))
 
     return Detector(name, threshold, detect, any_pre_nms, any_loss)
+
+
+def refuse_options(name: str, settings: DetectorParams) -> None:
+    """Raise UserError if options are given to a detector that has none."""
+    for option in settings.options:
+        raise UserError(f"{name}: option {option} is unknown; it takes none")
 
 
 def letterbox(images: tf.Tensor, side: int) -> tuple[tf.Tensor, NDArray[np.float32]]:

@@ -3,8 +3,9 @@
 A network's file has ``build(image_shape) -> keras.Model`` and ``read_weights(files)``, the arrays of each layer, read
 as plain numbers: nothing in a file is executed. A recogniser's file also has ``TEMPLATE``, where the landmarks of a
 face belong in its crops (None, and ``MARGIN``, if it takes boxes), and ``SAME_PERSON``, the cosine similarity from
-which two faces count as one person; a detector's file has ``detector(model, threshold)`` and ``THRESHOLD``. Listing and
-fetching need no TensorFlow.
+which two faces count as one person; a detector's file is one of ``visor.models.detectors``. Listing and fetching need
+no TensorFlow.
 
-To add a network: its row in ``assets/networks.yaml``, one file here, and its name in a registry of ``loading.py``.
+To add a network: its row in ``assets/networks.yaml`` and, for a recogniser, one file here and its name in the registry
+of ``loading.py``; for a detector what any detector needs.
 """

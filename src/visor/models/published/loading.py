@@ -1,45 +1,18 @@
-"""Published networks behind Visor's contracts, built from the files in the cache."""
+"""Published recognisers behind Visor's contract, built from the files in the cache."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 
 from visor.core.errors import UserError
-from visor.core.tf import keras, tf
+from visor.core.params import RecogniserParams
 from visor.data.arrays import choose
-from visor.models.detectors.base import Detector
-from visor.models.published import blazeface, cache, dlib_resnet, face_ssd, face_tiny, faceres
-from visor.models.published.catalogue import read_catalogue
+from visor.models.published import dlib_resnet, faceres, mobilefacenet
+from visor.models.published.weights import load_model
 from visor.models.recognisers import base
 
-PUBLISHED_DETECTORS: dict[str, ModuleType] = {"blazeface": blazeface, "face_ssd": face_ssd, "face_tiny": face_tiny}
 PUBLISHED_RECOGNISERS: dict[str, ModuleType] = {"dlib_resnet": dlib_resnet, "faceres": faceres}
-NETWORKS = PUBLISHED_DETECTORS | PUBLISHED_RECOGNISERS
-
-
-def load_model(name: str) -> keras.Model:
-    """Return a published network with its weights.
-
-    Raises:
-        UserError: There is no such network, or its files are missing or damaged.
-    """
-    module = choose(NETWORKS, name, "network")
-    if not tf.executing_eagerly():
-        raise UserError(f"network {name} is loaded inside of a tf.function, which forgets its weights; load it before")
-    weights = module.read_weights(cache.read_files(read_catalogue()[name]))  # before a large network is built in vain
-    model = module.build()
-    for layer, values in weights.items():
-        model.get_layer(layer).set_weights(values)
-    return model
-
-
-def load_detector(name: str, threshold: float | None = None) -> Detector:
-    """Return a published detector; ``threshold`` is that of its package by default.
-
-    Raises:
-        UserError: There is no such network, or its files are missing or damaged.
-    """
-    module = choose(PUBLISHED_DETECTORS, name, "detector")
-    return module.detector(load_model(name), module.THRESHOLD if threshold is None else threshold)
+MOBILEFACENET = "mobilefacenet"
 
 
 def load_recogniser(name: str) -> base.Recogniser:
@@ -49,4 +22,22 @@ def load_recogniser(name: str) -> base.Recogniser:
         UserError: There is no such network, or its files are missing or damaged.
     """
     module = choose(PUBLISHED_RECOGNISERS, name, "network")
-    return replace(base.from_model(name, load_model(name), ()), template=module.TEMPLATE)
+    model = load_model(name, module.build, module.read_weights)
+    return replace(base.from_model(name, model, ()), template=module.TEMPLATE)
+
+
+def load_of_params(name: str, settings: RecogniserParams, folder: Path) -> base.Recogniser:
+    """Return the recogniser of a name under ``recognisers``: a published one, or what a stage saved in ``folder``.
+
+    ``mobilefacenet`` is the file that its ``weights`` name.
+
+    Raises:
+        UserError: Its files are missing or damaged.
+    """
+    if name in PUBLISHED_RECOGNISERS:
+        return load_recogniser(name)
+    if name != MOBILEFACENET:
+        return base.load(name, folder)
+    if settings.weights is None:
+        raise UserError(f"params.yaml: recognisers.{name}.weights is null; name its .tflite file there")
+    return mobilefacenet.load_recogniser(Path(settings.weights))

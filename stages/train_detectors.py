@@ -1,4 +1,4 @@
-"""Train a face detector on scenes.  dvc repro train_detector@ssd"""
+"""Train face detectors on scenes.  dvc repro train_detectors"""
 
 from pathlib import Path
 
@@ -7,19 +7,36 @@ from visor.core.errors import exit_on_interrupt
 with exit_on_interrupt():
     from visor.core.config import load_params, lookup
     from visor.core.errors import UserError
+    from visor.core.params import Params
     from visor.core.stage import run_stage
+    from visor.core.tf import keras
     from visor.data.scene_set import open_scenes, scene_training_data
     from visor.models import storage
     from visor.models.detectors import TRAINABLE
     from visor.models.detectors.initial_weights import load_initial_weights
-    from visor.models.training import configure_tensorflow, fit
+    from visor.models.training import configure_tensorflow, fit, set_seed
 
+ARTIFACTS, HISTORIES = Path("artifacts/detector"), Path("metrics/history/detector")
 SAMPLE = 8  # scenes that set the statistics of a published backbone
 
 
-def main(name: str) -> None:
+def main() -> None:
     params = load_params()
     configure_tensorflow(params.compute, params.seed)
+    for folder in (ARTIFACTS, HISTORIES):
+        folder.mkdir(parents=True, exist_ok=True)  # They exist even if no detector is trained.
+    for name in params.trained_detectors:
+        keras.backend.clear_session()  # Neither names of layers nor
+        set_seed(params.seed)  # initial weights depend on the detectors before.
+        train_detector(name, params)
+
+
+def train_detector(name: str, params: Params) -> None:
+    """Train and save one detector.
+
+    Raises:
+        UserError: Its params lack a training, its weights cannot be read, or there are no scenes.
+    """
     settings, module = params.detectors[name], lookup(TRAINABLE, name, "trained_detectors")
     if not settings.training:
         raise UserError(f"params.yaml: detectors.{name} has no training; add epochs, batch and learning_rate")
@@ -31,11 +48,9 @@ def main(name: str) -> None:
     if weights := settings.training.weights:
         load_initial_weights(model, module.build, weights, lambda: next(iter(train.batches(SAMPLE, None)))[0])
     module.select_layers(model, settings.training.layers)
-
-    history = Path(f"metrics/history/detector/{name}.csv")
+    history = HISTORIES / f"{name}.csv"
     fit(model, module.losses, train, validation, settings.training, params.compute, params.seed, history)
-
-    storage.save_model(model, settings.options, Path(f"artifacts/detector/{name}"))
+    storage.save_model(model, settings.options, ARTIFACTS / name)
 
 
 if __name__ == "__main__":

@@ -4,18 +4,21 @@ Liu et al., SSD: Single Shot MultiBox Detector, ECCV 2016 (arXiv 1512.02325). It
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from visor.core.params import DetectorParams
 from visor.core.tf import KerasTensor, keras, layers, tf
 from visor.models.detectors.anchors import decode
-from visor.models.detectors.base import Detector, GroundTruthTensors, letterboxed_detector
+from visor.models.detectors.base import Detector, GroundTruthTensors, letterboxed_detector, refuse_options
 from visor.models.detectors.ssd import multibox_losses
 from visor.models.published import mobilenet_v1, tfjs
+from visor.models.published.weights import load_model
 
 SIDE = 512
-THRESHOLD, NMS_IOU = 0.5, 0.5  # face-api's own
+NMS_IOU = 0.5  # face-api's own
 EPSILON = 0.001  # of batch normalisation
 EXTRAS = ((256, 1), (512, 3), (128, 1), (256, 3), (128, 1), (256, 3), (64, 1), (128, 3))  # filters and kernels
 ROWS = (32, 16, 8, 4, 2, 1)  # of the maps with anchors
@@ -120,6 +123,16 @@ def _tensor_names() -> dict[str, list[str]]:
             scope = f"Prediction/BoxPredictor_{number}/{scope}"
             names[f"{layer}_{number}"] = [f"{scope}/weights", f"{scope}/biases"]
     return names
+
+
+def load(settings: DetectorParams, folder: Path) -> Detector:
+    """Return the published detector; ``folder`` is not used.
+
+    Raises:
+        UserError: An option is given, or its files are not in the cache or damaged.
+    """
+    refuse_options("face_ssd", settings)
+    return detector(load_model("face_ssd", build, read_weights), settings.threshold)
 
 
 def detector(model: keras.Model, threshold: float) -> Detector:

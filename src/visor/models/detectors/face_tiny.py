@@ -4,16 +4,19 @@ Redmon and Farhadi, YOLO9000, CVPR 2017 (arXiv 1612.08242). Its weights are 8-bi
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from visor.core.params import DetectorParams
 from visor.core.tf import keras, layers, tf
-from visor.models.detectors.base import Detector, letterboxed_detector
+from visor.models.detectors.base import Detector, letterboxed_detector, refuse_options
 from visor.models.published import tfjs
+from visor.models.published.weights import load_model
 
 SIDE = 416
-THRESHOLD, NMS_IOU = 0.5, 0.4  # face-api's own
+NMS_IOU = 0.4  # face-api's own
 MEANS = (117.001, 114.697, 97.404)  # of red, green and blue
 SLOPE = 0.1  # of leaky ReLU below 0
 FILTERS = (32, 64, 128, 256, 512)  # of the separable convolutions
@@ -64,6 +67,16 @@ def decode(outputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     boxes = tf.concat([middles - sizes / 2, sizes], -1) * (SIDE / CELLS)
     count = CELLS * CELLS * len(ANCHORS)
     return tf.reshape(boxes, (-1, count, 4)), tf.sigmoid(tf.reshape(values[..., 4], (-1, count)))
+
+
+def load(settings: DetectorParams, folder: Path) -> Detector:
+    """Return the published detector; ``folder`` is not used.
+
+    Raises:
+        UserError: An option is given, or its files are not in the cache or damaged.
+    """
+    refuse_options("face_tiny", settings)
+    return detector(load_model("face_tiny", build, read_weights), settings.threshold)
 
 
 def detector(model: keras.Model, threshold: float) -> Detector:

@@ -4,16 +4,19 @@ Its graph was read from the package: separable blocks with a residual, 24 to 96 
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from visor.core.params import DetectorParams
 from visor.core.tf import KerasTensor, keras, layers, ops, tf
-from visor.models.detectors.base import Detector, letterboxed_detector
+from visor.models.detectors.base import Detector, letterboxed_detector, refuse_options
 from visor.models.published import tfjs
+from visor.models.published.weights import load_model
 
 SIDE = 256
-THRESHOLD, NMS_IOU = 0.5, 0.3  # MediaPipe's own
+NMS_IOU = 0.3  # MediaPipe's own
 STEM, FIRST_FILTERS = 24, 24
 BLOCKS = 31
 HALVING = {7: 24, 15: 48, 23: 96}  # blocks that halve rows and columns: their filters
@@ -84,6 +87,16 @@ def anchors() -> NDArray[np.float32]:
         y, x = np.meshgrid(*[(np.arange(rows) + 0.5) * SIDE / rows] * 2, indexing="ij")
         parts.append(np.stack([x, y], -1).reshape(-1, 2).repeat(count, axis=0))
     return np.concatenate(parts).astype(np.float32)
+
+
+def load(settings: DetectorParams, folder: Path) -> Detector:
+    """Return the published detector; ``folder`` is not used.
+
+    Raises:
+        UserError: An option is given, or its files are not in the cache or damaged.
+    """
+    refuse_options("blazeface", settings)
+    return detector(load_model("blazeface", build, read_weights), settings.threshold)
 
 
 def detector(model: keras.Model, threshold: float) -> Detector:
