@@ -28,7 +28,7 @@ def run_case(case: str) -> None:
     rng = np.random.default_rng(1)
     sides = LANDSCAPE if case == CASES[2] else (SIDE, SIDE)
     images = tf.constant(rng.random((1, *sides, 3), np.float32))
-    truth = np.float32([[[100, 100, 90, 120], [400, 300, 40, 50]]]), np.ones((1, 2), np.int32)
+    truth = np.array([[[100, 100, 90, 120], [400, 300, 40, 50]]], np.float32), np.ones((1, 2), np.int32)
     if case == CASES[2]:
         detector = torchvision.photo_detector(torchvision.build_network(91), 0.5, SIDE, 1)
         loss = DETECTOR_LOSSES["suppress"](detector.pre_nms, detector.loss, 0.5, 1.0)

@@ -326,7 +326,7 @@ def test_the_stage_trains_it_by_params(tmp_path, monkeypatch):
     block = params["detectors"]["torchvision_faster_rcnn"]
     block["options"] = {"input_size": SIDE}
     block["training"] |= {"weights": str(write(tmp_path / "a.safetensors", state_dict(fresh(), 91))), "epochs": 2}
-    params["trained_detectors"].append("torchvision_faster_rcnn")
+    params["trained_detectors"] = ["torchvision_faster_rcnn"]
     with Path("params.yaml").open("w") as file:
         YAML(typ="safe").dump(params, file)
     images, (boxes, kinds) = crude_scenes(6)

@@ -11,9 +11,9 @@ from visor.core.errors import UserError
 from visor.core.tf import keras
 from visor.core.types import ImageArray
 from visor.models import pretrained, storage
-from visor.models.detectors import torchvision_faster_rcnn
+from visor.models.detectors import face_ssd, torchvision_faster_rcnn
 from visor.models.inference import compile_predict
-from visor.models.published import cache, face_ssd, mobilenet_v1
+from visor.models.published import cache, mobilenet_v1
 from visor.models.published.catalogue import read_catalogue
 
 # Published networks whose convolutions are those of MobileNet V1, and what reads the weights of their layers.

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from visor.core.errors import UserError, shorten
 from visor.core.params import DetectorParams
+from visor.core.portable_ops import sigmoid_cross_entropy
 from visor.core.tf import KerasTensor, keras, layers, tf
 from visor.data.scene_set import FACE, IGNORE, PADDING
 from visor.models import safetensors, storage
@@ -500,14 +501,17 @@ def losses(model: FaceNetwork, images: tf.Tensor, truth: GroundTruthTensors, tra
     padded, sides = resize(images, images.shape[1])
     maps, scores, shifts = _first_stage(model.network, padded)
     square = (images.shape[1], images.shape[2])
-    grid = [make_anchors(square, *score.shape[1:3], size) for score, size in zip(scores, ANCHOR_SIZES, strict=True)]
+    shapes = [score.shape[1:3] for score in scores]
+    grid = [
+        make_anchors(square, rows, columns, size) for (rows, columns), size in zip(shapes, ANCHOR_SIZES, strict=True)
+    ]
     anchors = tf.constant(np.concatenate(grid))
     targets = assign_targets(anchors, *truth, ANCHOR_POSITIVE, ANCHOR_NEGATIVE)
     rows, is_drawn = _sample(model, targets.kinds, ANCHOR_SAMPLES, ANCHOR_FACES, training)
     logits = tf.concat([tf.reshape(score, (-1, len(part))) for score, part in zip(scores, grid, strict=True)], 1)
     offsets = tf.concat([tf.reshape(shift, (-1, len(part), 4)) for shift, part in zip(shifts, grid, strict=True)], 1)
     kinds = _take(targets.kinds, rows)
-    entropies = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(kinds == FACE, tf.float32), _take(logits, rows))
+    entropies = sigmoid_cross_entropy(tf.cast(kinds == FACE, tf.float32), _take(logits, rows))
     wanted = encode(_take(targets.boxes, rows), tf.gather(anchors, rows), ANCHOR_WEIGHTS)
     score, box = _means(entropies, _take(offsets, rows) - wanted, kinds, is_drawn)
     parts = {"anchor_score": score, "anchor_box": box}
