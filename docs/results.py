@@ -1,7 +1,9 @@
-"""Writes the tables of README.md from metrics/, each between its marks:  python docs/results.py"""
+"""Writes the tables of README.md and docs/reproducibility.md, each between its marks:  python docs/results.py"""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from visor.core.config import load_params
@@ -9,6 +11,7 @@ from visor.core.files import read_json
 from visor.core.params import Params
 from visor.core.tables import label, text_table
 from visor.evaluation.conditions import DODGE, verification_goals
+from visor.report.study import read_study
 
 ROOT = Path(__file__).parents[1]
 TITLES = {
@@ -24,7 +27,7 @@ TITLES = {
     "knn": "kNN",
     "suite_alone": "suite without second opinion",
 }
-PAGES = {"README.md": "."}  # and the folder of the run that each tells of
+PAGES = {"README.md": ".", "docs/reproducibility.md": "."}  # and the folder of the run that each tells of
 FILTERS = ["reconstruction", "raw_mahalanobis", "strip", "feature_mahalanobis", "suite_alone", "suite"]
 
 
@@ -160,12 +163,25 @@ def recognisers(run: Run) -> str:
     return text_table("network", [f"TAR at FAR {float(far):.0%}", "AUC", *goals], rows).to_markdown()
 
 
+def seeds(run: Run) -> str:
+    """The spread over seeds of the gated numbers, and of what gets past the suite of each attacker who knows it."""
+    study = read_study(run.folder)
+    attackers = [name for name in study.numbers if re.fullmatch(r"adaptive/.*:suite_(control_)?asr_unflagged", name)]
+    rows = []
+    for name in (*run.params.gates, *attackers):
+        if len(values := study.values(name)) > 1:
+            spread = (fmean(values), stdev(values), min(values), max(values))
+            rows.append((f"`{name}`", [str(len(values)), *(f"{value:.3f}" for value in spread)]))
+    return text_table("number", ["seeds", "mean", "deviation", "lowest", "highest"], rows).to_markdown()
+
+
 TABLES: dict[str, Callable[[Run], str]] = {
     "backdoors": backdoors,
     "defences": defences,
     "attackers": attackers,
     "hiding": hiding,
     "recognisers": recognisers,
+    "seeds": seeds,
 }
 
 
@@ -196,16 +212,14 @@ def title(name: str) -> str:
 
 
 def with_tables(page: str) -> str:
-    """Return the text of a page of ``PAGES`` with each table written anew between its marks."""
+    """Return the text of a page of ``PAGES`` with the tables that it has marks of written anew."""
     folder, text = ROOT / PAGES[page], (ROOT / page).read_text(encoding="utf-8")
     run = Run(folder, load_params(folder / "params.yaml"))
-    for name, table in TABLES.items():
-        begin, end = f"<!-- table: {name} -->\n", "<!-- end -->"
-        if text.count(begin) != 1:
-            raise SystemExit(f"{page} should have the line {begin.strip()} once")
-        before, _, rest = text.partition(begin)
-        text = f"{before}{begin}\n{table(run)}\n\n{end}{rest.partition(end)[2]}"
-    return text
+
+    def table(mark: re.Match[str]) -> str:
+        return f"{mark[1]}\n{TABLES[mark[2]](run)}\n\n{mark[3]}"
+
+    return re.sub(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", table, text, flags=re.DOTALL)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import re
 import subprocess
 
 import pytest
-from docs.results import PAGES, Run, percent, with_tables
+from docs.results import PAGES, TABLES, Run, percent, with_tables
 
 from tests.project.test_dvc_yaml import PIPELINE
 from tests.support.project import ROOT
@@ -24,6 +24,12 @@ def test_results_are_those_of_the_committed_metrics(page):
     if page in EDITED:
         pytest.skip(REASON)
     assert with_tables(page) == (ROOT / page).read_text()
+
+
+def test_every_table_has_its_place():
+    pages = [(ROOT / page).read_text() for page in PAGES]
+    marks = [name for page in pages for name in re.findall(r"<!-- table: (\w+) -->", page)]
+    assert sorted(marks) == sorted(TABLES)
 
 
 @pytest.mark.skipif("README.md" in EDITED, reason=REASON)
