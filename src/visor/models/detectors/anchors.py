@@ -14,6 +14,8 @@ from visor.core.tf import tf
 from visor.data.scene_set import FACE, IGNORE, PADDING
 
 VARIANCES = (0.1, 0.1, 0.2, 0.2)  # of the offsets x, y, w and h in the published code of SSD
+POSITIVE, NEGATIVE = 0.45, 0.35  # of SSD: IoU with a face from which this is an anchor's target, and of background
+NEGATIVE_RATIO = 3  # background per anchor with a face
 
 
 class AnchorLevel(NamedTuple):
@@ -122,6 +124,24 @@ def smooth_l1(offsets: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     """Sum half the square of small errors, else |error| − 1/2 (Girshick 2015), over four offsets: (…, 4) → (…)."""
     error = tf.abs(offsets - targets)
     return tf.reduce_sum(tf.where(error < 1, error**2 / 2, error - 0.5), -1)
+
+
+def multibox_losses(
+    logits: tf.Tensor, offsets: tf.Tensor, boxes: tf.Tensor, truth: tuple[tf.Tensor, tf.Tensor]
+) -> dict[str, tf.Tensor]:
+    """Return the loss of SSD (eq. 1) as a sum over anchors, and its two parts, of scores and of boxes: (n,) each.
+
+    It is not divided by the number of anchors with faces, so that images with many faces count more. ``logits`` (n, a)
+    and ``offsets`` (n, a, 4) are of the anchors ``boxes`` (a, 4).
+    """
+    targets = assign_targets(boxes, *truth, POSITIVE, NEGATIVE)
+    faces = targets.kinds == FACE
+    entropies = binary_cross_entropy(logits, targets.kinds)
+    selected = faces | hard_negatives(entropies, targets.kinds, NEGATIVE_RATIO)
+    scores = tf.reduce_sum(tf.where(selected, entropies, 0.0), -1)
+    distances = smooth_l1(offsets, encode(targets.boxes, boxes))
+    box_loss = tf.reduce_sum(tf.where(faces, distances, 0.0), -1)
+    return {"loss": scores + box_loss, "scores": scores, "places": box_loss}
 
 
 def non_max_suppression(

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from visor.core.params import DetectorParams
 from visor.core.tf import KerasTensor, keras, layers, tf
-from visor.models.detectors.anchors import decode
+from visor.models.detectors.anchors import decode, multibox_losses
 from visor.models.detectors.base import Detector, GroundTruthTensors, letterboxed_detector, refuse_options
-from visor.models.detectors.ssd import multibox_losses
 from visor.models.published import mobilenet_v1, tfjs
 from visor.models.published.weights import load_model
 

@@ -10,19 +10,9 @@ from pathlib import Path
 from visor.core import params
 from visor.core.errors import UserError
 from visor.core.tf import KerasTensor, keras, layers, tf
-from visor.data.scene_set import FACE
 from visor.models import storage
 from visor.models.batch_normalization import BatchNormalization
-from visor.models.detectors.anchors import (
-    AnchorLevel,
-    assign_targets,
-    binary_cross_entropy,
-    decode,
-    encode,
-    hard_negatives,
-    make_anchors,
-    smooth_l1,
-)
+from visor.models.detectors.anchors import AnchorLevel, decode, make_anchors, multibox_losses
 from visor.models.detectors.base import Detector, GroundTruthTensors, letterboxed_detector
 
 MAPS = {8: "conv_pw_5_relu", 16: "conv_pw_11_relu", 32: "conv_pw_13_relu"}  # stride: layer of MobileNet
@@ -30,8 +20,6 @@ SIZES = (2.0, 2.8)  # of anchors, in strides: over all levels they grow in steps
 RATIOS = (1.25,)  # height / width of a face
 CHANNELS = 256  # of the pyramid at width 1
 MOMENTUM = 0.9  # of batch normalisation: its statistics adapt in tens of steps instead of hundreds
-POSITIVE, NEGATIVE = 0.45, 0.35  # IoU with a face from which this is an anchor's target, below which background is
-NEGATIVE_RATIO = 3  # background per anchor with a face
 NMS_IOU = 0.45
 PRIOR = 0.01  # share of anchors with faces
 
@@ -110,24 +98,6 @@ def losses(model: keras.Model, images: tf.Tensor, truth: GroundTruthTensors, tra
     """Return ``multibox_losses`` of the network."""
     logits, offsets = model(images, training=training)
     return multibox_losses(logits, offsets, anchors(images.shape[1]), truth)
-
-
-def multibox_losses(
-    logits: tf.Tensor, offsets: tf.Tensor, boxes: tf.Tensor, truth: GroundTruthTensors
-) -> dict[str, tf.Tensor]:
-    """Return the loss of SSD (eq. 1) as a sum over anchors, and its two parts, of scores and of boxes: (n,) each.
-
-    It is not divided by the number of anchors with faces, so that images with many faces count more. ``logits`` (n, a)
-    and ``offsets`` (n, a, 4) are of the anchors ``boxes`` (a, 4).
-    """
-    targets = assign_targets(boxes, *truth, POSITIVE, NEGATIVE)
-    faces = targets.kinds == FACE
-    entropies = binary_cross_entropy(logits, targets.kinds)
-    selected = faces | hard_negatives(entropies, targets.kinds, NEGATIVE_RATIO)
-    scores = tf.reduce_sum(tf.where(selected, entropies, 0.0), -1)
-    distances = smooth_l1(offsets, encode(targets.boxes, boxes))
-    box_loss = tf.reduce_sum(tf.where(faces, distances, 0.0), -1)
-    return {"loss": scores + box_loss, "scores": scores, "places": box_loss}
 
 
 def select_layers(model: keras.Model, layers: str) -> None:
