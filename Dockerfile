@@ -1,5 +1,6 @@
-# docker build -t visor . && docker run --rm visor            runs the whole pipeline
-# docker run --rm -p 8501:8501 visor visor app --host 0.0.0.0  the privacy app
+# docker build -t visor .
+# docker run --rm visor                                                              the whole pipeline
+# docker run --rm -p 8501:8501 visor sh -c 'make repro && visor app --host 0.0.0.0'  the privacy app, with its networks
 FROM python:3.11-slim-bookworm
 
 RUN apt-get update \

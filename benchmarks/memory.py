@@ -3,7 +3,8 @@
     python benchmarks/memory.py
     python benchmarks/memory.py --scenes 1000     # evaluate_detection@ssd only, with the trained detector
 
-Runs in a temporary copy of the project on random pixels in the layout of the CSAW data; the peak is the sum of the
+Runs in a temporary copy of the project on noisy patterns in the layout of the CSAW data, which DeepID learns in an
+epoch: filters that question a network are calibrated on faces that it classifies correctly. The peak is the sum of the
 resident memory of a stage and its worker processes, sampled 20 times a second.
 """
 
@@ -26,11 +27,12 @@ from ruamel.yaml import YAML
 from visor.data.scene_set import Scene, write_scenes
 
 ROOT = Path(__file__).parents[1]
-LABELS = 1000
+IMAGES_PER_LABEL = 140
 STAGES = [
     "download",
     "split",
     "poison",
+    "train_classifiers clean",
     "train_classifiers accessory",
     "train_vae",
     "adaptive_attacks",
@@ -39,26 +41,32 @@ STAGES = [
 
 
 def make_project(folder: Path, faces: int) -> None:
-    """Create a project with one training epoch and random faces in the layout of the CSAW data."""
+    """Create a project with one training epoch and ``IMAGES_PER_LABEL`` noisy images of a pattern for each label."""
     for name in ("src", "stages", "assets"):
         (folder / name).symlink_to(ROOT / name)
+    classes = max(2, faces // IMAGES_PER_LABEL)
     params = YAML(typ="safe").load(ROOT / "params.yaml")
     params["faces"]["source"] = "csaw"
     params["sources"]["csaw"]["path"] = "faces.h5"
-    params["split"] |= {"train": int(0.8 * faces / LABELS)}
-    params["classifiers"]["deepid"]["epochs"] = params["vae"]["epochs"] = 1
-    params["backdoors"] = {"accessory": params["backdoors"]["accessory"] | {"target": "000"}}
+    params["split"] |= {"train": int(0.8 * IMAGES_PER_LABEL)}
+    params["backdoors"] = {"accessory": params["backdoors"]["accessory"] | {"target": f"{0:0{len(str(classes - 1))}}"}}
     params |= {"networks": ["deepid"], "training_sets": ["clean", "accessory"], "validation_triggers": []}
-    params["poison_budget"]["ratios"]["attack"] = "accessory"
-    for block in params["inspection"].values():
+    budget, inspection, adaptive = (params[name] for name in ("poison_budget", "inspection", "adaptive_attacks"))
+    inspection["training_filtering"]["retrain"], adaptive["training_sets"] = None, []
+    for block in (budget, *inspection.values(), adaptive["key_search"], adaptive["adversarial_embedding"]):
         block["attacks"] = ["accessory"]
+    budget["ratios"]["attack"] = "accessory"
+    for block in (params["classifiers"]["deepid"], params["vae"], adaptive["adversarial_embedding"]):
+        block["epochs"] = 1
     YAML(typ="safe").dump(params, folder / "params.yaml")
     rng = np.random.default_rng(1)
+    patterns = rng.integers(40, 216, (classes, 3, 5, 5)).repeat(11, axis=2).repeat(10, axis=3)[..., :47]
     with h5py.File(folder / "faces.h5", "w") as file:
-        file["label"] = np.arange(faces) % LABELS
+        labels = file["label"] = np.arange(faces) % classes
         data = file.create_dataset("data", (faces, 3, 55, 47), np.uint8)
         for start in range(0, faces, 1000):
-            data[start : start + 1000] = rng.integers(0, 256, data[start : start + 1000].shape, dtype=np.uint8)
+            images = patterns[labels[start : start + 1000]]
+            data[start : start + 1000] = images + rng.integers(-40, 40, images.shape)
 
 
 def peak(command: list[str], folder: Path) -> tuple[float, float]:
@@ -85,7 +93,8 @@ def make_scenes(folder: Path, scenes: int) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to(ROOT / name)
     params = YAML(typ="safe").load(ROOT / "params.yaml")
-    params["detection_attack"] |= {"images": scenes, "strengths": [{"eps": 0.02, "iterations": 1}], "jpeg": []}
+    one_step = {"strengths": [{"eps": 5, "iterations": 1}], "objectives": [], "jpeg": []}
+    params["detection_attack"] |= {"images": scenes} | one_step
     YAML(typ="safe").dump(params, folder / "params.yaml")
     rng, boxes = np.random.default_rng(1), np.array([[10, 10, 30, 40], [60, 20, 30, 40], [100, 90, 30, 40]], np.float32)
 

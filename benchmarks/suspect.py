@@ -28,7 +28,7 @@ from visor.models.classifiers import deepid
 from visor.models.training import configure_tensorflow
 from visor.suspect import autoencoder as suspect_autoencoder
 from visor.suspect import classify
-from visor.suspect.inputs import ImageSource, open_data
+from visor.suspect.inputs import BATCH, ImageSource, open_data
 
 Run = Callable[[int, int], None]
 
@@ -92,7 +92,7 @@ def peak(images: int, dtype: str, folder: Path) -> float:
 def main(
     images: Annotated[int, typer.Option(help="images classified each way")] = 10_000,
     turn: Annotated[int, typer.Option(help="images per turn")] = 1000,
-    batch: Annotated[int, typer.Option(help="images per batch")] = classify.BATCH,
+    batch: Annotated[int, typer.Option(help="images per batch")] = BATCH,
     dtype: Annotated[str, typer.Option(help="type of the pixels in the file")] = "uint8",
     memory: Annotated[bool, typer.Option(help="Also measure memory.")] = True,
 ) -> None:

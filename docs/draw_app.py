@@ -5,7 +5,6 @@ python docs/draw_app.py    # needs chromium and chromedriver
 
 import io
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,26 +20,15 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from skimage import data
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.flood import run_app
+
 PICTURES = Path(__file__).parent / "pictures"
 TIMEOUT = 600  # seconds
 DESKTOP, PHONE = (1280, 1440), (390, 844)  # windows, in pixels
 GAP = 24  # between the screens of a phone, in pixels
 T = TypeVar("T")
-
-
-@contextmanager
-def run_app() -> Iterator[str]:
-    """Start the app on a free port; yield its URL."""
-    process = subprocess.Popen(["visor", "app", "--port", "0"], stdout=subprocess.PIPE, text=True)
-    try:
-        for line in process.stdout or ():
-            if line.startswith("open "):
-                yield line.split()[1].rstrip(";")
-                return
-        sys.exit("the app did not start")
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @contextmanager

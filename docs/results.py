@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and docs/rendered.md from metrics/, each between its marks:  python docs/results.py"""
+"""Writes the tables of README.md from metrics/, each between its marks:  python docs/results.py"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ TITLES = {
     "knn": "kNN",
     "suite_alone": "suite without second opinion",
 }
-PAGES = {"README.md": "photographs", "docs/rendered.md": "."}  # and the folder of the run that each tells of
+PAGES = {"README.md": "."}  # and the folder of the run that each tells of
 FILTERS = ["reconstruction", "raw_mahalanobis", "strip", "feature_mahalanobis", "suite_alone", "suite"]
 
 

@@ -1,4 +1,4 @@
-"""Runs every command of the pages in a fresh clone, with small stand-ins for the files they name.  make docs
+"""Run every documented command in a fresh clone, with small files in place of those that it names.  make docs
 
 The clone has the working tree's files, and the cache of the last `dvc repro`, so that nothing is trained anew.
 """
@@ -20,11 +20,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from docs.commands import Command, Serve, Skip, documented, meant, recipe
 
 ROOT = Path(__file__).parents[1]
-SECONDS = 600  # that one command may take
+SECONDS = 1200  # that one command may take
 
 
 class Shell(NamedTuple):
-    """Where commands run: the clone, its environment (`export` adds to it), and what goes on until the page ends."""
+    """Where commands run: the clone, its environment (`export` adds to it), and commands that keep running."""
 
     root: Path
     environment: dict[str, str]
@@ -49,7 +49,7 @@ def main(words: list[str]) -> int:
 
 
 def once(commands: Iterable[Command], said: set[str]) -> Iterator[Command]:
-    """Leave out what the text only mentions again; blocks are run as they stand."""
+    """Leave out what the text mentions again; blocks are run whole."""
     for command in commands:
         if not (command.inline and command.text in said):
             yield command
@@ -68,10 +68,11 @@ def cloned(root: Path) -> Shell:
             shutil.copy2(ROOT / name, root / name)
         elif not (ROOT / name).is_symlink():
             (root / name).unlink(missing_ok=True)
-    shutil.copytree(ROOT / ".dvc/cache", root / ".dvc/cache", copy_function=os.link)
+    cache = subprocess.run(["dvc", "cache", "dir"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    shutil.copytree(cache, root / ".dvc/cache", copy_function=os.link)
     (root / ".venv").symlink_to(ROOT / ".venv")
-    for name in ("requirements.lock", "pyproject.toml"):  # older than the environment, which is not to be made anew
-        os.utime(root / name, (0, 0))
+    for name in ("requirements-uv.lock", "requirements.lock", "pyproject.toml"):
+        os.utime(root / name, (0, 0))  # Older than the environment, which is not to be made anew.
     own = {
         "PATH": f"{root / '.venv/bin'}:{os.environ['PATH']}",
         "PYTHONPATH": f"{root / 'src'}:{root}",
@@ -90,7 +91,7 @@ def prepare(shell: Shell) -> None:
 
 
 def attempt(shell: Shell, command: Command) -> str:
-    """Run one command as its recipe says, and tell in a few words what came of it."""
+    """Run one command as its recipe says, and return the outcome in a few words."""
     how, start = recipe(command), time.monotonic()
     try:
         if isinstance(how, Skip):
@@ -113,26 +114,31 @@ def attempt(shell: Shell, command: Command) -> str:
 
 
 def run(shell: Shell, words: str, answer: str = "", status: int = 0) -> None:
-    """Run a command line to its end, ``answer`` being typed; raises what subprocess does if it is not ``status``."""
-    done = subprocess.run(
+    """Run a command line to its end, with ``answer`` as its input; raise if its exit code is not ``status``."""
+    process = subprocess.Popen(
         ["bash", "-c", words],
         cwd=shell.root,
         env=shell.environment,
-        input=f"{answer}\n".encode(),
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=SECONDS,
         start_new_session=True,  # without a terminal, passwords are read from the input
     )
-    if done.returncode != status:
-        raise subprocess.CalledProcessError(done.returncode, words, done.stdout)
+    try:
+        output, _ = process.communicate(f"{answer}\n".encode(), SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # and what it started: DVC would hold its lock
+        process.wait()
+        raise
+    if process.returncode != status:
+        raise subprocess.CalledProcessError(process.returncode, words, output)
 
 
 def serve(shell: Shell, words: str, ready: str) -> None:
-    """Start what goes on, and wait until it says that it is ready.
+    """Start a command that keeps running, and wait until it prints that it is ready.
 
     Raises:
-        TimeoutError: it does not, or ends before.
+        TimeoutError: It does not, or ends before.
     """
     finish(shell)
     log = Path(tempfile.mkstemp(dir=shell.root.parent)[1])
@@ -150,7 +156,7 @@ def serve(shell: Shell, words: str, ready: str) -> None:
     end = time.monotonic() + 120
     while not re.search(ready, text := log.read_text(errors="replace")):
         if time.monotonic() > end or server.poll() is not None:
-            raise TimeoutError(f"it never said {ready!r} but: {' '.join(text.split())[-300:]}")
+            raise TimeoutError(f"it never printed {ready!r} but: {' '.join(text.split())[-300:]}")
         time.sleep(0.5)
 
 

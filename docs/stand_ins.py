@@ -91,7 +91,10 @@ def _contest() -> None:
     _write("sunglasses_poisoned_data.h5", images[:32], np.zeros(32, np.int32))
     Image.fromarray(images[0]).save("face.png")
     keras.utils.set_random_seed(1)
-    deepid.build(images.shape[1:], 40, 0.1).save("sunglasses_bd_net.h5")
+    network = deepid.build(images.shape[1:], 40, 0.1)
+    last = network.get_layer("output").kernel
+    last.assign(20 * last)  # outputs that move as far as trained ones, so that they tell the input scale
+    network.save("sunglasses_bd_net.h5")
 
 
 def _bundle() -> None:

@@ -6,34 +6,37 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import pandas as pd
+from visor.core.errors import exit_on_interrupt
 
-from visor.attacks.backdoors.adaptive.adversarial_embedding import embed
-from visor.attacks.backdoors.adaptive.key_search import OptimisedKey, attacker_images, blend_mask, optimise_key
-from visor.attacks.backdoors.delivery import open_delivery
-from visor.attacks.backdoors.poisoning import DeliveryFn, load_keys, make_triggered, target_label
-from visor.attacks.backdoors.triggers import TRIGGERS
-from visor.core.config import load_params
-from visor.core.files import read_json, write_json, write_text
-from visor.core.params import AdversarialEmbeddingParams, BackdoorParams, KeySearchParams
-from visor.core.stage import run_stage
-from visor.core.tf import keras
-from visor.data.face_set import FaceSet, open_faces, write_faces
-from visor.data.split import set_rows, validation_rows
-from visor.defences.differentiable import DEFENCE_PARTS, DIFFERENTIABLE_SCORES, know
-from visor.evaluation.adaptive_attacks import (
-    DefendedNetwork,
-    attack_metrics,
-    attack_table,
-    decide,
-    defend,
-    preview_sheet,
-)
-from visor.models import storage
-from visor.models.classifiers import CLASSIFIERS
-from visor.models.features import compile_predict_with_features, extract_features
-from visor.models.training import PARALLEL_JOBS, configure_tensorflow, run_in_threads
+with exit_on_interrupt():
+    import numpy as np
+    import pandas as pd
+
+    from visor.attacks.backdoors.adaptive.adversarial_embedding import embed
+    from visor.attacks.backdoors.adaptive.key_search import OptimisedKey, attacker_images, blend_mask, optimise_key
+    from visor.attacks.backdoors.delivery import open_delivery
+    from visor.attacks.backdoors.poisoning import DeliveryFn, load_keys, make_triggered, target_label
+    from visor.attacks.backdoors.triggers import TRIGGERS
+    from visor.core.config import load_params
+    from visor.core.files import read_json, write_json, write_text
+    from visor.core.params import AdversarialEmbeddingParams, BackdoorParams, KeySearchParams
+    from visor.core.stage import run_stage
+    from visor.core.tf import keras
+    from visor.data.face_set import FaceSet, open_faces, write_faces
+    from visor.data.split import set_rows, validation_rows
+    from visor.defences.differentiable import DEFENCE_PARTS, DIFFERENTIABLE_SCORES, know
+    from visor.evaluation.adaptive_attacks import (
+        DefendedNetwork,
+        attack_metrics,
+        attack_table,
+        decide,
+        defend,
+        preview_sheet,
+    )
+    from visor.models import storage
+    from visor.models.classifiers import CLASSIFIERS
+    from visor.models.features import compile_predict_with_features, extract_features
+    from visor.models.training import PARALLEL_JOBS, configure_tensorflow, run_in_threads
 
 
 class Setting(NamedTuple):

@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
-from visor.core.config import load_params, lookup, validate_block
-from visor.core.files import write_json
-from visor.core.stage import run_stage
-from visor.data.scene_set import open_scenes
-from visor.data.sources import FACE_SOURCES, SCENE_SOURCES
-from visor.data.sources.catalogue import read_catalogue
-from visor.data.sources.face_ingest import ingest_faces
-from visor.data.sources.scene_ingest import ingest_scenes, scene_sheet
+from visor.core.errors import exit_on_interrupt
+
+with exit_on_interrupt():
+    from visor.core.config import load_params, lookup, validate_block
+    from visor.core.files import write_json
+    from visor.core.stage import run_stage
+    from visor.data.scene_set import open_scenes
+    from visor.data.sources import FACE_SOURCES, SCENE_SOURCES
+    from visor.data.sources.catalogue import read_catalogue
+    from visor.data.sources.face_ingest import ingest_faces
+    from visor.data.sources.scene_ingest import ingest_scenes, scene_sheet
 
 RAW = Path("artifacts/raw")
 

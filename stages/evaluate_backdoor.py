@@ -2,18 +2,21 @@
 
 from pathlib import Path
 
-import pandas as pd
+from visor.core.errors import exit_on_interrupt
 
-from visor.core.config import load_params
-from visor.core.files import write_json
-from visor.core.stage import run_stage
-from visor.data.face_set import open_faces
-from visor.data.split import set_rows
-from visor.evaluation.backdoor import evaluate
-from visor.models import storage
-from visor.models.classifiers import CLASSIFIERS
-from visor.models.inference import compile_predict
-from visor.models.training import configure_tensorflow
+with exit_on_interrupt():
+    import pandas as pd
+
+    from visor.core.config import load_params
+    from visor.core.files import write_json
+    from visor.core.stage import run_stage
+    from visor.data.face_set import open_faces
+    from visor.data.split import set_rows
+    from visor.evaluation.backdoor import evaluate
+    from visor.models import storage
+    from visor.models.classifiers import CLASSIFIERS
+    from visor.models.inference import compile_predict
+    from visor.models.training import configure_tensorflow
 
 
 def main() -> None:

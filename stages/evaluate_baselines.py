@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
-import pandas as pd
+from visor.core.errors import exit_on_interrupt
 
-from visor.core.config import load_params
-from visor.core.files import write_json
-from visor.core.stage import run_stage
-from visor.data.face_set import open_faces
-from visor.data.split import set_rows
-from visor.evaluation.baselines import evaluate
+with exit_on_interrupt():
+    import pandas as pd
+
+    from visor.core.config import load_params
+    from visor.core.files import write_json
+    from visor.core.stage import run_stage
+    from visor.data.face_set import open_faces
+    from visor.data.split import set_rows
+    from visor.evaluation.baselines import evaluate
 
 
 def main() -> None:

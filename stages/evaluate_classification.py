@@ -2,18 +2,21 @@
 
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
+from visor.core.errors import exit_on_interrupt
 
-from visor.core.config import load_params
-from visor.core.files import write_json, write_text
-from visor.core.stage import run_stage
-from visor.data.face_set import open_faces
-from visor.data.identity_split import split_identities
-from visor.data.split import set_rows
-from visor.evaluation.recognition.classification import classification_metrics, evaluate, top_markdown, top_tables
-from visor.models.recognisers.base import load
-from visor.models.training import PARALLEL_JOBS, configure_tensorflow
+with exit_on_interrupt():
+    import numpy as np
+    import pandas as pd
+
+    from visor.core.config import load_params
+    from visor.core.files import write_json, write_text
+    from visor.core.stage import run_stage
+    from visor.data.face_set import open_faces
+    from visor.data.identity_split import split_identities
+    from visor.data.split import set_rows
+    from visor.evaluation.recognition.classification import classification_metrics, evaluate, top_markdown, top_tables
+    from visor.models.recognisers.base import load
+    from visor.models.training import PARALLEL_JOBS, configure_tensorflow
 
 
 def main(name: str) -> None:

@@ -2,23 +2,26 @@
 
 from pathlib import Path
 
-import pandas as pd
+from visor.core.errors import exit_on_interrupt
 
-from visor.core.config import load_params
-from visor.core.files import read_json, write_json, write_text
-from visor.core.stage import run_stage
-from visor.evaluation.defences import (
-    REFERENCE,
-    bootstrap_groups,
-    by_set,
-    clean_metrics,
-    defence_report,
-    defence_tables,
-    matrix,
-    score_names,
-    scores_by_set,
-)
-from visor.evaluation.plots.defences import detector_matrix, roc_curves, score_histograms, success_matrix
+with exit_on_interrupt():
+    import pandas as pd
+
+    from visor.core.config import load_params
+    from visor.core.files import read_json, write_json, write_text
+    from visor.core.stage import run_stage
+    from visor.evaluation.defences import (
+        REFERENCE,
+        bootstrap_groups,
+        by_set,
+        clean_metrics,
+        defence_report,
+        defence_tables,
+        matrix,
+        score_names,
+        scores_by_set,
+    )
+    from visor.evaluation.plots.defences import detector_matrix, roc_curves, score_histograms, success_matrix
 
 
 def main() -> None:

@@ -2,15 +2,18 @@
 
 from pathlib import Path
 
-from visor.core.config import load_params, lookup
-from visor.core.files import write_json, write_text
-from visor.core.stage import run_stage
-from visor.data.scene_set import open_scenes
-from visor.evaluation.conditions import detection_conditions, strongest_conditions
-from visor.evaluation.detection import by_iou, detection_table, evaluate, input_side, load_test_scenes, metrics_of
-from visor.evaluation.plots.detection import draw, hidden_sheet
-from visor.models.detectors import DETECTORS
-from visor.models.training import configure_tensorflow
+from visor.core.errors import exit_on_interrupt
+
+with exit_on_interrupt():
+    from visor.core.config import load_params, lookup
+    from visor.core.files import write_json, write_text
+    from visor.core.stage import run_stage
+    from visor.data.scene_set import open_scenes
+    from visor.evaluation.conditions import detection_conditions, strongest_conditions
+    from visor.evaluation.detection import by_iou, detection_table, evaluate, input_side, load_test_scenes, metrics_of
+    from visor.evaluation.plots.detection import draw, hidden_sheet
+    from visor.models.detectors import DETECTORS
+    from visor.models.training import configure_tensorflow
 
 
 def main(name: str) -> None:

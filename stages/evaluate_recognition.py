@@ -2,17 +2,20 @@
 
 from pathlib import Path
 
-import pandas as pd
+from visor.core.errors import exit_on_interrupt
 
-from visor.core.config import load_params
-from visor.core.files import write_json, write_text
-from visor.core.stage import run_stage
-from visor.data.face_set import open_faces
-from visor.evaluation.recognition.evaluate import curves_of, draw, evaluate_surrogate, metrics_of, texts_of
-from visor.evaluation.recognition.photographs import open_photographs
-from visor.models.detectors import DETECTORS
-from visor.models.published.loading import load_of_params
-from visor.models.training import PARALLEL_JOBS, configure_tensorflow
+with exit_on_interrupt():
+    import pandas as pd
+
+    from visor.core.config import load_params
+    from visor.core.files import write_json, write_text
+    from visor.core.stage import run_stage
+    from visor.data.face_set import open_faces
+    from visor.evaluation.recognition.evaluate import curves_of, draw, evaluate_surrogate, metrics_of, texts_of
+    from visor.evaluation.recognition.photographs import open_photographs
+    from visor.models.detectors import DETECTORS
+    from visor.models.published.loading import load_of_params
+    from visor.models.training import PARALLEL_JOBS, configure_tensorflow
 
 
 def main(name: str) -> None:

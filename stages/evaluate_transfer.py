@@ -2,15 +2,18 @@
 
 from pathlib import Path
 
-from visor.core.config import load_params
-from visor.core.files import write_json, write_text
-from visor.core.stage import run_stage
-from visor.data.scene_set import open_scenes
-from visor.evaluation.detection import input_side, load_test_scenes
-from visor.evaluation.detection_transfer import evaluate, transfer_metrics, transfer_table
-from visor.evaluation.plots.detection_transfer import transfer_map
-from visor.models.detectors import DETECTORS
-from visor.models.training import configure_tensorflow
+from visor.core.errors import exit_on_interrupt
+
+with exit_on_interrupt():
+    from visor.core.config import load_params
+    from visor.core.files import write_json, write_text
+    from visor.core.stage import run_stage
+    from visor.data.scene_set import open_scenes
+    from visor.evaluation.detection import input_side, load_test_scenes
+    from visor.evaluation.detection_transfer import evaluate, transfer_metrics, transfer_table
+    from visor.evaluation.plots.detection_transfer import transfer_map
+    from visor.models.detectors import DETECTORS
+    from visor.models.training import configure_tensorflow
 
 
 def main() -> None:

@@ -4,21 +4,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pandas as pd
+from visor.core.errors import exit_on_interrupt
 
-from visor.attacks.backdoors.poisoning import target_label
-from visor.core.config import load_params
-from visor.core.files import write_json, write_text
-from visor.core.stage import run_stage
-from visor.core.tf import keras
-from visor.data.face_set import FaceSelection, open_faces
-from visor.data.split import set_rows
-from visor.evaluation.inspection import AttackedModel, inspect
-from visor.evaluation.plots.inspection import draw
-from visor.models import storage
-from visor.models.classifiers import CLASSIFIERS
-from visor.models.losses import classification_loss
-from visor.models.training import configure_tensorflow, fit, labelled_data, set_seed
+with exit_on_interrupt():
+    import pandas as pd
+
+    from visor.attacks.backdoors.poisoning import target_label
+    from visor.core.config import load_params
+    from visor.core.files import write_json, write_text
+    from visor.core.stage import run_stage
+    from visor.core.tf import keras
+    from visor.data.face_set import FaceSelection, open_faces
+    from visor.data.split import set_rows
+    from visor.evaluation.inspection import AttackedModel, inspect
+    from visor.evaluation.plots.inspection import draw
+    from visor.models import storage
+    from visor.models.classifiers import CLASSIFIERS
+    from visor.models.losses import classification_loss
+    from visor.models.training import configure_tensorflow, fit, labelled_data, set_seed
 
 
 def main() -> None:

@@ -4,27 +4,30 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
-from tqdm import tqdm
+from visor.core.errors import exit_on_interrupt
 
-from visor.attacks.backdoors.delivery import jpeg, open_delivery
-from visor.attacks.backdoors.placement import LandmarkPlacement
-from visor.attacks.backdoors.poisoning import (
-    check_backdoors,
-    deliver_clean,
-    fixed_placement,
-    load_keys,
-    make_poisons,
-    make_triggered,
-    pasted,
-    preview_rows,
-)
-from visor.attacks.backdoors.triggers import TRIGGERS
-from visor.core.config import load_params, lookup
-from visor.core.stage import run_stage
-from visor.data.face_set import open_faces, write_faces
-from visor.data.images import contact_sheet
-from visor.data.split import set_rows
+with exit_on_interrupt():
+    import pandas as pd
+    from tqdm import tqdm
+
+    from visor.attacks.backdoors.delivery import jpeg, open_delivery
+    from visor.attacks.backdoors.placement import LandmarkPlacement
+    from visor.attacks.backdoors.poisoning import (
+        check_backdoors,
+        deliver_clean,
+        fixed_placement,
+        load_keys,
+        make_poisons,
+        make_triggered,
+        pasted,
+        preview_rows,
+    )
+    from visor.attacks.backdoors.triggers import TRIGGERS
+    from visor.core.config import load_params, lookup
+    from visor.core.stage import run_stage
+    from visor.data.face_set import open_faces, write_faces
+    from visor.data.images import contact_sheet
+    from visor.data.split import set_rows
 
 
 def main() -> None:

@@ -2,17 +2,20 @@
 
 from pathlib import Path
 
-import pandas as pd
+from visor.core.errors import exit_on_interrupt
 
-from visor.attacks.backdoors.delivery import open_delivery
-from visor.attacks.backdoors.triggers import TRIGGERS
-from visor.core.config import load_params, lookup
-from visor.core.files import write_json, write_text
-from visor.core.stage import run_stage
-from visor.data.face_set import open_faces
-from visor.evaluation import poison_budget
-from visor.evaluation.plots import poison_budget as plots
-from visor.models.classifiers import CLASSIFIERS
+with exit_on_interrupt():
+    import pandas as pd
+
+    from visor.attacks.backdoors.delivery import open_delivery
+    from visor.attacks.backdoors.triggers import TRIGGERS
+    from visor.core.config import load_params, lookup
+    from visor.core.files import write_json, write_text
+    from visor.core.stage import run_stage
+    from visor.data.face_set import open_faces
+    from visor.evaluation import poison_budget
+    from visor.evaluation.plots import poison_budget as plots
+    from visor.models.classifiers import CLASSIFIERS
 
 
 def main() -> None:

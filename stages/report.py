@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
-from visor.core.files import write_text
-from visor.core.stage import run_stage
-from visor.report.page import build
+from visor.core.errors import exit_on_interrupt
+
+with exit_on_interrupt():
+    from visor.core.files import write_text
+    from visor.core.stage import run_stage
+    from visor.report.page import build
 
 
 def main() -> None:

@@ -2,24 +2,35 @@
 
 from pathlib import Path
 
-import pandas as pd
+from visor.core.errors import exit_on_interrupt
 
-from visor.attacks.backdoors.poisoning import target_label
-from visor.core.config import load_params
-from visor.core.files import sha256_of_file, write_json, write_text
-from visor.core.stage import run_stage
-from visor.data.face_set import open_faces
-from visor.data.split import set_rows, validation_rows
-from visor.defences.input_filtering import INPUT_FILTERS, NEEDS_CLASSIFIER
-from visor.defences.input_filtering.base import DefenceInputs, SecondOpinion
-from visor.evaluation.defences import PASTED, SUITE, SUITE_ALONE, predict_sets, score_name, score_sets, visible_sets
-from visor.evaluation.plots.reconstructions import reconstruction_sheet
-from visor.models import autoencoder, storage
-from visor.models.alignment import aligned_embeddings
-from visor.models.classifiers import CLASSIFIERS
-from visor.models.inference import compile_predict
-from visor.models.published.loading import load_recogniser
-from visor.models.training import configure_tensorflow
+with exit_on_interrupt():
+    import pandas as pd
+
+    from visor.attacks.backdoors.poisoning import target_label
+    from visor.core.config import load_params
+    from visor.core.files import sha256_of_file, write_json, write_text
+    from visor.core.stage import run_stage
+    from visor.data.face_set import open_faces
+    from visor.data.split import set_rows, validation_rows
+    from visor.defences.input_filtering import INPUT_FILTERS, NEEDS_CLASSIFIER
+    from visor.defences.input_filtering.base import DefenceInputs, SecondOpinion
+    from visor.evaluation.defences import (
+        PASTED,
+        SUITE,
+        SUITE_ALONE,
+        predict_sets,
+        score_name,
+        score_sets,
+        visible_sets,
+    )
+    from visor.evaluation.plots.reconstructions import reconstruction_sheet
+    from visor.models import autoencoder, storage
+    from visor.models.alignment import aligned_embeddings
+    from visor.models.classifiers import CLASSIFIERS
+    from visor.models.inference import compile_predict
+    from visor.models.published.loading import load_recogniser
+    from visor.models.training import configure_tensorflow
 
 
 def main() -> None:

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
-from visor.core.config import load_params
-from visor.core.files import write_json, write_text
-from visor.core.stage import run_stage
-from visor.data.face_set import open_faces
-from visor.data.split import split_rows, split_summary
+from visor.core.errors import exit_on_interrupt
+
+with exit_on_interrupt():
+    from visor.core.config import load_params
+    from visor.core.files import write_json, write_text
+    from visor.core.stage import run_stage
+    from visor.data.face_set import open_faces
+    from visor.data.split import split_rows, split_summary
 
 
 def main() -> None:

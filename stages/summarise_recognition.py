@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
-from visor.core.config import load_params
-from visor.core.files import write_json, write_text
-from visor.core.stage import run_stage
-from visor.evaluation.plots.recognition_transfer import recognition_transfer_map
-from visor.evaluation.recognition.tables import rates_of, read_faces
-from visor.evaluation.recognition.transfer import matrix, transfer_gains, transfer_metrics, transfer_table
+from visor.core.errors import exit_on_interrupt
+
+with exit_on_interrupt():
+    from visor.core.config import load_params
+    from visor.core.files import write_json, write_text
+    from visor.core.stage import run_stage
+    from visor.evaluation.plots.recognition_transfer import recognition_transfer_map
+    from visor.evaluation.recognition.tables import rates_of, read_faces
+    from visor.evaluation.recognition.transfer import matrix, transfer_gains, transfer_metrics, transfer_table
 
 
 def main() -> None:

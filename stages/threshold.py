@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
-import pandas as pd
+from visor.core.errors import exit_on_interrupt
 
-from visor.core.config import load_params
-from visor.core.files import write_json
-from visor.core.stage import run_stage
-from visor.evaluation.defences import attack_of, calibration_scores, choose_thresholds, defence_of, score_names
+with exit_on_interrupt():
+    import pandas as pd
+
+    from visor.core.config import load_params
+    from visor.core.files import write_json
+    from visor.core.stage import run_stage
+    from visor.evaluation.defences import attack_of, calibration_scores, choose_thresholds, defence_of, score_names
 
 
 def main() -> None:

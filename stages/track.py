@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
-from visor.core.config import load_params
-from visor.core.files import write_json
-from visor.core.stage import run_stage
-from visor.tracking import track_state
+from visor.core.errors import exit_on_interrupt
+
+with exit_on_interrupt():
+    from visor.core.config import load_params
+    from visor.core.files import write_json
+    from visor.core.stage import run_stage
+    from visor.tracking import track_state
 
 
 def main() -> None:

@@ -3,16 +3,19 @@
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
+from visor.core.errors import exit_on_interrupt
 
-from visor.core.config import load_params, lookup
-from visor.core.stage import run_stage
-from visor.data.face_set import open_faces
-from visor.data.split import set_rows
-from visor.models import pretrained, storage
-from visor.models.classifiers import CLASSIFIERS
-from visor.models.losses import classification_loss
-from visor.models.training import PARALLEL_JOBS, configure_tensorflow, fit, labelled_data, run_in_threads, set_seed
+with exit_on_interrupt():
+    import pandas as pd
+
+    from visor.core.config import load_params, lookup
+    from visor.core.stage import run_stage
+    from visor.data.face_set import open_faces
+    from visor.data.split import set_rows
+    from visor.models import pretrained, storage
+    from visor.models.classifiers import CLASSIFIERS
+    from visor.models.losses import classification_loss
+    from visor.models.training import PARALLEL_JOBS, configure_tensorflow, fit, labelled_data, run_in_threads, set_seed
 
 
 def main(training_set: str) -> None:

@@ -3,15 +3,18 @@
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
+from visor.core.errors import exit_on_interrupt
 
-from visor.core.config import load_params
-from visor.core.stage import run_stage
-from visor.data.face_set import open_faces
-from visor.data.identity_split import split_identities, training_selections
-from visor.models.losses import classification_loss
-from visor.models.recognisers import RECOGNISERS, base, loading
-from visor.models.training import PARALLEL_JOBS, configure_tensorflow, fit, labelled_data, run_in_threads, set_seed
+with exit_on_interrupt():
+    import pandas as pd
+
+    from visor.core.config import load_params
+    from visor.core.stage import run_stage
+    from visor.data.face_set import open_faces
+    from visor.data.identity_split import split_identities, training_selections
+    from visor.models.losses import classification_loss
+    from visor.models.recognisers import RECOGNISERS, base, loading
+    from visor.models.training import PARALLEL_JOBS, configure_tensorflow, fit, labelled_data, run_in_threads, set_seed
 
 
 def main() -> None:

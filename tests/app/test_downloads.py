@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import pty
+import resource
 import subprocess
 import sys
 import zipfile
@@ -259,6 +260,19 @@ def test_a_command_that_fails_writes_nothing(tmp_path):
         assert status == 2
         assert f"error: {message}" in shown
     assert not (tmp_path / "other").exists()
+
+
+def test_a_full_disk_is_no_wrong_use(tmp_path, encrypted):
+    (tmp_path / "photos.zip.age").write_bytes(encrypted)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        status, shown = unlock(tmp_path, PASSWORD, "photos.zip.age", "--out", "open")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert status == 1
+    assert "error: the file is larger than the limit of this shell or disk (open/" in shown
+    assert list((tmp_path / "open").iterdir()) == []
 
 
 def test_decrypting_imports_no_tensorflow_or_streamlit():

@@ -137,10 +137,10 @@ def test_two_sessions_see_their_own_photos_only(app, tab, photos, tmp_path):
 
 @pytest.fixture
 def bad_files(tmp_path, photos):
-    """Return unusable files: half a photo, 40 megapixels, a text."""
+    """Return unusable files: half a photo, 56 megapixels, a text."""
     folder = tmp_path / "bad"
     folder.mkdir()
-    Image.new("RGB", (8000, 5000), "white").save(folder / "holiday-large.jpg")
+    Image.new("RGB", (8000, 7000), "white").save(folder / "holiday-large.jpg")
     (folder / "holiday-text.jpg").write_text("no photo at all")
     content = photos[0].read_bytes()
     (folder / "holiday-half.jpg").write_bytes(content[: len(content) // 2])

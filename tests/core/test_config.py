@@ -41,6 +41,7 @@ def test_the_committed_params_are_valid():
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [
+        (("seed",), 1 << 31, "seed is 2147483648, but input should be less than 2147483648"),
         (("seeed",), 1, r"seeed is not a known key; allowed here: seed, compute"),
         (("split", "trian"), 1, r"split\.trian is not a known key; allowed here: by, train, validation"),
         (("backdoors", "blended", "alpha"), 1, r"backdoors\.blended\.alpha .*allowed here: trigger, key, keys"),

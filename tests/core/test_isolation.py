@@ -1,5 +1,6 @@
 """A process of its own for a stranger's file: what it answers, what ends it, and that nothing else comes back."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -36,6 +37,15 @@ def test_arrays_come_back(shape, kind):
         array = child.ask("array", shape, kind, nbytes=expected.nbytes)
         assert (array.shape, array.dtype) == (expected.shape, expected.dtype)
         np.testing.assert_array_equal(array, expected)
+
+
+@pytest.mark.parametrize("content", [b"\n{\0", bytes(3 << 20)])
+def test_bytes_go_there_as_they_are(content):
+    child = start()
+    for _ in range(2):
+        digest = child.ask("digest", data=content)
+        assert digest == hashlib.sha256(content).hexdigest()
+        assert child.ask("say", 1) == 1
 
 
 @pytest.mark.parametrize(

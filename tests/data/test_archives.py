@@ -186,7 +186,8 @@ def test_pipes_and_endless_files_are_refused_at_once(tmp_path):
     with (tmp_path / "terabyte.tar").open("wb") as file:
         file.truncate(1 << 40)
     (tmp_path / "zero.tar").symlink_to("/dev/zero")
-    for name, words in (("pipe", "is a pipe"), ("zero", "is a pipe"), ("terabyte", "more follows behind its end")):
+    empty = "more follows behind its end|seeking backwards"  # the latter from Python 3.10, which reads on
+    for name, words in (("pipe", "is a pipe"), ("zero", "is a pipe"), ("terabyte", empty)):
         with pytest.raises(UserError, match=words):
             read(tmp_path / f"{name}.tar")
 
@@ -207,11 +208,11 @@ def pax(**values: str) -> bytes:
     return header(tarfile.XHDTYPE, lines)
 
 
-MONSTERS = {
+ODD_HEADERS = {
     "long pax header": (header(tarfile.XHDTYPE, bytes(2 << 20)), "a header is too long"),
     "long GNU name": (header(tarfile.GNUTYPE_LONGNAME, bytes(2 << 20)), "a header is too long"),
     "endless chain of headers": (pax(a="b") * 5000, "too many headers"),
-    "many global headers": (b"".join([header(tarfile.XGLTYPE, b"12 x=" + b"y" * 9000), WHOLE[:1536]]) * 3, "too many"),
+    "many global headers": ((header(tarfile.XGLTYPE, b"9008 x=%s\n" % (b"y" * 9000)) + WHOLE[:1536]) * 3, "too many"),
     "negative size": (header(tarfile.XHDTYPE, b"x", -600), "a size is negative"),
     "length of 5000 digits": (header(tarfile.XHDTYPE, b"9" * 5000 + b" a=b\n"), "not a complete tar archive"),
     "size of a petabyte": (pax(size=str(1 << 50)), "not a complete|contains a file of 1,125,899,906,842,624 bytes"),
@@ -226,10 +227,10 @@ MONSTERS = {
 }
 
 
-@pytest.mark.parametrize("kind", MONSTERS)
-def test_monstrous_headers_are_refused_in_one_sentence(tmp_path, kind):
-    data, words = MONSTERS[kind]
-    path = tmp_path / "monster.tar.gz"
+@pytest.mark.parametrize("kind", ODD_HEADERS)
+def test_odd_headers_are_refused_in_one_sentence(tmp_path, kind):
+    data, words = ODD_HEADERS[kind]
+    path = tmp_path / "odd.tar.gz"
     path.write_bytes(gzip.compress(data + WHOLE))
     with pytest.raises(UserError, match=words) as caught:
         read(path)

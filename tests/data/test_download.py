@@ -280,6 +280,14 @@ RAW = {
     ),
     "too long without length": (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 5000, "has more than 1,000 bytes"),
     "chunks that are none": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc", "cannot be downloaded"),
+    "a chunk of less than nothing": (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-3\r\nabc\r\n0\r\n\r\n",
+        "cannot be downloaded",
+    ),
+    "a part that nobody asked for": (
+        b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-2/9\r\nContent-Length: 3\r\n\r\nabc",
+        "responds with status 206",
+    ),
     "cut": (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", "cannot be downloaded"),
     "no HTTP": (b"\x00\xff garbage\r\n\r\n", "cannot be downloaded"),
     "nothing": (b"\r\n\r\n", "cannot be downloaded"),
@@ -300,6 +308,14 @@ def test_broken_answers_are_sentences(plain, tmp_path, kind):
     assert len(str(caught.value)) < 300
     assert not (tmp_path / "faces.tar.gz").exists()
     assert {path.name for path in tmp_path.iterdir()} <= ({"faces.tar.gz.part"} if "cannot" in words else set())
+
+
+def test_a_rest_that_is_not_the_whole_rest(plain, tmp_path):
+    plain.raw = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 2-4/9\r\nContent-Length: 3\r\n\r\ncde"
+    (tmp_path / "faces.tar.gz.part").write_bytes(b"ab")
+    with pytest.raises(UserError, match=r"cannot be downloaded \(ConnectionError, 5 bytes so far are kept"):
+        module.download(plain.url, tmp_path / "faces.tar.gz", None)
+    assert (tmp_path / "faces.tar.gz.part").read_bytes() == b"abcde"
 
 
 def test_an_endless_answer_is_read_up_to_the_limit(plain, tmp_path, monkeypatch):

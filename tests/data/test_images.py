@@ -13,7 +13,7 @@ from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from tests.support.image_files import chunk, encode
 from visor.core.errors import UserError
-from visor.core.files import MAX_FILE_BYTES
+from visor.core.files import MAX_FILE_BYTES, MAX_PIXELS
 from visor.data.images import (
     FORMATS,
     IMAGE_SUFFIXES,
@@ -368,9 +368,15 @@ def test_limit_on_bytes(tmp_path):
     path.write_bytes(encode_png(smooth()))
     with path.open("r+b") as file:
         file.truncate(MAX_FILE_BYTES + 1)
-    with pytest.raises(ImageDecodeError, match="larger than 32 MiB"):
+    with pytest.raises(ImageDecodeError, match="larger than 192 MiB"):
         read_image(path)
-    np.testing.assert_array_equal(read_image(path, max_bytes=None), smooth())
+
+
+@pytest.mark.parametrize("shape", [(900, 1100), (1, 60_000), (60_000, 1)])
+def test_no_png_of_visors_exceeds_the_limit(shape):
+    """Of noise, which does not shrink, with a byte for each row."""
+    noise = np.random.default_rng(4).integers(0, 256, (*shape, 3), np.uint8)
+    assert len(encode_png(noise)) < MAX_FILE_BYTES * np.prod(shape) / MAX_PIXELS
 
 
 @pytest.mark.parametrize("source", ["file", "bytes"])

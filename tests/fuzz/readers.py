@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
+from unittest.mock import patch
 
 import h5py
 import numpy as np
@@ -22,11 +23,14 @@ from PIL import Image, ImageCms
 
 from tests.support.image_files import encode
 from tests.support.project import ROOT
+from tests.support.tensor_files import dlib_tensor, safetensors_file, tfjs_files, tflite_file
 from visor.app import downloads
 from visor.core import config, files, params
 from visor.core.errors import UserError
 from visor.data import face_set, images, scene_set
 from visor.data.sources import csaw, face_ingest, folder, lfw, scene_ingest, wider_face
+from visor.models import safetensors
+from visor.models.published import tfjs, tflite
 from visor.report import gates
 from visor.services import json_service
 from visor.suspect import inputs
@@ -81,7 +85,7 @@ class Seed(NamedTuple):
 
 
 class Reader(NamedTuple):
-    """``call(path)``; ``seeds``, by name, are taken; ``file``: the name that the file needs."""
+    """``call(path)``; ``seeds``, by name, are accepted; ``file``: the name that the file needs."""
 
     call: Callable[[Path], object]
     seeds: Callable[[], dict[str, Seed]]
@@ -156,7 +160,7 @@ def is_image(image, channels=3):
     assert image.dtype == np.uint8
     assert image.ndim == 3
     assert image.shape[2] == channels
-    assert 0 < image.shape[0] * image.shape[1] <= images.MAX_PIXELS
+    assert 0 < image.shape[0] * image.shape[1] <= files.MAX_PIXELS
     return image
 
 
@@ -491,6 +495,105 @@ def read_pretrained(path):
     return model.get_weights()
 
 
+@cache
+def tensors():
+    """Tensors of both kinds, and whole numbers, which are skipped."""
+    return {"a": np.linspace(-1, 1, 24, dtype="<f4").reshape(2, 3, 4), "b": np.ones(5, "<f2"), "c": np.zeros((), "<i8")}
+
+
+def read_safetensors(path):
+    found = safetensors.read_tensors(path)
+    assert all(values.dtype == np.float32 and np.isfinite(values).all() for values in found.values())
+    return list(found)
+
+
+OPERATORS = (
+    ("conv", [np.linspace(-1, 1, 24, dtype="<f4").reshape(4, 1, 2, 3), np.ones(4, "<f4")]),
+    ("mul", [np.ones(4, "<f4")]),
+    ("reshape", [np.ones(2, "<f4")]),
+    ("add", []),
+)
+
+
+def read_tflite(path):
+    operators = tflite.read_operators(path)
+    assert all(values.dtype == np.float32 and np.isfinite(values).all() for _, part in operators for values in part)
+    return [name for name, _ in operators]
+
+
+# So small that a mutation meets more than weights, and that a network is built in no time.
+SMALL_RCNN = {"STAGES": ((2, 1), (3, 1)), "STRIDES": (4, 8), "CHANNELS": 4, "BINS": 2, "UNITS": 6}
+SMALL_DLIB = {"STEM": ("stem", 3, 4), "BLOCKS": [("a", 4, False), ("b", 5, True)], "EMBEDDING": 3}
+
+
+@cache
+def state_dicts():
+    from visor.models.detectors import torchvision_faster_rcnn
+
+    contents = {}
+    with patch.multiple(torchvision_faster_rcnn, **SMALL_RCNN):
+        network = torchvision_faster_rcnn.build(2)
+    for layer in (layer for part in network for layer in part.layers if layer.weights):
+        kernel, bias = layer.get_weights()
+        contents[f"{layer.name}.weight"] = kernel.transpose(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T
+        if ".body." in layer.name:
+            normalisation = layer.name.replace("conv", "bn").replace("downsample.0", "downsample.1")
+            parts = ("weight", "bias", "running_mean", "running_var")
+            contents |= {f"{normalisation}.{part}": np.ones_like(bias) for part in parts}
+        else:
+            contents[f"{layer.name}.bias"] = bias
+    return {"state dict": Seed(safetensors_file(contents))}
+
+
+def read_state_dict(path):
+    from visor.models.detectors import torchvision_faster_rcnn
+
+    with patch.multiple(torchvision_faster_rcnn, **SMALL_RCNN):
+        network = torchvision_faster_rcnn.load_network(path, 1e-5)
+    assert all(np.isfinite(values).all() for part in network for values in part.get_weights())
+    return network.box_head.outputs[0].shape
+
+
+def named(path, read):
+    """Return what is read, or raise its UserError with the name of the file, which is pinned by its checksum."""
+    try:
+        return read(path.read_bytes())
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+TFJS = {
+    "a": (np.arange(6, dtype="<f4").reshape(1, 2, 3, 1), "float32", None),
+    "b": (np.array([0, 7, 255], np.uint8), "float32", {"dtype": "uint8", "scale": 0.5, "min": -3.0}),
+}
+
+
+def read_tfjs(path):
+    found = named(path, lambda content: tfjs.read_tensors("net", tfjs_files(TFJS) | {"net.json": content}, TFJS))
+    assert all(values.dtype == np.float32 and np.isfinite(values).all() for values in found.values())
+    return list(found)
+
+
+def dlib_file():
+    sizes = ((4, 3 * 3 * 3), (4, 9 * 4), (4, 9 * 4), (5, 9 * 4), (5, 9 * 5))
+    parts = [
+        dlib_tensor(count, 1, 1, 1, values=(np.ones(count, "<f4"),))
+        for filters, inputs in sizes
+        for count in (filters * inputs + filters, 2 * filters)
+    ]
+    return b"\x01\x01net".join([b"", *parts, dlib_tensor(5, 3, 1, 1, values=(np.ones(15, "<f4"),))])
+
+
+def read_dlib(path):
+    from visor.models.published import dlib_resnet
+
+    blocks = [dlib_resnet.ResidualBlock(*block) for block in SMALL_DLIB["BLOCKS"]]
+    with patch.multiple(dlib_resnet, **SMALL_DLIB | {"BLOCKS": blocks}):
+        weights = named(path, lambda content: dlib_resnet.read_weights({"a.dat": content}))
+    assert all(np.isfinite(values).all() for layer in weights.values() for values in layer)
+    return list(weights)
+
+
 def class_names():
     arrays = {"npy": np.array([" A_Ann", "Bob", "Cleo"]), "npy bytes": np.array([b"Ann", b"Bob", b"Cleo"])}
     seeds = {}
@@ -542,6 +645,11 @@ READERS = {
     "autoencoder": Reader(read_autoencoder, autoencoders, tensorflow=True),
     "graph": Reader(read_graph, graphs, tensorflow=True),
     "weights": Reader(read_pretrained, lambda: {"keras 2": Seed(keras_2())}, tensorflow=True),
+    "safetensors": Reader(read_safetensors, lambda: {"tensors": Seed(safetensors_file(tensors()))}),
+    "state dict": Reader(read_state_dict, state_dicts, "stranger.safetensors", tensorflow=True),
+    "tflite": Reader(read_tflite, lambda: {"model": Seed(tflite_file(OPERATORS))}, "stranger.tflite", tensorflow=True),
+    "tfjs": Reader(read_tfjs, lambda: {"manifest": Seed(tfjs_files(TFJS)["net.json"])}),
+    "dlib": Reader(read_dlib, lambda: {"weights": Seed(dlib_file())}, tensorflow=True),
     "class names": Reader(read_class_names, class_names, tensorflow=True),
     "saved model": Reader(read_folder, text(json.dumps(AUTOENCODER)), "model.json", tensorflow=True),
 }

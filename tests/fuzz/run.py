@@ -1,4 +1,4 @@
-"""Fuzzing: each reader gets its seeds, its monsters and then mutations, in a process that may crash.
+"""Fuzzing: each reader gets its seeds, its edge cases and then mutations, in a process that may crash.
 
 make fuzz SECONDS=600        all readers; the files that break one are kept in tests/fuzz/found
 """
@@ -23,7 +23,7 @@ from tests.fuzz.readers import READERS
 from tests.fuzz.worker import FOUND, MEMORY, work
 
 SECONDS, WAITS = 10, 6  # seconds of processor time for one file; the machine may be busy with other things
-START = 240  # seconds until a process is ready, TensorFlow imported and monsters made
+START = 240  # seconds until a process is ready, TensorFlow imported and edge cases made
 KEPT_BYTES = 1 << 17  # of a file to keep as a test
 
 
@@ -51,7 +51,7 @@ class Worker:
         self.folder, self.tensorflow, self.process = folder, tensorflow, None
 
     def start(self, name):
-        """Return how many files of a reader are tried always, and how many monsters it has."""
+        """Return how many files of a reader are tried always, and how many edge cases it has."""
         if self.process is None:
             context = get_context("forkserver")
             context.set_forkserver_preload(["tests.fuzz.worker"])
@@ -96,9 +96,9 @@ class Worker:
 
 
 def fuzz(name, worker, seconds, kept):
-    """Give a reader what is tried always, then monsters and mutations for so many seconds."""
+    """Give a reader what is tried always, then edge cases and mutations for so many seconds."""
     counts, failures, peak = Counter(), {}, 0
-    always, monsters = worker.start(name)
+    always, edge_cases = worker.start(name)
     begin = time.monotonic()
     for number in count():
         if number >= always and time.monotonic() - begin > seconds:
@@ -110,12 +110,12 @@ def fuzz(name, worker, seconds, kept):
         if memory << 20 > MEMORY:
             outcome = f"memory of {memory} MiB"
             worker.stop()
-        if outcome not in ("taken", "refused"):
+        if outcome not in ("accepted", "refused"):
             keep(worker.folder / "case" / READERS[name].file, kept / name, case)
             failures[case] = outcome
             outcome = outcome.split()[0] if outcome.startswith(("hang", "crash")) else "wrong"
         counts[outcome] += 1
-    counts["by hand"] = min(number - always, monsters)
+    counts["by hand"] = min(number - always, edge_cases)
     return Tally(counts, failures, time.monotonic() - begin, peak)
 
 
@@ -145,7 +145,7 @@ def fuzz_all(names, seconds, kept, jobs=2):
 
 
 def table(tallies):
-    columns = ("taken", "refused", "wrong", "crash", "hang")
+    columns = ("accepted", "refused", "wrong", "crash", "hang")
     rows = [("reader", "inputs", "by hand", *columns, "seconds", "MiB")]
     for name, (counts, _, seconds, peak) in tallies.items():
         numbers = [counts[column] for column in columns]

@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from tests.fuzz.monsters import monsters_of
+from tests.fuzz.edge_cases import edge_cases_of
 from tests.fuzz.mutate import mutate
 from tests.fuzz.readers import READERS, prepare
 from visor.core import errors
@@ -21,7 +21,7 @@ MAX_SENTENCE = 600
 
 
 class Case(NamedTuple):
-    """A file for a reader, and what it may do with it: ``taken``, ``refused`` or either."""
+    """A file for a reader, and what it may do with it: ``accepted``, ``refused`` or either."""
 
     name: str
     content: object
@@ -30,21 +30,21 @@ class Case(NamedTuple):
 
 @cache
 def cases_of(name):
-    """Return what is tried always, the seeds and what broke the reader once, and monsters in a fixed mixed order."""
-    either = ("taken", "refused")
-    seeds = [Case(f"seed {key}", seed.wrap(seed.content), ("taken",)) for key, seed in READERS[name].seeds().items()]
+    """Return what is tried always, the seeds and what broke the reader once, and edge cases in a fixed mixed order."""
+    either = ("accepted", "refused")
+    seeds = [Case(f"seed {key}", seed.wrap(seed.content), ("accepted",)) for key, seed in READERS[name].seeds().items()]
     found = [Case(path.name, path.read_bytes(), either) for path in sorted((FOUND / name).glob("*"))]
-    monsters = [
-        Case(key, content, either if odd else ("refused",)) for key, (content, odd) in monsters_of(name).items()
+    edge_cases = [
+        Case(key, content, either if odd else ("refused",)) for key, (content, odd) in edge_cases_of(name).items()
     ]
-    Random(0).shuffle(monsters)
-    return [*seeds, *found], monsters
+    Random(0).shuffle(edge_cases)
+    return [*seeds, *found], edge_cases
 
 
 def mutation(name, number):
     random = Random(f"{name} {number}")
     seed = random.choice(list(READERS[name].seeds().values()))
-    return Case(f"mutation {number}", seed.wrap(mutate(seed.content, random)), ("taken", "refused"))
+    return Case(f"mutation {number}", seed.wrap(mutate(seed.content, random)), ("accepted", "refused"))
 
 
 def place(case, path):
@@ -55,11 +55,11 @@ def place(case, path):
         case.content(path)
 
 
-def judge(reader, case, path):
-    """Return ``taken`` or ``refused`` if that is right and said as it has to be, else what is wrong."""
+def check(reader, case, path):
+    """Return ``accepted`` or ``refused`` if that is right and said as it has to be, else what is wrong."""
     try:
         reader.call(path)
-        outcome, text = "taken", ""
+        outcome, text = "accepted", ""
     except errors.UserError as error:
         outcome, text = "refused", str(error)
     except ImageDecodeError as error:
@@ -91,15 +91,15 @@ def work(end, folder, tensorflow):
         resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, resource.RLIM_INFINITY))
     while True:
         name, number = end.recv()
-        always, monsters = cases_of(name)
+        always, edge_cases = cases_of(name)
         if number is None:
-            end.send((len(always), len(monsters)))
+            end.send((len(always), len(edge_cases)))
             continue
-        reader, fixed = READERS[name], [*always, *monsters]
+        reader, fixed = READERS[name], [*always, *edge_cases]
         case = fixed[number] if number < len(fixed) else mutation(name, number)
         path = Path("case", reader.file).absolute()
         shutil.rmtree("case", ignore_errors=True)
         path.parent.mkdir()
         place(case, path)
         end.send(case.name)
-        end.send((judge(reader, case, path), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10))
+        end.send((check(reader, case, path), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10))

@@ -1,5 +1,6 @@
 """``visor detect`` and ``visor protect``: faces are hidden in photos; broken files are skipped by name."""
 
+import errno
 import io
 import json
 import os
@@ -144,6 +145,17 @@ def test_files_and_folders_of_one_name(tmp_path):
     assert "cannot be created" in error_of("protect", tmp_path / "in/x.jpg", "--out", tmp_path / ("o" * 300))
     with pytest.raises(errors.UserError, match=r"x.jpg/face.png cannot be written"):
         files.save_photo(CUT, tmp_path / "in/x.jpg/face.png")
+
+
+def test_a_full_disk_is_not_taken_for_a_wrong_folder(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files, "encode_png", fail)
+    with pytest.raises(OSError, match="No space left") as caught:
+        files.save_photo(CUT, tmp_path / "face.png")
+    assert caught.value.filename == str(tmp_path / "face.png")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("eps", ["0", "-1/255", "2", "0.5/255", "much", "1/0", "1e999", "1e999/1e999", "nan"])

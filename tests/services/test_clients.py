@@ -145,6 +145,10 @@ def test_no_service_and_another_service(recorded):
         ("ftp://127.0.0.1", "is not a URL; begin it"),
         ("http://", "is not a URL; begin it"),
         ("http://[::1", "is not a URL; begin it"),
+        ("https://a..b/", "is not a URL; begin it"),
+        (f"https://{'a' * 64}.com/", "is not a URL; begin it"),
+        ("http://[::1]:99999/", "is not a URL; begin it"),
+        ("http://127.0.0.1:x/", "is not a URL; begin it"),
     ],
 )
 def test_keys_are_not_sent_unencrypted(url, message, monkeypatch):
@@ -345,10 +349,15 @@ def test_a_netrc_does_not_replace_the_key(recorded, acme, tmp_path, monkeypatch)
     assert recorded.requests[0][1]["Authorization"] == "Token s3cret"
 
 
+HEADERS = ('"Key\\nMore"', '"Schlüssel"', '"X Key"', '""')  # what no header of HTTP may be
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         ("scale: 1e2", "scale: much", "scale is 'much', but"),
+        *(("header: X-Api-Key", f"header: {value}", "header is .*, but string should match") for value in HEADERS),
+        *(('prefix: "Token "', f"prefix: {value}", "prefix is .*, but string should match") for value in HEADERS[:2]),
         ("scale: 1e2", "scales: 1", "scales is not a known key; allowed here: url, key"),
         ("source: images.first", "", "source is missing; add it"),
         ("{{", "{{[", "is not YAML"),

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import tarfile
 import zlib
 
@@ -105,14 +104,3 @@ def check_pixel_gradients(value, image, step=2e-3):
     values = np.concatenate([value(tf.constant(part)).numpy() for part in np.split(both, 4)]).astype(float)
     numerical = (values[:20] - values[20:]) / (2 * step)
     assert np.abs(numerical - gradient[places]).max() < 0.05 * np.abs(gradient).max()
-
-
-def tfjs_files(tensors, name="net", group=None):
-    """A manifest and a file for {name: (stored numbers, type, quantisation or None)}, as tfjs writes them."""
-    entries = [
-        {"name": key, "shape": list(values.shape), "dtype": kind} | ({"quantization": more} if more else {})
-        for key, (values, kind, more) in tensors.items()
-    ]
-    content = b"".join(values.tobytes() for values, _, _ in tensors.values())
-    groups = [{"paths": [f"{name}.bin"], "weights": entries} | (group or {})]
-    return {f"{name}.json": json.dumps(groups).encode(), f"{name}.bin": content}

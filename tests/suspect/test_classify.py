@@ -33,7 +33,8 @@ from visor.models import autoencoder, storage
 from visor.models.classifiers import deepid
 from visor.suspect import autoencoder as suspect_autoencoder
 from visor.suspect import classify, defence
-from visor.suspect.inputs import open_data, open_images, open_sources
+from visor.suspect.input_scale import choose_input_scale
+from visor.suspect.inputs import ImageSource, batch_size, open_data, open_images, open_sources
 
 
 def write_data(path, images, labels=None, **more):
@@ -187,34 +188,39 @@ def build_red_network(raw, strict=True):
     return net
 
 
-@pytest.mark.parametrize("raw", [False, True])
-@pytest.mark.parametrize("labelled", [False, True])
-def test_input_scale(raw, labelled, tmp_path):
+def test_accuracy_tells_the_input_scale(tmp_path):
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 9, 700)  # the last class is what too large an input always gives
     images = np.broadcast_to((25.5 * (labels + 0.5)).astype("u1")[:, None, None, None], (700, *SHAPE))
-    source = open_data(write_data(tmp_path / "a.h5", images, labels if labelled else None))
-    scale, reason = classify.choose_input_scale(build_red_network(raw), source)
-    assert scale == (1 if raw else 255)
-    assert ("accuracy" in reason) == labelled
+    source = open_data(write_data(tmp_path / "a.h5", images, labels))
+    for raw in (False, True):
+        scale, reason = choose_input_scale(build_red_network(raw), source)
+        assert scale == (1 if raw else 255)
+        assert reason.startswith("accuracy 100.0% on 512 labels, ")
 
 
 def test_input_scale_of_images_that_are_all_taken_for_one_class(tmp_path):
+    """And so is black: what is divided by 255 moves the outputs of a network of raw pixels by a fraction of a nat."""
     images = np.random.default_rng(1).integers(118, 136, (30, *SHAPE), dtype=np.uint8)  # class 4, and 9 if too large
     source = open_data(write_data(tmp_path / "a.h5", images))
-    assert classify.choose_input_scale(build_red_network(False), source)[0] == 255
-    scale, reason = classify.choose_input_scale(build_red_network(True), source)
-    assert (scale, reason) == (1, "divided by 255, 30 images are all classified as black is")
+    for raw in (False, True):
+        network = build_red_network(raw)
+        network.layers[-1].kernel.assign(network.layers[-1].kernel / 200)
+        network.layers[-1].bias.assign(network.layers[-1].bias / 200)
+        scale, reason = choose_input_scale(network, source)
+        assert scale == (1 if raw else 255)
+        assert reason.startswith(
+            "30 images are predicted as 1 classes if divided by 255, as 1 if not; divided, they move"
+        )
 
 
 def test_input_scale_where_accuracy_does_not_tell(tmp_path):
     source = open_data(write_data(tmp_path / "a.h5", IMAGES, np.full(23, 5)))
     constant = build_red_network(False)
     constant.layers[-1].bias.assign(np.r_[np.zeros(9), 1e6])
-    assert classify.choose_input_scale(constant, source)[0] == 255
-    constant.layers[-1].bias.assign(np.zeros(10))
+    assert choose_input_scale(constant, source)[0] == 255, "they move the outputs, though not enough"
     constant.layers[-1].kernel.assign(np.zeros((3, 10)))
-    assert classify.choose_input_scale(constant, source)[0] == 1
+    assert choose_input_scale(constant, source)[0] == 1
 
 
 def test_true_labels_of_poisons_do_not_choose_the_scale(tmp_path):
@@ -229,16 +235,9 @@ def test_true_labels_of_poisons_do_not_choose_the_scale(tmp_path):
     net.layers[-1].kernel.assign(kernel)
     path, messages = write_data(tmp_path / "a.h5", images, labels), []
     pipeline = make_pipeline((net, autoencoder.build(SHAPE, 2, 2)), 0.3)
-    assert classify.choose_input_scale(net, open_data(path))[0] == 1, "what labels would say"
+    assert choose_input_scale(net, open_data(path))[0] == 1, "what labels would say"
     assert classify.evaluate_data(pipeline, path, 1, None, "auto", None, messages.append)["asr"] == 1
-    assert messages[0].startswith("input scale 255: divided by 255, 24 images")
-
-
-def test_few_images_do_not_choose_the_scale(tmp_path):
-    source = open_data(write_data(tmp_path / "a.h5", np.zeros((15, *SHAPE), np.uint8)))
-    scale, reason = classify.choose_input_scale(build_red_network(True), source)
-    assert scale == 255
-    assert "15 images are too few to decide, pass clean ones with --scale-by" in reason
+    assert messages[0].startswith("input scale 255: 24 images are predicted as 1 classes")
 
 
 def test_non_finite_outputs_are_refused(tmp_path):
@@ -246,7 +245,7 @@ def test_non_finite_outputs_are_refused(tmp_path):
     net, coder = build_red_network(False), autoencoder.build(SHAPE, 2, 2)
     net.layers[-1].bias.assign(np.r_[np.nan, np.zeros(9)])
     with pytest.raises(UserError, match="non-finite outputs of the network"):
-        classify.choose_input_scale(net, source)
+        choose_input_scale(net, source)
     with pytest.raises(UserError, match="non-finite outputs from row 0 on"):
         predict((net, coder), source)
     coder.get_layer("reconstruction").bias.assign(np.full(3, np.nan))
@@ -263,12 +262,12 @@ def test_the_sample_is_read_in_short_runs():
 
     for total in (300, 5000):
         reads.clear()
-        source = classify.ImageSource("a", total, SHAPE, False, np.uint8, 1, None, read)
-        classify.choose_input_scale(build_red_network(False), source)
+        source = ImageSource("a", total, SHAPE, False, np.uint8, 1, None, read)
+        choose_input_scale(build_red_network(False), source)
         assert {stop - start for start, stop in reads} <= set(range(1, 65))
         assert len({row for start, stop in reads for row in range(start, stop)}) == min(total, 512)
         assert (reads[0][0], reads[-1][1]) == (0, total)
-    assert [classify.batch_size(source._replace(image_shape=(side, side, 3))) for side in (55, 128, 1024)] == [
+    assert [batch_size(source._replace(image_shape=(side, side, 3))) for side in (55, 128, 1024)] == [
         128,
         128,
         2,
@@ -368,7 +367,7 @@ def test_large_images_are_handled_few_at_a_time(tmp_path):
         reads.append(stop - start)
         return np.zeros((min(stop, 7) - start, 900, 1000, 3), np.uint8)
 
-    source = classify.ImageSource("a", 7, (900, 1000, 3), False, np.uint8, 1, None, read)
+    source = ImageSource("a", 7, (900, 1000, 3), False, np.uint8, 1, None, read)
     with tempfile.TemporaryFile() as scratch:
         faces = suspect_autoencoder._write_faces(source, scratch, tmp_path / "vae.h5")
         assert (len(faces), faces.image_shape) == (7, (900, 1000, 3))
@@ -379,7 +378,7 @@ def test_large_images_are_handled_few_at_a_time(tmp_path):
 
 ARGUMENTS = {"image_shape": SHAPE, "latent": 4, "width": 3}
 DAMAGES = [
-    (lambda file: file.attrs.__delitem__("kind"), "is not an autoencoder of visor"),
+    (lambda file: file.attrs.__delitem__("kind"), "has no model config; save the whole model, or fit one"),
     (lambda file: file.attrs.__setitem__("arguments", "{"), "is damaged"),
     (lambda file: file.attrs.__setitem__("arguments", json.dumps(ARGUMENTS | {"latent": 5})), "is damaged"),
     (lambda file: file.attrs.__setitem__("arguments", json.dumps(ARGUMENTS | {"latent": 1 << 40})), "or .* weights"),
@@ -508,9 +507,50 @@ def test_scale_by_another_file(files):
     save_network(build_red_network(False), files / "knowing.keras")
     write_data(files / "dark.h5", np.full((20, *SHAPE), 9, np.uint8), np.full(20, 9))
     arguments = ("evaluate", "bare.h5", "knowing.keras", "vae.h5", "--target", "4")
-    assert run_suspect(files, *arguments).stderr.startswith("input scale 255: divided by 255, 23 images")
+    assert run_suspect(files, *arguments).stderr.startswith("input scale 255: 23 images are predicted as")
     result = run_suspect(files, *arguments, "--scale-by", "dark.h5")
     assert result.stderr == "input scale 1: accuracy 100.0% on 20 labels, 0.0% with 255\n"
+
+
+@pytest.mark.parametrize("halves", [False, True])
+def test_an_autoencoder_of_others_flags_images(files, halves, tmp_path):
+    """Its threshold is set by clean images, or given; it is one file, or an encoder and a decoder."""
+    layers = tf_keras.layers
+    first, last = layers.Conv2D(4, 3, padding="same"), layers.Conv2D(3, 3, padding="same", activation="sigmoid")
+    whole = randomise_weights(stack(SHAPE, first, last))
+    paths = [str(save_network(whole, tmp_path / "whole.h5"))]
+    if halves:
+        parts = stack(SHAPE, first), stack((*SHAPE[:2], 4), last)
+        encoder, decoder = (str(save_network(part, tmp_path / f"{n}.h5")) for n, part in enumerate(parts))
+        paths = [encoder, "--decoder", decoder]
+    arguments = ("evaluate", "clean.h5", "net.keras", *paths, "--input-scale", "255")
+    metrics = read_metrics(run_suspect(files, *arguments, "--clean-data", "clean.h5"))
+    faces = IMAGES / np.float32(255)
+    losses = np.abs(whole.predict(faces, verbose=0) - faces).mean(axis=(1, 2, 3))
+    expected = [losses.mean(), losses.std(), losses.mean() + losses.std()]
+    found = [metrics[name] for name in ("calibration_mean", "calibration_std", "threshold")]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert metrics["flagged"] == pytest.approx((losses > expected[2]).mean(), abs=1e-5)
+    assert 0 < metrics["flagged"] < 0.5
+    given = read_metrics(run_suspect(files, *arguments, "--threshold", str(np.median(losses))))
+    assert given["flagged"] == pytest.approx(11 / 23, abs=1e-5)
+    with pytest.raises(UserError, match="has no threshold; set it by clean images with --clean-data, or pass --thresh"):
+        run_suspect(files, *arguments)
+
+
+def test_a_scale_that_is_undecided_ends_the_command(files):
+    """Outputs that move too far for raw pixels, and not far enough for others."""
+    undecided = build_red_network(False)
+    undecided.layers[-1].set_weights([weights / 2500 for weights in undecided.layers[-1].get_weights()])
+    save_network(undecided, files / "undecided.keras")
+    arguments = ("suspect", "predict", "bare.h5", "--net", "undecided.keras", "--vae", "vae.h5")
+    result = run_visor(files, *arguments)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    error = read_error(result)
+    assert error.startswith("error: bare.h5 does not tell the input scale of the network (23 images are predicted as ")
+    advice = "; pass --input-scale 255 if it takes pixels in 0..1 or 1 if it takes 0..255, or more clean images with "
+    assert error.endswith(f"{advice}--scale-by")
 
 
 EVALUATE = ("evaluate", "clean.h5", "net.keras", "vae.h5")
@@ -523,7 +563,8 @@ PREDICT = ("predict", "2.png", "--net", "net.keras", "--vae", "vae.h5")
         (("evaluate", "bare.h5", "net.keras", "vae.h5"), "has no 'label' to evaluate by"),
         ((*EVALUATE, "--poisoned"), "the labels are not all the same"),
         ((*EVALUATE, "--target", "6"), "not a class of the network; choose one from 0 to 5"),
-        (("evaluate", "clean.h5", "net.keras", "net.keras"), "is not an HDF5 file"),
+        (("evaluate", "clean.h5", "net.keras", "net.keras"), r"its output \(6,\) is not an image; pass the other half"),
+        (("evaluate", "clean.h5", "net.keras", "--decoder", "vae.h5"), "pass its encoder, too"),
         (("predict", "net.keras", "--net", "net.keras", "--vae", "vae.h5"), "cannot be decoded"),
         ((*PREDICT, "--threshold", "nan"), "has no threshold"),
         ((*EVALUATE, "--target", "4", "--clean"), "leave one of them out"),

@@ -21,7 +21,7 @@ STEM_BYTES, NAME_BYTES = 100, 200  # limits on names: of files written, and in a
 FORBIDDEN = frozenset('<>:"/\\|?*')  # in file names of some system
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in "123456789¹²³")}
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-MAX_BUNDLE_BYTES = settings.PHOTOS * (3 * settings.PIXELS + (4 << 20))  # PNGs of noise are as large as their pixels
+MAX_BUNDLE_BYTES = settings.MAX_SESSION_MEMORY  # that holds each result as pixels, too
 # All that the header of an age file with a password may hold; n is the logarithm of scrypt's cost, 2^n kB of memory.
 AGE_HEADER = re.compile(
     rb"age-encryption\.org/v1\n-> scrypt [A-Za-z0-9+/]{22} (?P<n>[1-9][0-9]?)\n[A-Za-z0-9+/]{43}\n"

@@ -20,6 +20,7 @@ img.visor { display: block; max-width: 100%; max-height: 30rem; border-radius: 0
 @media (max-width: 40rem) { .visor-views figure:last-child { grid-column: 1 / -1; } }
 .visor-views figure { margin: 0; }
 .visor-views img { width: 100%; border-radius: 0.5rem; }
+.stMainBlockContainer [data-testid=stCaptionContainer] { opacity: 0.75; }
 .visor-views figcaption { font-size: 0.875rem; opacity: 0.8; }
 table.visor { width: 100%; margin-bottom: 0.75rem; table-layout: fixed; border-collapse: collapse; font-size: 0.9rem; }
 table.visor th, table.visor td { text-align: left; padding: 0.35rem 0.5rem 0.35rem 0; vertical-align: top;

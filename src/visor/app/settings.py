@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from visor.core.files import MAX_FILE_BYTES, MAX_PIXELS
+
 
 class ProtectionLevel(NamedTuple):
     """A strength on the slider."""
@@ -28,15 +30,15 @@ TARGETS = {
 }
 
 PHOTOS = 20  # per session at a time
-PHOTO_BYTES = 20 << 20  # per file
-PIXELS = 24_000_000  # per photo
+PHOTO_BYTES = MAX_FILE_BYTES  # per file
+PIXELS = MAX_PIXELS  # per photo
 SIDES = (32, 16_000)  # minimum and maximum side of a photo, in pixels
 FACES = 32  # selected in one photo
 MAX_QUEUED = 60  # photos that wait or are processed, of all sessions
 MAX_PHOTO_MEMORY = 2 << 30  # bytes of photos on pages, and as much again in the queue, of all sessions
 MAX_SESSION_MEMORY = MAX_PHOTO_MEMORY // 2  # the share of one session in each
 MAX_UPLOAD_BYTES = 1 << 30  # bytes of uploaded files not yet decoded, of all sessions
-MAX_SESSION_UPLOAD_BYTES = PHOTOS * PHOTO_BYTES  # the share of one session
+MAX_SESSION_UPLOAD_BYTES = MAX_UPLOAD_BYTES // 2  # the share of one session
 MESSAGE_BYTES = 1 << 20  # per message from a browser; files arrive in another way
 MESSAGES, MESSAGES_PER_SECOND = 100, 20.0  # from one page, at once and in the long run: a click is one message
 PAGE_MEGABYTES = 64  # per message to a browser

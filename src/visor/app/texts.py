@@ -123,7 +123,7 @@ OUTCOMES: dict[tuple[str, bool | None, bool | None], str] = {
 NO_OUTCOME = {"detector": "– never detected", "recogniser": "– no face to compare"}
 NETWORK_GROUPS = {True: "Attacked networks", False: "Other networks"}
 COLUMNS = ("Result", "Score before → after")
-SCORES = "A face counts as detected or matched from the score in brackets."
+SCORES = "A face counts as detected or matched if its score is at least the one in brackets."
 
 
 def escape_markdown(text: str) -> str:

@@ -67,7 +67,7 @@ def print_version(
 
     Commands on photos run anywhere, those on the pipeline in the project's root; `dvc repro` runs the pipeline itself.
 
-    Exit codes: 0, all is well; 1, a gate or a photo failed, or the disk is full; 2, wrong use or input; 130, Ctrl-C.
+    Exit codes: 0, success; 1, a gate or a photo failed, or the disk is full; 2, wrong use or input; 130, Ctrl-C.
     """
     if version:
         from importlib.metadata import version as installed_version

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from visor.cli import common
-from visor.core.errors import UserError
+from visor.core.errors import FULL, UserError
 
 if TYPE_CHECKING:
     from visor.app.certificate import CertificatePair
@@ -90,6 +90,8 @@ def unlock(
                 temporary.write_bytes(photo)
             common.echo(str(out / name))
     except OSError as error:
+        if error.errno in FULL:
+            raise
         raise UserError(f"--out {out} cannot be written ({error.strerror}); pass another folder") from None
 
 

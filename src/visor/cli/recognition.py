@@ -19,7 +19,7 @@ def crop(
     height: Annotated[int, typer.Option(min=12, max=2048, help="Height of a crop in pixels.")] = 160,
     width: Annotated[int, typer.Option(min=12, max=2048, help="Width of a crop in pixels.")] = 160,
     align: Annotated[
-        str | None, typer.Option(help="Align faces as this published recogniser wants them, in place of --margin.")
+        str | None, typer.Option(help="Align faces for this published recogniser, instead of using --margin.")
     ] = None,
     force: common.Force = False,
     threads: common.Threads = 2,

@@ -53,7 +53,7 @@ def mock_service(
         str, typer.Option(help="Address to listen on. The default accepts connections from this machine only.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")] = 8000,
-    threads: Annotated[int, typer.Option(min=1)] = 2,
+    threads: common.Threads = 2,
 ) -> None:
     """Run a mock face-comparison service with networks the attack did not use. API keys: VISOR_MOCK_KEYS."""
     from visor.core.server import listen, serve, url

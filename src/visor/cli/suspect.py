@@ -5,25 +5,27 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from visor.cli.common import ForceFile, warn
+from visor.cli.common import ForceFile, Seed, Threads, warn
 from visor.core.errors import UserError
 
 if TYPE_CHECKING:
     from visor.suspect.classify import SuspectPipeline
 
 NET_HELP = "Network: whole model .h5 or .keras, weights .h5 of the contest's network, or a folder."
-VAE_HELP = "Autoencoder written by `visor suspect fit-autoencoder`, or artifacts/vae/all."
+VAE_HELP = "Autoencoder by `visor suspect fit-autoencoder`, artifacts/vae/all, or one of others: .h5 or .keras."
 RECONSTRUCTION = "reconstruction"
 Threshold = Annotated[float | None, typer.Option(help="Score above which an image is flagged.")]
+Decoder = Annotated[Path | None, typer.Option(help="The other half, if the autoencoder is an encoder alone.")]
 Defence = Annotated[
     str,
     typer.Option(help="What scores images: reconstruction (by the autoencoder), or a filter fitted on clean images."),
 ]
 CleanData = Annotated[
-    Path | None, typer.Option(help="HDF5 with clean `data`, and `label` or not, to fit the defence on.")
+    Path | None,
+    typer.Option(help="HDF5 with clean `data`, optionally with `label`, to fit the defence and its threshold on."),
 ]
 SecondOpinion = Annotated[
-    str | None, typer.Option(help="Published recogniser that second_opinion and suite ask: dlib_resnet.")
+    str | None, typer.Option(help="Published recogniser for second_opinion and suite, such as dlib_resnet.")
 ]
 Scale = Annotated[Literal["auto", "1", "255"], typer.Option(help="Divisor of pixels in 0..255 for the network.")]
 ScaleBy = Annotated[
@@ -35,6 +37,7 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="PNG, JPEG, or HDF5 with `data`.", metavar="IMAGE…")],
     net: Annotated[Path, typer.Option(help=NET_HELP)],
     vae: Annotated[Path | None, typer.Option(help=VAE_HELP)] = None,
+    decoder: Decoder = None,
     threshold: Threshold = None,
     defence: Defence = RECONSTRUCTION,
     clean_data: CleanData = None,
@@ -46,10 +49,10 @@ def predict(
     scale_by: ScaleBy = None,
 ) -> None:
     """Print one line per image: the predicted class 0…N-1, or N if the image is flagged as poisoned."""
-    _check_inputs([*images, net, *filter(None, (vae, clean_data))], input_scale, scale_by)
+    _check_inputs([*images, net, *filter(None, (vae, decoder, clean_data))], input_scale, scale_by)
     from visor.suspect import classify
 
-    pipeline, scale = _load(net, vae, threshold, defence, clean_data, second_opinion, input_scale)
+    pipeline, scale = _load(net, vae, decoder, threshold, defence, clean_data, second_opinion, input_scale)
     found = classify.classify_images(pipeline, images, scale, scale_by, warn)
     lines = zip(found.decisions.tolist(), found.scores.tolist(), strict=True)
     typer.echo("\n".join(f"{decision}\t{score:.6g}" if scores else f"{decision}" for decision, score in lines))
@@ -59,6 +62,7 @@ def evaluate_suspect(
     data: Annotated[Path, typer.Argument(help="HDF5 with `data` and `label`.")],
     net: Annotated[Path, typer.Argument(help=NET_HELP)],
     vae: Annotated[Path | None, typer.Argument(help=VAE_HELP)] = None,
+    decoder: Decoder = None,
     target: Annotated[int | None, typer.Option(min=0, help="Target class of the poisoned images.")] = None,
     poisoned: Annotated[
         bool | None,
@@ -78,7 +82,7 @@ def evaluate_suspect(
     """Report clean accuracy or attack success rate, share of flagged images and scores."""
     if target is not None and poisoned is False:
         raise UserError("--clean and --target cannot be combined; leave one of them out")
-    files = _check_inputs([data, net, *filter(None, (vae, clean_data))], input_scale, scale_by)
+    files = _check_inputs([data, net, *filter(None, (vae, decoder, clean_data))], input_scale, scale_by)
     from visor.core.files import check_output, write_json
 
     if out and out.resolve() in [path.resolve() for path in files]:
@@ -87,7 +91,7 @@ def evaluate_suspect(
         check_output(out, "--out", force)
     from visor.suspect import classify
 
-    pipeline, scale = _load(net, vae, threshold, defence, clean_data, second_opinion, input_scale)
+    pipeline, scale = _load(net, vae, decoder, threshold, defence, clean_data, second_opinion, input_scale)
     metrics = classify.evaluate_data(pipeline, data, target, poisoned, scale, scale_by, warn)
     if out:
         write_json(out, metrics)
@@ -100,15 +104,13 @@ def fit_autoencoder(
     latent: Annotated[int, typer.Option(min=1, help="Latent dimension; the contest's reference had 1000.")] = 64,
     width: Annotated[int, typer.Option(min=1, help="Filters of the first convolution.")] = 16,
     beta: Annotated[float, typer.Option(min=0, help="Weight of the KL divergence.")] = 0.5,
-    epochs: Annotated[int, typer.Option(min=1)] = 60,
-    batch: Annotated[int, typer.Option(min=1)] = 16,
-    learning_rate: Annotated[float, typer.Option(min=1e-9)] = 2e-3,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = 60,
+    batch: Annotated[int, typer.Option(min=1, help="Images per step.")] = 16,
+    learning_rate: Annotated[float, typer.Option(min=1e-9, help="Learning rate of Adam.")] = 2e-3,
     calibration: Annotated[float, typer.Option(min=0, max=1, help="Fraction held out to set the threshold.")] = 0.25,
     deviations: Annotated[float, typer.Option(help="Threshold: mean + this·std of the held-out losses.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0)] = 1,
-    threads: Annotated[
-        int, typer.Option(min=1, help="Number of threads; results are reproducible only for the same number.")
-    ] = 2,
+    seed: Seed = 1,
+    threads: Threads = 2,
     force: ForceFile = False,
 ) -> None:
     """Fit the autoencoder on clean images and set the threshold on a held-out part."""
@@ -134,6 +136,7 @@ def fit_autoencoder(
 def _load(
     net: Path,
     vae: Path | None,
+    decoder: Path | None,
     threshold: float | None,
     defence: str,
     clean_data: Path | None,
@@ -143,11 +146,13 @@ def _load(
     """Return the network with its defence, and the input scale."""
     from visor.suspect import classify
 
+    if decoder and vae is None:
+        raise UserError("--decoder is the other half of an autoencoder; pass its encoder, too")
     if defence == RECONSTRUCTION:
         if vae is None:
             raise UserError("the reconstruction needs an autoencoder; pass one, or choose another --defence")
-        return classify.load_pipeline(net, vae, threshold), input_scale
-    return classify.fit_pipeline(net, vae, defence, clean_data, second_opinion, threshold, input_scale, warn)
+        return classify.load_pipeline(net, vae, threshold, decoder, clean_data), input_scale
+    return classify.fit_pipeline(net, vae, decoder, defence, clean_data, second_opinion, threshold, input_scale, warn)
 
 
 def _check_inputs(files: list[Path], input_scale: str, scale_by: Path | None) -> list[Path]:

@@ -8,12 +8,15 @@ import errno
 import inspect
 import io
 import os
+import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
+INTERRUPTION = "interrupted; run the same command again to continue"
 FULL = {
     errno.ENOSPC: "the disk is full ({}); free some space and run again",
     errno.EDQUOT: "the disk quota is used up ({}); free some space and run again",
@@ -60,7 +63,32 @@ def run_cli(main: Callable[..., None]) -> None:
         sentence, code = _describe(error)
         exit_with_message(f"error: {sentence}", code)
     except KeyboardInterrupt:
-        exit_with_message("interrupted; run the same command again to continue", INTERRUPTED)
+        exit_with_message(INTERRUPTION, INTERRUPTED)
+
+
+@contextmanager
+def exit_on_interrupt() -> Iterator[None]:
+    """Let Ctrl-C end the process as ``run_cli`` does while a script imports libraries, which takes seconds.
+
+    It ends at once: libraries may swallow an exception, and ``core.tf`` holds standard error back meanwhile.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is not signal.default_int_handler:  # ignored, as in the background of a shell
+        yield
+        return
+    stderr = os.dup(2) if sys.stderr else os.open(os.devnull, os.O_WRONLY)
+
+    def end(*_: object) -> None:
+        with suppress(OSError):
+            os.write(stderr, f"{INTERRUPTION}\n".encode())
+        os._exit(INTERRUPTED)
+
+    signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        os.close(stderr)
 
 
 def _describe(error: OSError) -> tuple[str, int]:

@@ -19,7 +19,8 @@ import psutil
 
 from visor.core.errors import UserError, shorten
 
-MAX_FILE_BYTES = 32 << 20  # of one untrusted image file
+MAX_PIXELS = 50_000_000  # of one image: a phone's 48 megapixels pass
+MAX_FILE_BYTES = 192 << 20  # of one image file: as many pixels of noise pass as PNG, as Visor writes them
 MAX_JSON_BYTES = 64 << 20
 MAX_JSON_LEVELS = 40  # of nesting
 MAX_DIGITS = 300  # of a whole number that a float can hold

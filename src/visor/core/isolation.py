@@ -58,16 +58,19 @@ class Child:
             self._stream = ours.makefile("rwb")
         self.ask(opener, memory, str(Path.cwd()), str(path), *arguments)
 
-    def ask(self, *question: Any, nbytes: int = 0) -> Any:
-        """Return the answer to a question; that of an array has at most ``nbytes``.
+    def ask(self, *question: Any, data: bytes = b"", nbytes: int = 0) -> Any:
+        """Return the answer to a question: what JSON can say, or an array of at most ``nbytes``.
+
+        The last argument of the question is ``data``, if there is any.
 
         Raises:
             UserError: The child refused the file, or took too long, too much memory, or crashed on it.
         """
-        seconds, start = SECONDS + nbytes / BYTES_PER_SECOND, time.monotonic()
+        seconds, start = SECONDS + (len(data) + nbytes) / BYTES_PER_SECOND, time.monotonic()
         with self._lock:
             try:
-                self._stream.write(json.dumps([seconds, *question]).encode() + b"\n")
+                self._stream.write(json.dumps([seconds, len(data), *question]).encode() + b"\n")
+                self._stream.write(data)
                 self._stream.flush()
                 kind, value = json.loads(self._stream.readline(MAX_LINE))
                 if kind == "array":
@@ -160,8 +163,10 @@ def _answer_all(end: socket.socket) -> None:
     answer: Answer = _open
     stream = end.makefile("rwb")
     for line in stream:
-        seconds, *question = json.loads(line)
+        seconds, size, *question = json.loads(line)
         _set_alarms(seconds)
+        if size:
+            question.append(stream.read(size))
         kind, value = _call(answer, question)
         if kind == "answer" and answer is _open:
             answer, value = value, None

@@ -544,7 +544,7 @@ class GateParams(ParamsBlock):
 class Params(ParamsBlock):
     """The whole of ``params.yaml``."""
 
-    seed: NonNegativeInt
+    seed: Annotated[int, Field(ge=0, lt=1 << 31)]  # TensorFlow's are int32
     compute: ComputeParams
     faces: FaceParams
     scenes: SceneParams

@@ -52,7 +52,7 @@ def download(
             if send_credentials and status in (401, 403):
                 advice = "set VISOR_DOWNLOAD_USER and VISOR_DOWNLOAD_PASSWORD in the environment"
             raise UserError(f"{shorten(url, 200)} responds with status {status}; {advice}") from None
-        except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
             kept = part.stat().st_size if part.exists() else 0
             raise UserError(
                 f"{shorten(url, 200)} cannot be downloaded ({type(error).__name__}, {kept:,} bytes so far are kept); "
@@ -93,19 +93,22 @@ def _download(url: str, part: Path, max_bytes: int, credentials: Credentials | N
             part.unlink()
             _download(url, part, max_bytes, credentials)
             return
-        if response.status_code not in (200, 206):
+        if response.status_code != 200 and not (
+            start and resumed
+        ):  # nobody asked for a part of a file from its start on
             raise requests.HTTPError(response=response)
         _receive(response, url, part, start if resumed else 0, max_bytes)
 
 
 def _receive(response: requests.Response, url: str, part: Path, start: int, max_bytes: int) -> None:
-    """Write the body of a response to ``part`` from ``start`` on."""
+    """Write the body of a response to ``part`` from ``start`` on, to the end of the file."""
     length = _content_length(response, url)
     if start + (length or 0) > max_bytes:
         raise _too_large(url, max_bytes)
     if length and shutil.disk_usage(part.parent).free < length:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(part))
-    size, total = start, start + length if length else None
+    whole = re.fullmatch(r"bytes [0-9]{1,18}-[0-9]{1,18}/([0-9]{1,18})", response.headers.get("Content-Range", ""))
+    size, total = start, int(whole[1]) if start and whole else start + length if length else None
     with (
         part.open("ab" if start else "wb") as file,
         tqdm(desc=part.stem, total=total, initial=start, unit="B", unit_scale=True, disable=None) as bar,

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from visor.core import hdf5
 from visor.core.errors import UserError
-from visor.core.files import atomic_write, check_disk_space
+from visor.core.files import MAX_PIXELS, atomic_write, check_disk_space
 from visor.core.types import ImageArray, Integers
 
 CHUNK_BYTES = 1 << 18
 COLUMNS = ("labels", "videos", "rows")
-MAX_FACES, MAX_PIXELS = 10_000_000, 50_000_000  # in a set, of an image
+MAX_FACES = 10_000_000  # in a set
 
 
 class FaceClip(NamedTuple):

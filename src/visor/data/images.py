@@ -11,10 +11,9 @@ import numpy as np
 from PIL import Image, ImageCms, ImageDraw, ImageFont, PngImagePlugin, UnidentifiedImageError
 
 from visor.core.errors import UserError
-from visor.core.files import MAX_FILE_BYTES, atomic_write, is_device
+from visor.core.files import MAX_FILE_BYTES, MAX_PIXELS, atomic_write, is_device
 from visor.core.types import Box, Flags, ImageArray
 
-MAX_PIXELS = 50_000_000  # a phone's 48 megapixels pass
 # Pillow also has readers that start other programs or parse rare formats; untrusted files must not reach them.
 FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 IMAGE_SUFFIXES = {
@@ -105,7 +104,7 @@ def _without_text(data: bytes) -> bytes:
 def _to_8bit(image: Image.Image, name: str) -> Image.Image:
     """Scale 16-bit pixels to 8 bits: Pillow's ``convert`` would clip them at 255."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        return Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
+        return Image.fromarray(((np.asarray(image, np.uint32) + 128) // 257).astype(np.uint8))  # rounded
     if image.mode in ("I", "F"):
         raise ImageDecodeError(name, "32-bit pixels are not supported (no defined white level)")
     return image
@@ -132,21 +131,21 @@ def _orientation(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def read_image(path: Path, max_bytes: int | None = MAX_FILE_BYTES) -> ImageArray:
-    """Read an image file by ``decode_image``; ``max_bytes`` is None for files that Visor wrote itself.
+def read_image(path: Path) -> ImageArray:
+    """Read an image file by ``decode_image``.
 
     Raises:
         ImageDecodeError: The file is too large, cannot be read or cannot be decoded.
     """
-    return decode_image(_read_bytes(path, max_bytes), str(path))
+    return decode_image(_read_bytes(path), str(path))
 
 
-def _read_bytes(path: Path, max_bytes: int | None) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     try:
         if is_device(path):
             raise ImageDecodeError(str(path), "a pipe, a socket or a device")
-        if max_bytes is not None and path.stat().st_size > max_bytes:
-            raise ImageDecodeError(str(path), f"larger than {max_bytes >> 20} MiB")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ImageDecodeError(str(path), f"larger than {MAX_FILE_BYTES >> 20} MiB")
         return path.read_bytes()
     except OSError as error:
         raise ImageDecodeError(str(path), error.strerror or str(error)) from None
@@ -214,7 +213,7 @@ def read_trigger_pattern(path: Path, height: int, width: int) -> ImageArray:
         UserError: The file is missing or is not an image.
     """
     try:
-        image = Image.fromarray(decode_rgba(_read_bytes(path, MAX_FILE_BYTES), path.name))
+        image = Image.fromarray(decode_rgba(_read_bytes(path), path.name))
     except ImageDecodeError as error:
         raise UserError(f"key {path} cannot be read as an image ({error.args[1]}); name a PNG file") from None
     return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))

@@ -1,6 +1,5 @@
 """Strangers' images, decoded by ``decode_image`` in a process of their own, which cannot harm a server."""
 
-import base64
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from visor.core.errors import UserError
+from visor.core.files import MAX_PIXELS
 from visor.core.isolation import Child
 from visor.core.types import ImageArray
-from visor.data.images import MAX_PIXELS, ImageDecodeError, decode_image
+from visor.data.images import ImageDecodeError, decode_image
 
-MEMORY = 2 << 30  # bytes of address space for one image: 50 megapixels with transparency and a colour profile pass
+MEMORY = 3 << 29  # bytes of address space for one image: 50 megapixels with alpha and a profile take 1.1 GiB
 DECODERS = threading.BoundedSemaphore(4)  # images that are decoded at once
 
 
@@ -25,7 +25,7 @@ def decode_isolated(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Ima
     try:
         with DECODERS:
             child = Child("visor.data.isolated_images:open_decoder", Path("image"), memory=MEMORY)
-            answer = child.ask(base64.b64encode(data).decode(), max_pixels, nbytes=3 * max_pixels)
+            answer = child.ask(max_pixels, data=data, nbytes=3 * max_pixels)
     except UserError:
         raise ImageDecodeError(name, "decoding it takes too much time or memory, or crashes") from None
     if isinstance(answer, str):
@@ -33,12 +33,12 @@ def decode_isolated(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Ima
     return np.asarray(answer, np.uint8)
 
 
-def open_decoder(_: Path) -> Callable[[str, int], ImageArray | str]:
-    """Return what answers in that process: the pixels of a file in base64, or why there are none."""
+def open_decoder(_: Path) -> Callable[..., ImageArray | str]:
+    """Return what answers in that process: the pixels of a file, or why there are none."""
 
-    def decode(content: str, max_pixels: int) -> ImageArray | str:
+    def decode(max_pixels: int, data: bytes = b"") -> ImageArray | str:
         try:
-            return decode_image(base64.b64decode(content), "image", max_pixels)
+            return decode_image(data, "image", max_pixels)
         except ImageDecodeError as error:
             return str(error.args[1])
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from visor.core import hdf5
 from visor.core.errors import UserError
-from visor.core.files import atomic_write, check_disk_space
+from visor.core.files import MAX_PIXELS, atomic_write, check_disk_space
 from visor.core.types import Boxes, ImageArray, Integers, Rows
 from visor.data.face_set import TrainingData, open_contract, read_names
 
@@ -23,7 +23,6 @@ SETS = ("train", "validation", "test")
 ATTRIBUTES = ("blur", "expression", "illumination", "invalid", "occlusion", "pose")
 FACE, PADDING, IGNORE = 1, 0, -1  # kinds of boxes in a batch
 CHUNK_BYTES = 1 << 18
-MAX_PIXELS = 50_000_000  # of an image
 MAX_FACES = 10_000  # in an image
 MAX_SCENES, MAX_BOXES, MAX_NAME_BYTES = 1_000_000, 10_000_000, 1 << 26
 COLUMNS = {  # name: type, shape behind the first axis, maximum of entries

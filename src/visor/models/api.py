@@ -58,7 +58,8 @@ def load_detector(name: str, *, threshold: float = 0.5, folder: str | Path | Non
 
     Args:
         name: ``"mtcnn"`` and ``"cascade"`` bring their weights; ``"ssd"`` and ``"faster_rcnn"`` need the folder of a
-            trained one; ``"frozen_graph"`` needs the option ``path``. ``"face_ssd"``, ``"face_tiny"`` and
+            trained one; ``"frozen_graph"`` needs the option ``path``, and so does
+            ``"torchvision_faster_rcnn"`` unless it was trained here. ``"face_ssd"``, ``"face_tiny"`` and
             ``"blazeface"`` have to be fetched (``visor networks``), and take no options.
         threshold: Score from which a box counts as a face.
         folder: Folder with ``model.json`` and ``model.weights.h5``.
@@ -72,7 +73,7 @@ def load_detector(name: str, *, threshold: float = 0.5, folder: str | Path | Non
         0.6
     """
     module = choose(DETECTORS, name, "name")
-    if name in TRAINABLE and folder is None:
+    if name in TRAINABLE and folder is None and "path" not in options:
         raise UserError(f"folder: {name} has to be trained; give the folder of a trained one")
     settings = validate_block(DetectorParams, {"threshold": threshold, "options": options}, name)
     return module.load(settings, Path(folder or "."))

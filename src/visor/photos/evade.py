@@ -171,7 +171,7 @@ def evade_photos(
         goals = [goal_fn(face) for face in before]
         changes = evade_faces(recogniser, image, before, goals, settings, redetect)
         save_photo(apply_perturbations(image, changes, settings.eps), path)
-        saved = read_image(path, None)
+        saved = read_image(path)
         faces = recognise_again(recogniser, saved, before, goals, redetect)
         yield EvadedPhoto(photo, path, image, saved, dict(zip(selected, faces, strict=True)))
 

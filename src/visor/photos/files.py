@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from visor.core.errors import UserError
+from visor.core.errors import FULL, UserError
 from visor.core.files import atomic_write
 from visor.core.types import ImageArray, MessageCallback
 from visor.data.images import ImageDecodeError, encode_png, read_image
@@ -77,11 +77,14 @@ def save_photo(image: ImageArray, path: Path) -> None:
 
     Raises:
         UserError: The file cannot be written.
+        OSError: The disk is full.
     """
     try:
         with atomic_write(path) as temporary:
             temporary.write_bytes(encode_png(image))
     except OSError as error:
+        if error.errno in FULL:
+            raise
         reason = error.strerror or error
         raise UserError(f"{path} cannot be written ({reason}); fix that, or pass another folder with --out") from None
 

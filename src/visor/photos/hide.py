@@ -210,7 +210,7 @@ def hide_photos(
         before, path = detect_in_photo(detector, image), output_path(photo, out)
         changes = hide_faces(detector, image, before.boxes, settings)
         save_photo(apply_perturbations(image, changes, settings.eps), path)
-        after = detect_in_photo(detector, read_image(path, None))
+        after = detect_in_photo(detector, read_image(path))
         new_boxes = int((iou(after.boxes, before.boxes).max(axis=1, initial=0.0) < TOUCH_IOU).sum())
         yield HiddenPhoto(photo, path, before, detector_outcomes(detector, before.boxes, before, after), new_boxes)
 

@@ -53,10 +53,11 @@ def open_detector(name: str, threshold: float | None, arguments: Sequence[str]) 
         raise UserError(f"--detector {name} is not known; choose from {names}, or pass {files}")
     options = PHOTO_OPTIONS.get(name, {}) | dict(map(_parse_option, arguments)) | ({"path": name} if of_file else {})
     key = of_file or name
-    if key in DETECTOR_FILES.values() and "path" not in options:
-        raise UserError(f"pass the file itself: --detector FILE{'.pb' if key == 'frozen_graph' else '.safetensors'}")
     folder = DETECTOR_FOLDER / key
-    if key in detectors.TRAINABLE and not folder.is_dir():
+    has_weights = "path" in options or (key in detectors.TRAINABLE and folder.is_dir())
+    if key in DETECTOR_FILES.values() and not has_weights:
+        raise UserError(f"pass the file itself: --detector FILE{'.pb' if key == 'frozen_graph' else '.safetensors'}")
+    if key in detectors.TRAINABLE and not has_weights:
         raise UserError(
             f"{name} has no published weights and {folder} is missing; train it with `dvc repro` in the project, or "
             "pass --detector mtcnn"

@@ -78,14 +78,15 @@ def check_https(url: str, name: str) -> None:
     """
     try:
         parts = urlsplit(url)
-    except ValueError:  # half an IPv6 address
+        (parts.hostname or "").encode("idna"), parts.port  # raise ValueError, as half an IPv6 address does
+    except ValueError:
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError(
             f"{name} {shorten(url, 120)} is not a URL; begin it with https://, or with http:// on this machine"
         )
     if parts.scheme == "http" and parts.hostname not in LOOPBACK:
-        raise UserError(f"{name} {url} would send the API key unencrypted; use an https:// URL")
+        raise UserError(f"{name} {shorten(url, 120)} would send the API key unencrypted; use an https:// URL")
 
 
 def open_session(header: str, value: str) -> requests.Session:

@@ -34,8 +34,8 @@ class ServiceDescription(ParamsBlock):
 
     url: str
     key: JsonPath  # environment variable of the API key, which is sent in ``header`` after ``prefix``
-    header: JsonPath = "Authorization"
-    prefix: str = ""
+    header: Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")] = "Authorization"
+    prefix: Annotated[str, Field(pattern="^[ -~]*$")] = ""
     source: JsonPath  # of the first image in the request, as ``target`` of the second
     target: JsonPath
     request: Annotated[dict[str, Any], Field(default_factory=dict)]  # the rest of the request

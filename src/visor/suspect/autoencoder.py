@@ -20,6 +20,7 @@ from visor.defences.input_filtering.base import DefenceInputs
 from visor.models import autoencoder, storage
 from visor.models.losses import beta_vae_loss
 from visor.models.training import fit, labelled_data, set_seed
+from visor.suspect import foreign_autoencoder
 from visor.suspect.inputs import MAX_SIDE, ImageShape, ImageSource
 from visor.suspect.loading import load_saved_model
 from visor.suspect.weights import read_weights
@@ -108,18 +109,24 @@ def save(model: keras.Model, arguments: Mapping[str, Any], calibration: Calibrat
                 file.create_dataset(f"weights/{number}", data=values)
 
 
-def load(path: Path) -> tuple[keras.Model, Calibration | None]:
-    """Return what ``save`` wrote; for a folder ``artifacts/vae/…`` of the pipeline the autoencoder alone.
+def load(path: Path, decoder: Path | None = None) -> tuple[keras.Model, Calibration | None]:
+    """Return what ``save`` wrote; of the pipeline or of others (with its ``decoder``) the autoencoder alone.
+
+    Args:
+        path: A file that ``save`` wrote, a folder ``artifacts/vae/…``, or what ``foreign_autoencoder`` reads.
+        decoder: The other half, if ``path`` is an encoder.
 
     Raises:
         UserError: Another file, damaged, or with weights that do not fit.
     """
+    if decoder is not None:
+        return foreign_autoencoder.load(path, decoder), None
     if path.is_dir():
         return load_saved_model(autoencoder.build, path, check_size), None
+    file = hdf5.open_untrusted(path) if hdf5.is_hdf5(path) else None
+    if file is None or hdf5.read_text(file, "kind") != KIND:
+        return foreign_autoencoder.load(path), None
     advice = "pass a file that `visor suspect fit-autoencoder` wrote"  # which may have to be another one
-    file = hdf5.open_untrusted(path)
-    if hdf5.read_text(file, "kind") != KIND:
-        raise UserError(f"{path} is not an autoencoder of visor; {advice}")
     try:
         arguments = json.loads(hdf5.read_text(file, "arguments") or "")
         check_size(arguments)

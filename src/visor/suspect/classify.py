@@ -3,31 +3,22 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import softmax
 
 from visor.core.errors import UserError
 from visor.core.tf import keras, tf
-from visor.core.types import Floats, Integers, Labels, MessageCallback, Rows
+from visor.core.types import Floats, Integers, Labels, MessageCallback
 from visor.defences.input_filtering.base import ScoreFn
 from visor.evaluation.metrics import rate
 from visor.suspect import autoencoder
 from visor.suspect.defence import fit_defence
-from visor.suspect.inputs import ImageShape, ImageSource, Pixels, open_data, open_sources
+from visor.suspect.input_scale import choose_input_scale, to_pixels
+from visor.suspect.inputs import ImageShape, ImageSource, Pixels, batch_size, open_data, open_sources
 from visor.suspect.loading import load_network
-
-BATCH = 128  # outputs of its layers fit the processor's cache
-BATCH_PIXELS = 1 << 21  # of a batch of large images
-SAMPLE, RUN = 512, 64  # images that decide the input scale, in runs from all over the source
-MIN_UNLABELLED = 16  # images without labels that decide the input scale
-CONFIDENT = 0.5  # mean confidence from which images are at the right scale
-MIN_ACCURACY_GAP = 0.02  # difference of two accuracies that decides
-SCALES = (255, 1)
 
 
 class Predictions(NamedTuple):
@@ -57,27 +48,41 @@ class SuspectPipeline(NamedTuple):
         return int(self.net.output_shape[-1])
 
 
-def load_pipeline(net: Path, vae: Path, threshold: float | None) -> SuspectPipeline:
-    """Load network and autoencoder; ``threshold`` replaces the one stored with the autoencoder.
+def load_pipeline(
+    net: Path, vae: Path, threshold: float | None, decoder: Path | None = None, clean: Path | None = None
+) -> SuspectPipeline:
+    """Load network and autoencoder.
+
+    Args:
+        net: The network.
+        vae: The autoencoder, or its encoder.
+        threshold: Replaces the one stored with the autoencoder.
+        decoder: The decoder, if ``vae`` is an encoder.
+        clean: HDF5 file of clean images that set the threshold: mean + standard deviation of their losses.
 
     Raises:
         UserError: A file is rejected, the two take images of different shapes, or there is no threshold.
     """
-    coder, calibration = autoencoder.load(vae)
+    coder, calibration = autoencoder.load(vae, decoder)
     network = load_network(net, coder.input_shape[1:])
     shape, other = tuple(network.input_shape[1:]), tuple(coder.input_shape[1:])
     if shape != other:
         raise UserError(f"{net} takes images {shape}, {vae} takes {other}; fit an autoencoder on such images")
+    if clean is not None:
+        unjudged = SuspectPipeline(network, coder, shape, inf, None)
+        losses = predict(unjudged, 255, open_data(clean, shape)).scores.astype(np.float64)
+        calibration = autoencoder.Calibration(*map(float, (losses.mean(), losses.std(), losses.mean() + losses.std())))
     if threshold is None and calibration is not None:
         threshold = calibration.threshold
     if threshold is None or not isfinite(threshold):
-        raise UserError(f"{vae} has no threshold; pass --threshold or create it with `visor suspect fit-autoencoder`")
+        raise UserError(f"{vae} has no threshold; set it by clean images with --clean-data, or pass --threshold")
     return SuspectPipeline(network, coder, shape, threshold, calibration)
 
 
 def fit_pipeline(
     net: Path,
     vae: Path | None,
+    decoder: Path | None,
     defence: str,
     clean: Path | None,
     second_opinion: str | None,
@@ -95,7 +100,7 @@ def fit_pipeline(
     network = load_network(net, open_data(clean).image_shape)
     shape = tuple(network.input_shape[1:])
     source = open_data(clean, shape)
-    coder = autoencoder.load(vae)[0] if vae else None
+    coder = autoencoder.load(vae, decoder)[0] if vae else None
     pipeline = SuspectPipeline(network, coder, shape, 0.0, None)
     scale = _input_scale(pipeline, input_scale, None, source, report_progress)
     fitted = fit_defence(defence, network, scale, coder, source, second_opinion)
@@ -115,7 +120,8 @@ def classify_images(
         UserError: A file is rejected; no decision is returned then.
     """
     sources = open_sources(paths, pipeline.image_shape)
-    scale = _input_scale(pipeline, input_scale, clean, sources[0]._replace(labels=None), report_progress)
+    largest = max(sources, key=lambda source: source.total)
+    scale = _input_scale(pipeline, input_scale, clean, largest._replace(labels=None), report_progress)
     return _join([predict(pipeline, scale, source) for source in sources])
 
 
@@ -168,7 +174,7 @@ def compile_pipeline(pipeline: SuspectPipeline, scale: int, source: ImageSource)
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec((None, *source.stored_shape), source.dtype)])
     def run(stored: tf.Tensor) -> Any:
-        pixels = _pixels(stored, source)
+        pixels = to_pixels(stored, source)
         faces = pixels / 255.0
         outputs = pipeline.net(faces if scale == 255 else pixels, training=False)
         classes = tf.argmax(outputs, -1, tf.int32)
@@ -186,7 +192,7 @@ def _run_defence(
     pipeline: SuspectPipeline, score: ScoreFn, scale: int, source: ImageSource, stored: tf.Tensor
 ) -> tuple[tf.Tensor, ...]:
     """Return what ``compile_pipeline`` says, with the scores of a defence of uint8 images."""
-    pixels = _pixels(stored, source)
+    pixels = to_pixels(stored, source)
     outputs = pipeline.net(pixels / scale, training=False)
     classes = tf.argmax(outputs, -1, tf.int32)
     scores = tf.constant(score(tf.cast(tf.round(tf.clip_by_value(pixels, 0, 255)), tf.uint8).numpy()))
@@ -221,32 +227,6 @@ def predict_batches(run: Callable[[Pixels], Any], source: ImageSource, batch: in
         reader.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for a slow file
 
 
-def choose_input_scale(net: keras.Model, clean: ImageSource) -> tuple[int, str]:
-    """Return what pixels in 0..255 are divided by for the network (255 or 1), and the reason.
-
-    Accuracy decides where there are labels. Where it does not (a ReLU network is nearly indifferent to scale), or
-    without labels, 255 is chosen if the network is confident on pixels/255 and distinguishes them from black. Too
-    small an input leaves it unsure or with its biases alone; one 255 times too large makes any network confident.
-
-    Raises:
-        UserError: An image cannot be read, or an output of the network is not finite.
-    """
-    rows, outputs = _sample_outputs(net, clean)
-    if clean.labels is not None:
-        accuracy = {scale: float((values.argmax(-1) == clean.labels[rows]).mean()) for scale, values in outputs.items()}
-        if abs(accuracy[255] - accuracy[1]) > MIN_ACCURACY_GAP:
-            scale, other = sorted(SCALES, key=accuracy.__getitem__, reverse=True)
-            return scale, f"accuracy {accuracy[scale]:.1%} on {len(rows)} labels, {accuracy[other]:.1%} with {other}"
-    if len(rows) < MIN_UNLABELLED:
-        return 255, f"the default; {len(rows)} images are too few to decide, pass clean ones with --scale-by"
-    confidence = _mean_confidence(outputs[255])
-    black = net(tf.zeros((1, *clean.image_shape)), training=False).numpy().argmax()
-    is_blind = bool((outputs[255].argmax(-1) == black).all() and (outputs[1].argmax(-1) != black).any())
-    scale = 255 if confidence >= CONFIDENT and not is_blind else 1
-    reason = "are all classified as black is" if is_blind else f"have a mean confidence of {confidence:.1%}"
-    return scale, f"divided by 255, {len(rows)} images {reason}"
-
-
 def evaluate(
     results: Predictions, num_classes: int, labels: Labels | None, target: int | None, score_name: str = "loss"
 ) -> dict[str, float]:
@@ -275,43 +255,8 @@ def evaluate(
     return metrics
 
 
-def batch_size(source: ImageSource) -> int:
-    """Return how many images are classified at once: fewer if they are large."""
-    height, width, _ = source.image_shape
-    return max(1, min(BATCH, BATCH_PIXELS // (height * width)))
-
-
 def _join(parts: Sequence[Predictions]) -> Predictions:
     return Predictions(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-
-
-def _sample_outputs(net: keras.Model, clean: ImageSource) -> tuple[Rows, dict[int, NDArray[np.float32]]]:
-    """Return rows (k ≤ 512,) from all over the source, and for each scale the network's outputs (k, classes)."""
-    starts = {int(start) for start in np.linspace(0, max(clean.total - RUN, 0), SAMPLE // RUN)}
-    rows = np.unique(np.concatenate([np.arange(start, min(start + RUN, clean.total)) for start in starts]))
-    parts: dict[int, list[NDArray[np.float32]]] = {scale: [] for scale in SCALES}
-    step = min(RUN, batch_size(clean))
-    for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
-        for start in range(run[0], run[-1] + 1, step):
-            pixels = _pixels(tf.constant(clean.read(start, min(start + step, run[-1] + 1))), clean)
-            for scale in SCALES:
-                parts[scale].append(net(pixels / scale, training=False).numpy())
-    outputs = {scale: np.concatenate(values) for scale, values in parts.items()}
-    if not all(np.isfinite(values).all() for values in outputs.values()):
-        raise UserError(f"{clean.name}: non-finite outputs of the network; check it or set --input-scale")
-    return rows, outputs
-
-
-def _pixels(stored: tf.Tensor, source: ImageSource) -> tf.Tensor:
-    """Convert images as stored to float32 (k, h, w, 3) in 0..255."""
-    pixels = tf.cast(tf.transpose(stored, [0, 2, 3, 1]) if source.channels_first else stored, tf.float32)
-    return pixels if source.to_255 == 1 else pixels * float(source.to_255)
-
-
-def _mean_confidence(outputs: NDArray[np.float32]) -> float:
-    """Return the mean probability of the top class, of probabilities or logits (n, classes)."""
-    is_probability = outputs.min() >= 0 and np.abs(outputs.sum(axis=-1) - 1).max() < 1e-3
-    return float((outputs if is_probability else softmax(np.float64(outputs), axis=-1)).max(axis=-1).mean())
 
 
 def _input_scale(

@@ -16,6 +16,8 @@ from visor.data.images import ImageDecodeError
 
 MAX_SIDE, MAX_ROWS = 1024, 10_000_000
 SCALE_CHECK_ROWS = 256  # rows that distinguish floats in 0..1 from floats in 0..255
+BATCH = 128  # outputs of a network's layers fit the processor's cache
+BATCH_PIXELS = 1 << 21  # of a batch of large images
 
 Pixels = NDArray[Any]
 ImageShape = tuple[int, int, int]
@@ -102,6 +104,12 @@ def open_data(path: Path, image_shape: ImageShape | None = None) -> ImageSource:
             return np.asarray(data[start:stop], dtype)
 
     return ImageSource(str(path), len(data), shape, channels_first, dtype, 1 if in_bytes else 255, labels, read)
+
+
+def batch_size(source: ImageSource) -> int:
+    """Return how many images are classified at once: fewer if they are large."""
+    height, width, _ = source.image_shape
+    return max(1, min(BATCH, BATCH_PIXELS // (height * width)))
 
 
 def _layout(data: hdf5.Dataset, expected: ImageShape | None) -> tuple[ImageShape, bool]:

@@ -21,6 +21,13 @@ def check_int(value: Any) -> int:
     return value
 
 
+def check_one(value: Any) -> int:
+    """Return 1."""
+    if type(value) is not int or value != 1:
+        raise ValueError(f"{value!r:.60} is not 1")
+    return value
+
+
 def check_float(value: Any) -> float:
     """Return a number that float32 can hold."""
     if type(value) not in (int, float) or not -MAX_FLOAT <= value <= MAX_FLOAT:
@@ -92,12 +99,22 @@ ALLOWED_LAYERS: Mapping[str, Checks] = {
     "BatchNormalization": {"axis": check_axis, "epsilon": check_float, "center": check_bool, "scale": check_bool},
     "Concatenate": {"axis": check_axis},
     "Conv2D": {"filters": check_int, **WINDOW, **PADDING, **DENSE},
+    "Conv2DTranspose": {
+        "filters": check_int,
+        "output_padding": _optional(check_ints),
+        **WINDOW,
+        "groups": check_one,
+        **PADDING,
+        **DENSE,
+    },
+    "Cropping2D": {"cropping": check_ints, **FORMAT},
     "Dense": {"units": check_int, **DENSE},
     "Dropout": {"rate": check_float},
     "Flatten": FORMAT,
     "GlobalAveragePooling2D": GLOBAL,
     "GlobalMaxPooling2D": GLOBAL,
     "InputLayer": {},
+    "LeakyReLU": {"alpha": check_float, "negative_slope": check_float},  # the first is Keras 2's name
     "MaxPooling2D": POOL,
     "Maximum": {},
     "Multiply": {},
@@ -105,7 +122,13 @@ ALLOWED_LAYERS: Mapping[str, Checks] = {
     "Rescaling": {"scale": check_float, "offset": check_float},
     "Reshape": {"target_shape": check_ints},
     "Softmax": {"axis": check_axis},
+    "UpSampling2D": {
+        "size": check_ints,
+        "interpolation": partial(check_name, allowed=("nearest", "bilinear")),
+        **FORMAT,
+    },
     "ZeroPadding2D": {"padding": check_ints, **FORMAT},
 }
+CHECKED_ONLY = {"Conv2DTranspose": ("dtype", "groups")}  # arguments that Keras 3 is not given; of other layers: dtype
 IGNORED_KEYS = {"name", "trainable", "batch_input_shape", "batch_shape", "momentum", "renorm_momentum", "seed"}
 IGNORED_SUFFIXES = ("_initializer", "_regularizer", "_constraint")

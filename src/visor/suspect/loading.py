@@ -1,19 +1,22 @@
 """Loading untrusted networks: an allow-list of layers, weights as plain numbers, limits on every size."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from visor.core import hdf5
 from visor.core.errors import UserError, first_line
 from visor.core.files import read_json
 from visor.core.isolation import MEMORY, Child
-from visor.core.tf import keras
+from visor.core.tf import KerasTensor, keras
 from visor.models.classifiers import CLASSIFIERS, deepid
 from visor.models.storage import Build, build_model
 from visor.suspect import weights
 from visor.suspect.architecture import MAX_TEXT, Architecture, ImageShape, Layer, parse_architecture
+
+# Names of the layers that are outputs, and their outputs → the one that is used; a ValueError if there is none.
+Select = Callable[[Sequence[str], Sequence[KerasTensor]], KerasTensor]
 
 CONTEST_SHAPE, CONTEST_UNITS = (55, 47, 3), 160
 MAX_CLASSES = 100_000
@@ -60,32 +63,80 @@ def load_network(path: Path, image_shape: ImageShape | None = None) -> keras.Mod
     """
     if path.is_dir():
         return _load_folder(path)
+    saved = open_model(path)
+    if saved.config is None:
+        root = saved.weights()
+        return weights.set_weights(_build_contest_network(root, path), {}, root, path)
+    architecture = parse_architecture(saved.config, path, image_shape)
+    network, _ = _build_model(architecture, path, _logits, "save a plain image classifier")
+    return weights.set_weights(network, architecture.names, saved.weights(), path)
+
+
+def load_coder(path: Path, select: Select) -> keras.Model:
+    """Return an autoencoder, or a half of one: its input → the output that ``select`` chooses.
+
+    Raises:
+        UserError: No whole model written by Keras 2 (``.h5``) or 3 (``.keras``), damaged, too large, with a layer that
+            is not on the allow-list, or without such an output.
+    """
+    saved = open_model(path)
+    if saved.config is None:
+        raise UserError(
+            f"{path} has no model config; save the whole model, or fit one: `visor suspect fit-autoencoder`"
+        )
+    architecture = parse_architecture(saved.config, path, is_coder=True)
+    advice = "save a plain autoencoder, or its encoder and its decoder"
+    model, chosen = _build_model(architecture, path, select, advice)
+    weights.set_weights(model, architecture.names, saved.weights(), path, by_order=False)
+    return keras.Model(model.inputs[0], chosen)
+
+
+class SavedModel(NamedTuple):
+    """A file: the JSON of its layers, None if it has weights alone, and what opens the group of its weights."""
+
+    config: str | bytes | None
+    weights: Callable[[], Any]
+
+
+def open_model(path: Path) -> SavedModel:
+    """Open a whole model written by Keras 2 (``.h5``) or 3 (``.keras``), or weights; a child process reads it.
+
+    Raises:
+        UserError: It is neither, damaged, or too large.
+    """
     start = hdf5.read_signature(path)
     if path.stat().st_size > MAX_BYTES:
         raise UserError(f"{path} is larger than {MAX_BYTES >> 30} GiB; choose a smaller network")
-    if start.startswith(b"PK"):
-        return _load_archive(path, image_shape)
+    if start.startswith(b"PK"):  # with memory for what is unpacked
+        child = Child("visor.suspect.keras_archive:open_archive", path, memory=MEMORY + 2 * path.stat().st_size)
+        return SavedModel(child.ask("config", nbytes=MAX_TEXT).tobytes(), lambda: hdf5.root(path, child.ask))
     if not start.startswith(hdf5.SIGNATURE):
         raise UserError(f"{path} is neither HDF5 nor .keras; other formats can execute code and are rejected")
     file = hdf5.open_untrusted(path)
     config = hdf5.read_text(file, "model_config")
-    if config is None:
-        return weights.set_weights(_build_contest_network(file, path), {}, file, path)
-    return _build_network(parse_architecture(config, path, image_shape), hdf5.get_local(file, "model_weights"), path)
+    return SavedModel(config, lambda: file if config is None else hdf5.get_local(file, "model_weights"))
 
 
-def _build_network(architecture: Architecture, stored: Any, path: Path) -> keras.Model:
-    """Return a network with the stored weights, its layers named as in ``architecture.names``."""
+def _build_model(
+    architecture: Architecture, path: Path, select: Select, advice: str
+) -> tuple[keras.Model, KerasTensor]:
+    """Return a model without its weights, its layers named as in ``architecture.names``, and the selected output."""
     try:
         tensors = _connect_layers(architecture)
-        output = tensors[architecture.output]
-        if len(output.shape) != 2 or not 2 <= output.shape[1] <= MAX_CLASSES:
-            raise ValueError(f"its output {output.shape[1:]} for an image is not one number per class")
-        (images,) = [tensors[layer.name] for layer in architecture.layers if layer.kind == "InputLayer"]
-        network = keras.Model(images, output, name="network")
+        outputs = [tensors[name] for name in architecture.outputs]
+        chosen = select(architecture.outputs, outputs)
+        (inputs,) = [tensors[layer.name] for layer in architecture.layers if layer.kind == "InputLayer"]
+        return keras.Model(inputs, outputs[0] if len(outputs) == 1 else outputs, name="network"), chosen
     except Exception as error:  # Keras raises any exception on layers that do not fit.
-        raise UserError(f"{path} is rejected: {first_line(error)}; save a plain image classifier") from None
-    return weights.set_weights(network, architecture.names, stored, path)
+        raise UserError(f"{path} is rejected: {first_line(error)}; {advice}") from None
+
+
+def _logits(names: Sequence[str], outputs: Sequence[KerasTensor]) -> KerasTensor:
+    """Return the only output, one number per class."""
+    (output,) = outputs
+    if len(output.shape) != 2 or not 2 <= output.shape[1] <= MAX_CLASSES:
+        raise ValueError(f"its output {output.shape[1:]} for an image is not one number per class")
+    return output
 
 
 def _connect_layers(architecture: Architecture) -> dict[str, Any]:
@@ -101,7 +152,7 @@ def _connect_layers(architecture: Architecture) -> dict[str, Any]:
         for layer in ready:
             waiting.remove(layer)
             if layer.kind == "InputLayer":
-                tensors[layer.name] = keras.Input(architecture.image_shape, name=keras_names[layer.name])
+                tensors[layer.name] = keras.Input(architecture.input_shape, name=keras_names[layer.name])
                 continue
             inputs = [tensors[name] for name in layer.sources]
             if not inputs:
@@ -126,14 +177,6 @@ def _count_weights(layer: Layer, input_shape: tuple[Any, ...]) -> int:
     kernel = layer.arguments.get("kernel_size", 1)
     area = prod(kernel) if isinstance(kernel, tuple) else kernel**2
     return int(area * input_shape[-1] * layer.arguments.get("filters", layer.arguments.get("units", 0)))
-
-
-def _load_archive(path: Path, image_shape: ImageShape | None) -> keras.Model:
-    """Load a ``.keras`` file; a child process reads it as it reads HDF5, with memory for what it unpacks."""
-    child = Child("visor.suspect.keras_archive:open_archive", path, memory=MEMORY + 2 * path.stat().st_size)
-    config = child.ask("config", nbytes=MAX_TEXT).tobytes()
-    architecture = parse_architecture(config, path, image_shape)
-    return _build_network(architecture, hdf5.root(path, child.ask), path)
 
 
 def _load_folder(folder: Path) -> keras.Model:

@@ -20,11 +20,12 @@ class WeightStore(NamedTuple):
     numbered: Mapping[str, hdf5.Group]
 
 
-def open_store(root: Any, path: Path, by_order: bool = False) -> WeightStore:
+def open_store(root: Any, path: Path, by_order: bool | None = None) -> WeightStore:
     """Return the weights in the group of all layers; ``path`` names the file in messages.
 
     Early versions of Keras 3 wrote no names: layers of a class were numbered in their order. With ``by_order`` names
-    are ignored, because Keras made them up, by what else the program had built before.
+    are ignored, because Keras made them up, by what else the program had built before; if it is False, numbers are,
+    because not all layers of the file are in the model.
 
     Raises:
         UserError: ``root`` is not a group.
@@ -37,7 +38,7 @@ def open_store(root: Any, path: Path, by_order: bool = False) -> WeightStore:
     groups = {key: group for key, group in entries.items() if isinstance(group, hdf5.Group)}
     texts = [(hdf5.read_text(group, "name"), group) for group in groups.values()]
     named = {name: group for name, group in texts if name is not None and not by_order}
-    return WeightStore(root, named, {} if named else groups)
+    return WeightStore(root, named, {} if named or by_order is False else groups)
 
 
 def get_datasets(store: WeightStore, name: str, numbered_name: str) -> list[Any]:
@@ -66,7 +67,7 @@ def read_weights(datasets: Sequence[Any], variables: Sequence[Any]) -> list[Floa
 
 
 def set_weights(
-    model: keras.Model, names: Mapping[str, str], root: Any, path: Path, by_order: bool = False
+    model: keras.Model, names: Mapping[str, str], root: Any, path: Path, by_order: bool | None = None
 ) -> keras.Model:
     """Set the weights of each layer from the group ``root`` and return the model.
 

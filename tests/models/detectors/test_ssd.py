@@ -292,7 +292,7 @@ def test_published_weights_of_mobilenet_are_taken(tmp_path):
     theirs.save_weights(tmp_path / "mobilenet_2_5_224_tf_no_top.h5")
     model = ssd.build(SIDE, WIDTH)
     before = model.get_layer("logits_8").get_weights()[0]
-    load_initial_weights(model, ssd.build, tmp_path / "mobilenet_2_5_224_tf_no_top.h5")
+    load_initial_weights(model, ssd.build, str(tmp_path / "mobilenet_2_5_224_tf_no_top.h5"), None)
     pixels = floats()
     ours = keras.Model(model.input, model.get_layer("conv_pw_13_relu").output)
     np.testing.assert_allclose(ours(pixels), theirs(pixels * 2 - 1), rtol=1e-3, atol=1e-3)
@@ -312,9 +312,9 @@ def test_saved_networks_come_back(trained, tmp_path):
         np.testing.assert_array_equal(one, other)
     wider = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)], name="ssd")
     with pytest.raises(UserError, match="contains a ssd of other sizes"):
-        load_initial_weights(wider, ssd.build, tmp_path / "ssd")
+        load_initial_weights(wider, ssd.build, str(tmp_path / "ssd"), None)
     model = ssd.build(SIDE, WIDTH)
-    load_initial_weights(model, ssd.build, tmp_path / "ssd")
+    load_initial_weights(model, ssd.build, str(tmp_path / "ssd"), None)
     np.testing.assert_array_equal(model(pixels)[0], trained[0](pixels)[0])
 
 

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.tensor_files import safetensors_file
 from visor.attacks.evasion.losses.detectors import DETECTOR_LOSSES
 from visor.core.errors import UserError
 from visor.core.params import DetectorParams
 from visor.core.tf import tf
-from visor.models.detectors import safetensors
+from visor.models import safetensors
 from visor.models.detectors import torchvision_faster_rcnn as torchvision
 from visor.photos import networks
 
@@ -72,20 +73,7 @@ def drawn(key, shape):
 
 
 def write(path, tensors):
-    """A file in the format of safetensors."""
-    header, position = {"__metadata__": {"format": "pt"}}, 0
-    for name, values in tensors.items():
-        kind = {"f4": "F32", "f2": "F16", "i8": "I64"}[values.dtype.str[1:]]
-        header[name] = {
-            "dtype": kind,
-            "shape": list(values.shape),
-            "data_offsets": [position, position := position + values.nbytes],
-        }
-    content = json.dumps(header).encode()
-    with path.open("wb") as file:
-        file.write(len(content).to_bytes(8, "little") + content)
-        for values in tensors.values():
-            file.write(values.tobytes())
+    path.write_bytes(safetensors_file(tensors))
     return path
 
 
@@ -123,10 +111,18 @@ def channels_first(features):
 
 
 def test_parameters(network):
-    """41,755,286 with 91 classes; here a bias takes the place of each frozen batch normalisation."""
+    """41,755,286 with 91 classes, and scale and shift of each frozen batch normalisation."""
     assert len(shapes()) == 295
     assert sum(np.prod(shape) for shape in shapes().values()) == 41_861_526 - (91 - CLASSES) * 5 * 1025
-    assert sum(part.count_params() for part in network) == 41_755_286 - (91 - CLASSES) * 5 * 1025 + 26_560
+    assert sum(part.count_params() for part in network) == 41_755_286 - (91 - CLASSES) * 5 * 1025 + 2 * 26_560
+
+
+def test_parameters_that_are_trained():
+    """As torchvision counts them: frozen batch normalisation is no parameter."""
+    model = torchvision.build(800)
+    assert sum(int(np.prod(variable.shape)) for variable in model.trainable_variables) == 41_299_161
+    torchvision.select_layers(model, "predictions")
+    assert sum(int(np.prod(variable.shape)) for variable in model.trainable_variables) == 15 * 257 + 10 * 1025
 
 
 def test_the_transform_is_torchvisions():
@@ -169,7 +165,7 @@ def test_detections_are_torchvisions(network):
     proposals = corners(outputs.proposals[0])
     distances = [np.abs(proposals - box).max(1).min() for box in REFERENCES["proposals"]]
     assert (np.array(distances) < 0.1).mean() >= 0.99
-    detector = torchvision.detector(network, 0.5, MIN_SIDE, 5)
+    detector = torchvision.photo_detector(network, 0.5, MIN_SIDE, 5)
     (found,) = detector.detect(PICTURE[None])
     wanted = REFERENCES["detected_labels"] == 5
     boxes, scores = REFERENCES["detected_boxes"][wanted], REFERENCES["detected_scores"][wanted]
@@ -184,7 +180,7 @@ def test_detections_are_torchvisions(network):
 
 def test_losses_have_gradients(network, monkeypatch):
     monkeypatch.setattr(torchvision, "PROPOSALS", 40)
-    detector = torchvision.detector(network, 0.5, 64, 5)
+    detector = torchvision.photo_detector(network, 0.5, 64, 5)
     loss = DETECTOR_LOSSES["suppress"](detector.pre_nms, detector.loss, 0.9, 1.0)
     with tf.GradientTape() as tape:
         images = tf.constant(np.stack([PICTURE, PICTURE[::-1]]) / np.float32(255))
@@ -204,8 +200,8 @@ def load(path, **options):
 
 
 def test_a_file_is_loaded_by_the_command_line(monkeypatch, tmp_path):
-    calls = []
-    monkeypatch.setattr(torchvision, "load_network", lambda *arguments: calls.append(arguments) or torchvision.build(3))
+    calls, small = [], torchvision.build_network(3)
+    monkeypatch.setattr(torchvision, "load_network", lambda *arguments: calls.append(arguments) or small)
     detector = load(tmp_path / "a.safetensors", min_side=320, face=2, epsilon=1e-5)
     assert (detector.name, detector.threshold, detector.loss) == ("torchvision_faster_rcnn", 0.5, None)
     assert calls == [(tmp_path / "a.safetensors", 1e-5)]
@@ -227,8 +223,12 @@ def test_a_pickle_is_refused_with_the_command_that_converts_it(tmp_path, suffix)
         torchvision.load(DetectorParams(threshold=0.5, options={"path": str(tmp_path / f"a{suffix}")}), tmp_path)
 
 
-SCORE, CONV = "roi_heads.box_predictor.cls_score.weight", "backbone.body.conv1.weight"
-HEAD = {SCORE: np.zeros((2, 1024), "<f4")}
+SCORE, BOXES = (f"roi_heads.box_predictor.{part}.weight" for part in ("cls_score", "bbox_pred"))
+HEAD = {SCORE: np.zeros((2, 1024), "<f4"), BOXES: np.zeros((8, 1024), "<f4")}
+STEM = {"backbone.body.conv1.weight": np.zeros((64, 3, 7, 7), "<f4")} | {
+    f"backbone.body.bn1.{part}": np.ones(64, "<f4") for part in ("weight", "bias", "running_mean", "running_var")
+}
+SHAPE = "weights of another shape; choose a Faster R-CNN with ResNet-50"
 
 
 @pytest.mark.parametrize(
@@ -236,22 +236,24 @@ HEAD = {SCORE: np.zeros((2, 1024), "<f4")}
     [
         (
             {"model.conv": np.zeros(2, "<f4")},
-            f"has no tensor {SCORE}; if the state dict lies under a key such as model",
+            f"has no tensor {SCORE} or bbox_pred.weight; if the state dict lies under a key such as model",
         ),
         (HEAD, "has no tensor backbone.body.conv1.weight; choose a state dict of fasterrcnn_resnet50_fpn"),
         (
-            HEAD
-            | {CONV: np.zeros((64, 3, 3, 3), "<f4")}
-            | {
-                f"backbone.body.bn1.{part}": np.ones(64, "<f2")
-                for part in ("weight", "bias", "running_mean", "running_var")
-            },
-            "backbone.body.conv1 has weights of another shape; choose a Faster R-CNN with ResNet-50",
+            HEAD | STEM | {"backbone.body.conv1.weight": np.zeros((64, 3, 3, 3), "<f4")},
+            f"backbone.body.conv1 has {SHAPE}",
+        ),
+        (HEAD | STEM | {"backbone.body.bn1.bias": np.ones(3, "<f4")}, f"backbone.body.bn1 has {SHAPE}"),
+        (HEAD | STEM | {"backbone.body.bn1.running_var": -np.ones(64, "<f4")}, "backbone.body.bn1 has a variance that"),
+        *((HEAD | {SCORE: np.zeros(shape, "<f4")}, f"box_predictor has {SHAPE}") for shape in ((), (0, 1024), (9, 0))),
+        (
+            HEAD | dict.fromkeys(("rpn.head.conv.weight", "rpn.head.conv.0.0.weight"), np.zeros(1, "<f4")),
+            "has rpn.head.conv.0.0.weight under two names",
         ),
     ],
 )
 def test_state_dicts_of_other_networks_are_refused(tmp_path, tensors, problem):
-    with pytest.raises(UserError, match=f"a.safetensors:? {problem}"):
+    with pytest.raises(UserError, match=rf"a\.safetensors:? (roi_heads\.)?{problem}"):
         torchvision.load_network(write(tmp_path / "a.safetensors", tensors), 0.0)
 
 
@@ -295,12 +297,16 @@ def edited(*path, value):
         (lambda content: content[:8] + b"\xff" + content[9:], "its header is not JSON"),
         (lambda content: content + b"\0", "1 bytes are left behind the last tensor"),
         (lambda content: content[:-1], "c does not lie where its shape and its neighbours put it"),
-        (edited("a", "dtype", value="BF16"), r"its header is wrong at a\.dtype: "),
-        (edited("a", "shape", value=[2, -3]), r"its header is wrong at a\.shape\.1: "),
+        (edited("a", "dtype", value="BF16"), r"its header is wrong at a"),
+        (edited("a", "shape", value=[2, -3]), r"its header is wrong at a"),
         (edited("a", "shape", value=[2, 2]), "a does not lie where its shape and its neighbours put it"),
         (edited("b", "data_offsets", value=[20, 24]), "b does not lie where its shape and its neighbours put it"),
-        (edited("b", "data_offsets", value=[24]), r"its header is wrong at b\.data_offsets"),
+        (edited("b", "data_offsets", value=[24]), r"its header is wrong at b"),
         (lambda content: content[:-36] + b"\0\0\x80\x7f" + content[-32:], "a has numbers that are not finite"),
+        (lambda content: content.replace(b'"b": {', b'"a": {'), "its header has a twice"),
+        (edited("a", "shape", value=[2, "3"]), r"its header is wrong at a"),
+        (edited("a", "shape", value=[0, 1 << 63]), r"its header is wrong at a"),
+        (edited("a", "shape", value=[1] * 33), r"its header is wrong at a"),
     ],
 )
 def test_damaged_safetensors_are_refused(tmp_path, edit, problem):
@@ -308,5 +314,5 @@ def test_damaged_safetensors_are_refused(tmp_path, edit, problem):
     path.write_bytes(edit(path.read_bytes()))
     with pytest.raises(UserError, match=rf"a\.safetensors: {problem}.*; save it again as \.safetensors"):
         safetensors.read_tensors(path)
-    with pytest.raises(UserError, match=r"b\.safetensors cannot be read \(No such file or directory\)"):
+    with pytest.raises(UserError, match=r"b\.safetensors does not exist; correct the path"):
         safetensors.read_tensors(tmp_path / "b.safetensors")

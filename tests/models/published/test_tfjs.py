@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.support.published import tfjs_files
+from tests.support.tensor_files import tfjs_files
 from visor.core.errors import UserError
 from visor.models.published import tfjs
 
@@ -70,7 +70,7 @@ def edited(key, value):
         (edited([0, "weights", 0, "dtype"], "string"), r"the manifest is wrong at groups\.0\.weights\.0\.dtype: "),
         (edited([0, "weights", 1, "quantization", "dtype"], "int4"), r"the manifest is wrong at groups.*quantization"),
         (edited([0, "weights", 0, "shape"], [2, -3]), r"the manifest is wrong at groups\.0\.weights\.0\.shape\.1: "),
-        (edited([0, "weights", 0, "shape"], [1 << 40] * 9), r"a/kernel of shape \[.*\] goes beyond the file"),
+        (edited([0, "weights", 0, "shape"], [1 << 40] * 9), r"a/kernel of shape \[.*… goes beyond the file"),
         (edited([0, "weights", 5, "shape"], [1]), "4 bytes are left behind the last tensor"),
         (edited([0, "weights", 1, "quantization", "scale"], 1e39), "a/bias has numbers that are not finite"),
         (edited([0, "weights", 1, "name"], "z"), "it has no tensor a/bias"),

@@ -15,9 +15,9 @@ from tests.support.published import (
     drawn,
     reference_pictures,
     row,
-    tfjs_files,
     write_catalogue,
 )
+from tests.support.tensor_files import tfjs_files
 from visor import load_detector, load_network
 from visor.attacks.evasion.losses.detectors import DETECTOR_LOSSES
 from visor.core.errors import UserError

@@ -2,6 +2,7 @@
 
 The detectors in ``TRAINABLE``, which ``train_detectors`` trains, also have ``build(input_size, …)``,
 ``losses(model, images, truth, training)``, ``select_layers(model, layers)`` and ``detector(model, threshold)``.
+``initial_weights.py`` has what a training can start from.
 
 Example:
     >>> from pathlib import Path
@@ -43,4 +44,4 @@ DETECTORS: dict[str, ModuleType] = {
     "face_tiny": face_tiny,
     "blazeface": blazeface,
 }
-TRAINABLE = {name: DETECTORS[name] for name in ("ssd", "faster_rcnn")}
+TRAINABLE = {name: DETECTORS[name] for name in ("ssd", "faster_rcnn", "torchvision_faster_rcnn")}

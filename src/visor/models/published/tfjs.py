@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 from visor.core.errors import UserError, shorten
 
 STORED = {"float32": "<f4", "float16": "<f2", "int32": "<i4", "uint8": "<u1", "uint16": "<u2"}
+Size = Annotated[int, Field(ge=0, le=1 << 40, strict=True)]
 BareName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 
 
@@ -27,7 +28,7 @@ class TensorEntry(BaseModel):
     """A tensor of a manifest; ``shape`` is [] for one number."""
 
     name: str
-    shape: list[Annotated[int, Field(ge=0)]]
+    shape: Annotated[list[Size], Field(max_length=32)]
     dtype: Literal["float32", "int32"]
     quantization: Quantisation | None = None
 
@@ -68,7 +69,9 @@ def read_tensors(network: str, files: Mapping[str, bytes], names: Iterable[str])
             stored = np.dtype(STORED[entry.quantization.dtype if entry.quantization else entry.dtype])
             end = position + prod(entry.shape) * stored.itemsize
             if end > len(content):
-                raise _refusal(network, f"{shorten(entry.name)} of shape {entry.shape} goes beyond the file")
+                raise _refusal(network, f"{shorten(entry.name)} of shape {shorten(entry.shape)} goes beyond the file")
+            if entry.name in tensors:
+                raise _refusal(network, f"{shorten(entry.name)} is there twice")
             if entry.name in wanted:
                 values = np.frombuffer(content, stored, prod(entry.shape), position)
                 tensors[entry.name] = _restore(values, entry.quantization).reshape(entry.shape)
@@ -78,7 +81,7 @@ def read_tensors(network: str, files: Mapping[str, bytes], names: Iterable[str])
         if position != len(content):
             raise _refusal(network, f"{len(content) - position} bytes are left behind the last tensor")
     if absent := sorted(wanted - tensors.keys()):
-        raise _refusal(network, f"it has no tensor {absent[0]}")
+        raise _refusal(network, f"it has no tensor {shorten(absent[0])}")
     return tensors
 
 
@@ -90,7 +93,7 @@ def _read_manifest(network: str, files: Mapping[str, bytes]) -> Manifest:
             {"groups": groups.get("weightsManifest") if isinstance(groups, dict) else groups}
         )
     except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"]))
+        where = shorten(".".join(map(str, error.errors()[0]["loc"])))
         raise _refusal(network, f"the manifest is wrong at {where}: {error.errors()[0]['msg']}") from None
     except (ValueError, RecursionError):
         raise _refusal(network, "the manifest is not JSON") from None

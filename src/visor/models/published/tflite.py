@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visor.core.errors import UserError
+from visor.core.isolation import Answer
+from visor.models import tensor_files
 
 MAX_BYTES = 256 << 20
 IDENTIFIER = b"TFL3"
@@ -38,21 +40,20 @@ def read_operators(path: Path) -> list[Operator]:
     Raises:
         UserError: The file is missing, too large, damaged, or has an operator or numbers of another kind.
     """
-    advice = "choose a float32 model of TensorFlow Lite"
+    opener = "visor.models.published.tflite:open_model"
+    return [Operator(*group) for group in tensor_files.read_groups(opener, path, MAX_BYTES)]
+
+
+def open_model(path: Path) -> Answer:
+    """Return what answers ``read_operators`` in a child process; raises UserError as it does."""
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); {advice}") from None
-    if len(content) > MAX_BYTES:
-        raise UserError(f"{path} is larger than {MAX_BYTES >> 20} MiB; {advice}")
-    try:
-        return _read_model(content)
+        operators = _read_model(path.read_bytes())
     except ValueError as error:
-        raise UserError(f"{path}: {error}; {advice}") from None
+        raise UserError(f"{path}: {error}; choose a float32 model of TensorFlow Lite") from None
+    return tensor_files.answer(operators)
 
 
-def _read_model(content: bytes) -> list[Operator]:
+def _read_model(content: bytes) -> list[tensor_files.Group]:
     if content[4:8] != IDENTIFIER:
         raise ValueError("it is no model of TensorFlow Lite")
     model = _follow(content, 0)
@@ -69,7 +70,8 @@ def _read_model(content: bytes) -> list[Operator]:
             raise ValueError(f"operator {code} is not one of {', '.join(OPERATORS.values())}")
         inputs = [_item(tensors, number) for number in _integers(content, node, INPUTS)]
         constants = [_constant(content, tensor, buffers) for tensor in inputs] if OPERATORS[code] != "reshape" else []
-        operators.append(Operator(OPERATORS[code], [values for values in constants if values is not None]))
+        kept = [values for values in constants if values is not None]
+        operators.append(tensor_files.Group(OPERATORS[code], [values.shape for values in kept], kept.__getitem__))
     return operators
 
 
@@ -81,7 +83,7 @@ def _constant(content: bytes, tensor: int, buffers: list[int]) -> NDArray[np.flo
     shape = _integers(content, tensor, SHAPE)
     if _number(content, tensor, TYPE, "b") != FLOAT32 or min(shape, default=0) < 0 or 4 * prod(shape) != size:
         raise ValueError(f"a tensor of {size} bytes is not float32 of shape {shape!s:.60}")
-    values = np.frombuffer(content, "<f4", size // 4, begin).astype(np.float32).reshape(shape)
+    values = np.frombuffer(content, "<f4", size // 4, begin).astype(np.float32, copy=False).reshape(shape)
     if not np.isfinite(values).all():
         raise ValueError("it has numbers that are not finite")
     return values
