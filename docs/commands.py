@@ -112,7 +112,6 @@ RECIPES: tuple[tuple[str, Run | Serve | Skip], ...] = (
     (r"python benchmarks/train\.py", Run("--faces 64 --rounds 1")),
     (r"python benchmarks/memory\.py( --scenes 1000)?", Skip("minutes: the whole pipeline on 140,000 faces")),
     (r"python benchmarks/suspect\.py( --turn 1000)?", Run("--images 32 --turn 16 --no-memory")),
-    (r"python benchmarks/faster_rcnn\.py", Skip("minutes: a ResNet-50 at 800 pixels")),
     (r"python benchmarks/pgd\.py( .*)?", Run("--steps 3 --rounds 1 --batches 1 --networks deepid --budget 0")),
     (r"python -m benchmarks\.app .*", Run("--levels 4")),
     (r"python -m benchmarks\.flood", Skip("a minute and a half: the app, flooded")),

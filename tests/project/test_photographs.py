@@ -86,7 +86,7 @@ def test_photographs_run_by_the_root_s_stages_and_the_root_does_not_notice(proje
     add_photographs(project / "downloads")
     world, words = project / "photographs", ("dvc", "repro", "evaluate_backdoor")
     done = attempt(world, *words)
-    assert ran(done.stdout) == [*MADE, "evaluate_backdoor"], done.stderr
+    assert sorted(ran(done.stdout)) == sorted([*MADE, "evaluate_backdoor"]), done.stderr
     assert "cannot take the images" not in done.stderr, "keys are on the photographs"
     assert ran(run(world, *words)) == []
 
