@@ -441,7 +441,10 @@ def mistakes(network):
             lambda: visor.build_network("deepid", (55, 47, 3), 2),
             "deepid: option dropout is unknown or missing; it takes",
         ),
-        (lambda: visor.load_detector("yolo"), "name is 'yolo'; choose from cascade, faster_rcnn, frozen_graph, mtcnn"),
+        (
+            lambda: visor.load_detector("yolo"),
+            "name is 'yolo'; choose from blazeface, cascade, face_ssd, face_tiny, faster_rcnn, frozen_graph, mtcnn",
+        ),
         (lambda: visor.load_detector("ssd"), "folder: ssd has to be trained; give the folder of a trained one"),
         (lambda: visor.load_detector("cascade", threshold=2), "cascade: threshold is 2, but"),
         (lambda: visor.load_detector("mtcnn", speed=2), "mtcnn has no option speed; it takes min_face_size"),

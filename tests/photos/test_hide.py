@@ -234,16 +234,6 @@ def test_a_photo_named_twice_is_read_once(tmp_path, fake_detector):
     }
 
 
-def test_output_may_exceed_the_size_limit_of_input(tmp_path, fake_detector, monkeypatch):
-    photo = save(tmp_path / "noise.jpg", np.random.default_rng(0).integers(0, 256, (90, 80, 3), np.uint8), quality=20)
-    limit = photo.stat().st_size
-    monkeypatch.setattr(images.read_image, "__defaults__", (limit,))
-    fake_detector([], [])
-    assert run("protect", photo, "--out", tmp_path / "out").exit_code == 0
-    assert (tmp_path / "out/noise.png").stat().st_size > 2 * limit
-    assert "was skipped: larger than 0 MiB" in run("detect", tmp_path / "out/noise.png").stderr
-
-
 def test_file_names_that_are_not_utf8(tmp_path, fake_detector):
     photo = save(tmp_path / os.fsdecode(b"b\xe9d.png"), CUT)
     fake_detector([], [], [])

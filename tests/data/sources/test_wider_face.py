@@ -271,7 +271,7 @@ def test_a_huge_file_is_refused_unread(tree):
         file.truncate(1 << 40)
     (result,) = read_photo_scene(photo, "train", 100)
     assert isinstance(result, ImageDecodeError)
-    assert "larger than 32 MiB" in result.args[1]
+    assert "larger than 192 MiB" in result.args[1]
 
 
 @pytest.mark.parametrize(
