@@ -7,7 +7,7 @@ from visor.core.errors import exit_on_interrupt
 with exit_on_interrupt():
     from visor.core.config import load_params, lookup
     from visor.core.errors import UserError
-    from visor.core.params import Params
+    from visor.core.params import ComputeParams, DetectorParams
     from visor.core.stage import run_stage
     from visor.core.tf import keras
     from visor.data.scene_set import open_scenes, scene_training_data
@@ -28,28 +28,26 @@ def main() -> None:
     for name in params.trained_detectors:
         keras.backend.clear_session()  # Neither names of layers nor
         set_seed(params.seed)  # initial weights depend on the detectors before.
-        train_detector(name, params)
+        train_detector(name, params.detectors[name], params.compute, params.seed)
 
 
-def train_detector(name: str, params: Params) -> None:
+def train_detector(name: str, settings: DetectorParams, compute: ComputeParams, seed: int) -> None:
     """Train and save one detector.
 
     Raises:
         UserError: Its params lack a training, its weights cannot be read, or there are no scenes.
     """
-    settings, module = params.detectors[name], lookup(TRAINABLE, name, "trained_detectors")
+    module = lookup(TRAINABLE, name, "trained_detectors")
     if not settings.training:
         raise UserError(f"params.yaml: detectors.{name} has no training; add epochs, batch and learning_rate")
     model = storage.build_model(module.build, settings.options, f"detectors.{name}.options")
     scenes, side = open_scenes(Path("data/scenes.h5"), untrusted=True), model.input_shape[1]
-    train, validation = (
-        scene_training_data(scenes, scenes.rows(part), side, params.seed) for part in ("train", "validation")
-    )
+    train, validation = (scene_training_data(scenes, scenes.rows(part), side, seed) for part in ("train", "validation"))
     if weights := settings.training.weights:
         load_initial_weights(model, module.build, weights, lambda: next(iter(train.batches(SAMPLE, None)))[0])
     module.select_layers(model, settings.training.layers)
     history = HISTORIES / f"{name}.csv"
-    fit(model, module.losses, train, validation, settings.training, params.compute, params.seed, history)
+    fit(model, module.losses, train, validation, settings.training, compute, seed, history)
     storage.save_model(model, settings.options, ARTIFACTS / name)
 
 

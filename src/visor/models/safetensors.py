@@ -44,7 +44,7 @@ def open_tensors(path: Path) -> Answer:
     except ValueError as error:
         raise UserError(f"{path}: {error}; {ADVICE}") from None
 
-    def group(name: str, entry: HeaderEntry) -> tensor_files.TensorGroup:
+    def group(name: str, entry: HeaderEntry) -> tensor_files.NamedTensors:
         def read(_: int) -> NDArray[np.float32]:
             stored = np.fromfile(path, STORED[entry.dtype], prod(entry.shape), offset=start + entry.data_offsets[0])
             values = stored.astype(np.float32, copy=False).reshape(entry.shape)
@@ -52,7 +52,7 @@ def open_tensors(path: Path) -> Answer:
                 raise UserError(f"{path}: {shorten(name)} has numbers that are not finite; {ADVICE}")
             return values
 
-        return tensor_files.TensorGroup(name, [entry.shape], read)
+        return tensor_files.NamedTensors(name, [entry.shape], read)
 
     return tensor_files.answer([group(name, entry) for name, entry in entries.items() if entry.dtype != "I64"])
 

@@ -16,7 +16,7 @@ Tensor = NDArray[np.float32]
 MAX_RATIO = 2  # of tensors to the file: stored as float16, they come as float32
 
 
-class TensorGroup(NamedTuple):
+class NamedTensors(NamedTuple):
     """The tensors of an operator, or a tensor alone, by its name; ``tensors`` are read by ``read(number)``."""
 
     name: str
@@ -46,7 +46,7 @@ def read_groups(opener: str, path: Path, max_bytes: int) -> list[tuple[str, list
     ]
 
 
-def answer(groups: Sequence[TensorGroup]) -> Answer:
+def answer(groups: Sequence[NamedTensors]) -> Answer:
     """Return what answers ``read_groups`` in the child: names and shapes, and then each tensor."""
 
     def call(number: int | None = None, place: int = 0) -> Any:

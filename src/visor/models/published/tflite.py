@@ -53,7 +53,7 @@ def open_model(path: Path) -> Answer:
     return tensor_files.answer(operators)
 
 
-def _read_model(content: bytes) -> list[tensor_files.TensorGroup]:
+def _read_model(content: bytes) -> list[tensor_files.NamedTensors]:
     if content[4:8] != IDENTIFIER:
         raise ValueError("it is no model of TensorFlow Lite")
     model = _follow(content, 0)
@@ -71,7 +71,9 @@ def _read_model(content: bytes) -> list[tensor_files.TensorGroup]:
         inputs = [_item(tensors, number) for number in _integers(content, node, INPUTS)]
         constants = [_constant(content, tensor, buffers) for tensor in inputs] if OPERATORS[code] != "reshape" else []
         kept = [values for values in constants if values is not None]
-        operators.append(tensor_files.TensorGroup(OPERATORS[code], [values.shape for values in kept], kept.__getitem__))
+        operators.append(
+            tensor_files.NamedTensors(OPERATORS[code], [values.shape for values in kept], kept.__getitem__)
+        )
     return operators
 
 
