@@ -79,7 +79,7 @@ def _read_layout(path: Path) -> tuple[int, dict[str, HeaderEntry]]:
 
 def _read_header(header: bytes) -> dict[str, HeaderEntry]:
     try:
-        entries = json.loads(header, object_pairs_hook=_unique)
+        entries = json.loads(header.decode(), object_pairs_hook=_unique)
     except KeyError as error:
         raise ValueError(f"its header has {shorten(error.args[0])} twice") from None
     except (ValueError, RecursionError):

@@ -236,7 +236,7 @@ SHAPE = "weights of another shape; choose a Faster R-CNN with ResNet-50"
     [
         (
             {"model.conv": np.zeros(2, "<f4")},
-            "has no tensor roi_heads.box_predictor.cls_score or roi_heads.box_predictor.bbox_pred; if the state dict lies",
+            "has no tensor roi_heads.box_predictor.cls_score or roi_heads.box_predictor.bbox_pred; if the state dict",
         ),
         (HEAD, "has no tensor backbone.body.conv1.weight; choose a state dict of fasterrcnn_resnet50_fpn"),
         (
