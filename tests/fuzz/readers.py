@@ -532,9 +532,9 @@ def state_dicts():
 
     contents = {}
     with patch.multiple(torchvision_faster_rcnn, **SMALL_RCNN):
-        network = torchvision_faster_rcnn.build(2)
+        network = torchvision_faster_rcnn.build_network(2)
     for layer in (layer for part in network for layer in part.layers if layer.weights):
-        kernel, bias = layer.get_weights()
+        kernel, *_, bias = layer.get_weights()
         contents[f"{layer.name}.weight"] = kernel.transpose(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T
         if ".body." in layer.name:
             normalisation = layer.name.replace("conv", "bn").replace("downsample.0", "downsample.1")
