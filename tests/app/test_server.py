@@ -40,7 +40,13 @@ from visor.app.certificate import (
 )
 from visor.app.middleware import RequestFilter
 from visor.app.server import allowed_hosts
-from visor.app.settings import MAX_SESSION_UPLOAD_BYTES, MAX_UPLOAD_BYTES, MESSAGES, MESSAGES_PER_SECOND
+from visor.app.settings import (
+    MAX_SESSION_UPLOAD_BYTES,
+    MAX_UPLOAD_BYTES,
+    MESSAGES,
+    MESSAGES_PER_SECOND,
+    PHOTO_BYTES,
+)
 from visor.core.errors import UserError
 
 FORGET = 2  # seconds
@@ -336,7 +342,7 @@ def test_unauthorised_requests_are_rejected(server):
     tab, session, _ = server.open_tab()
     assert server.put(session, b"x", token=False).status_code == 403
     assert server.put("another-session", b"x").status_code == 400
-    assert server.put(session, bytes(21 << 20)).status_code == 413
+    assert server.put(session, bytes(PHOTO_BYTES + 1)).status_code == 413
     for path in ("/_stcore/metrics", "/_stcore/agent/openapi.json", "/_stcore/agent"):
         assert server.get(path).status_code == 404
     assert server.get("/", headers={"Host": "rebound.example"}).status_code == 400
