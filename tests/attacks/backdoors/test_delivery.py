@@ -244,7 +244,8 @@ def test_faces_of_a_folder_are_found_by_their_videos(tmp_path):
     faces = ingest(tmp_path / "faces.h5", "folder", block)
     camera = FACE_SOURCES["folder"].camera(FACE_SOURCES["folder"].SETTINGS(**block), 1, faces)
     for row in range(4):
-        assert (camera.view(row).image[0, 0] == faces.read(np.array([row]))[0, 0, 0]).all()
+        seen, stored = camera.view(row).image[0, 0].astype(int), faces.read(np.array([row]))[0, 0, 0]
+        assert np.abs(seen - stored).max() <= 2, "JPEG"
 
 
 @pytest.mark.parametrize("name", DELIVERIES)

@@ -118,12 +118,12 @@ def test_losses_by_hand():
     logits[0, [0, 2, 9]] = 3.0, 2.0, 4.0
     logits[0, 305] = 9.0  # inside the ignored box
     fake = lambda pixels, training: (tf.constant(logits), tf.constant(offsets))  # noqa: E731
-    kinds = anchors.assign_targets(grid, *truth, ssd.POSITIVE, ssd.NEGATIVE).kinds.numpy()[0]
+    kinds = anchors.assign_targets(grid, *truth, anchors.POSITIVE, anchors.NEGATIVE).kinds.numpy()[0]
     assert kinds[301] == FACE
     assert kinds[305] == IGNORE
     faces = np.flatnonzero(kinds == FACE)
     entropy = lambda x, y: np.log1p(np.exp(-x if y else x))  # noqa: E731
-    hard = np.sort([entropy(float(v), 0) for v in logits[0][kinds == 0]])[::-1][: ssd.NEGATIVE_RATIO * len(faces)]
+    hard = np.sort([entropy(float(v), 0) for v in logits[0][kinds == 0]])[::-1][: anchors.NEGATIVE_RATIO * len(faces)]
     scores = sum(entropy(float(logits[0, i]), 1) for i in faces) + hard.sum()
     wanted = anchors.encode(face, grid[faces]).numpy()
     places = np.where(np.abs(wanted) < 1, wanted**2 / 2, np.abs(wanted) - 0.5).sum()
