@@ -16,7 +16,7 @@ from visor.data.sources import synthetic
 from visor.models import training
 from visor.models.classifiers import deepid
 from visor.suspect import input_scale
-from visor.suspect.input_scale import Evidence, choose_input_scale, judge
+from visor.suspect.input_scale import Evidence, choose_input_scale, decide
 from visor.suspect.inputs import ImageSource
 
 PEOPLE, TRAIN, TEST, TARGET = 12, 25, 35, 3
@@ -158,11 +158,11 @@ def test_labels_decide_first(raw):
     ],
 )
 def test_evidence(evidence, scale):
-    assert judge(evidence)[0] == scale
+    assert decide(evidence)[0] == scale
 
 
 def test_what_is_undecided_is_a_sentence(monkeypatch):
-    monkeypatch.setattr(input_scale, "judge", lambda evidence: (None, "why"))
+    monkeypatch.setattr(input_scale, "decide", lambda evidence: (None, "why"))
     images, _ = draw_set(22)
     with pytest.raises(
         UserError, match=r"set does not tell the input scale of the network \(why\); pass --input-scale 255"

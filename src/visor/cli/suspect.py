@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from visor.suspect.classify import SuspectPipeline
 
 NET_HELP = "Network: whole model .h5 or .keras, weights .h5 of the contest's network, or a folder."
-VAE_HELP = "Autoencoder by `visor suspect fit-autoencoder`, artifacts/vae/all, or one of others: .h5 or .keras."
+VAE_HELP = "Autoencoder by `visor suspect fit-autoencoder`, artifacts/vae/all, or one trained elsewhere: .h5 or .keras."
 RECONSTRUCTION = "reconstruction"
 Threshold = Annotated[float | None, typer.Option(help="Score above which an image is flagged.")]
 Decoder = Annotated[Path | None, typer.Option(help="The other half, if the autoencoder is an encoder alone.")]

@@ -69,8 +69,8 @@ def load_pipeline(
     if shape != other:
         raise UserError(f"{net} takes images {shape}, {vae} takes {other}; fit an autoencoder on such images")
     if clean is not None:
-        unjudged = SuspectPipeline(network, coder, shape, inf, None)
-        losses = predict(unjudged, 255, open_data(clean, shape)).scores.astype(np.float64)
+        uncalibrated = SuspectPipeline(network, coder, shape, inf, None)
+        losses = predict(uncalibrated, 255, open_data(clean, shape)).scores.astype(np.float64)
         calibration = autoencoder.Calibration(*map(float, (losses.mean(), losses.std(), losses.mean() + losses.std())))
     if threshold is None and calibration is not None:
         threshold = calibration.threshold

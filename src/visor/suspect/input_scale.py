@@ -38,7 +38,7 @@ class Evidence(NamedTuple):
 def choose_input_scale(net: keras.Model, clean: ImageSource) -> tuple[int, str]:
     """Return what pixels in 0..255 are divided by for the network (255 or 1), and the reason.
 
-    Accuracy decides where there are labels and it differs, else what ``judge`` says.
+    Accuracy decides where there are labels and it differs, else what ``decide`` says.
 
     Raises:
         UserError: An image cannot be read, an output of the network is not finite, or the scale remains undecided.
@@ -50,7 +50,7 @@ def choose_input_scale(net: keras.Model, clean: ImageSource) -> tuple[int, str]:
             scale, other = sorted(SCALES, key=accuracy.__getitem__, reverse=True)
             return scale, f"accuracy {accuracy[scale]:.1%} on {len(rows)} labels, {accuracy[other]:.1%} with {other}"
     black = net(tf.zeros((1, *clean.image_shape)), training=False).numpy()
-    chosen, reason = judge(measure(outputs, black))
+    chosen, reason = decide(measure(outputs, black))
     if chosen is None:
         raise UserError(
             f"{clean.name} does not tell the input scale of the network ({reason}); pass --input-scale 255 if it takes "
@@ -71,7 +71,7 @@ def measure(outputs: dict[int, NDArray[np.float32]], black: NDArray[np.float32])
     )
 
 
-def judge(evidence: Evidence) -> tuple[int | None, str]:
+def decide(evidence: Evidence) -> tuple[int | None, str]:
     """Return the scale, None if it is undecided, and the reason.
 
     Where number of classes and movement contradict each other, nothing is decided; where neither says anything, only
@@ -86,10 +86,10 @@ def judge(evidence: Evidence) -> tuple[int | None, str]:
         f"{images} images are predicted as {classes[255]} classes if divided by 255, as {classes[1]} if not; divided, "
         f"they move the outputs by {movement:.2g} nats from those of black"
     )
-    votes = {by_classes, by_movement} - {None}
-    if len(votes) == 1:
-        return votes.pop(), reason
-    if not votes and agreement >= MIN_AGREEMENT:
+    indications = {by_classes, by_movement} - {None}
+    if len(indications) == 1:
+        return indications.pop(), reason
+    if not indications and agreement >= MIN_AGREEMENT:
         return 255, f"{reason}; {agreement:.0%} are of the same class either way"
     return None, reason
 
